@@ -1,0 +1,566 @@
+"""The graph: values in single static assignment, nodes in execution order.
+
+A `Value` has one producer (a node, or none for graph inputs and constants) and knows its uses. A `Node`
+applies an ONNX operator. A `Graph` holds its nodes in a doubly linked list that is always a valid
+execution order: a rewrite inserts what it creates before the node it replaces, and the order stays right.
+
+Nested graphs (the bodies of If, Loop, Scan, and of `graphopt.kernel::Fused`) are attributes. Their nodes
+may use values of the enclosing graph directly; such a value counts those uses too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+
+from graphopt.errors import IRError
+from graphopt.ir.types import DType, TensorType
+
+Attribute = Union[int, float, str, bytes, tuple, np.ndarray, "Graph", None]
+
+ONNX = ""
+"""The domain of the standard operators."""
+
+QUANT = "graphopt.quant"
+"""Integer operators with requantisation."""
+
+KERNEL = "graphopt.kernel"
+"""Fused groups and blocked layouts: what the lowering sees."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a node comes from: the rule that made it (empty: the imported model) and its source nodes.
+
+    `sources` are names of nodes of the imported model, so that a report can speak of what the user knows.
+    """
+
+    rule: str = ""
+    sources: tuple[str, ...] = ()
+
+    def merged(self, rule: str, others: Iterable[Node]) -> Origin:
+        names: dict[str, None] = dict.fromkeys(self.sources)
+        for node in others:
+            names.update(dict.fromkeys(node.origin.sources))
+        return Origin(rule, tuple(names))
+
+
+@dataclass(frozen=True)
+class Use:
+    """Input number `index` of `node` is the value."""
+
+    node: Node
+    index: int
+
+
+class Value:
+    """One tensor: produced once, used any number of times.
+
+    `constant` holds the data of a constant (read-only); None otherwise.
+    """
+
+    __slots__ = ("constant", "graph", "index", "name", "outputs_of_graph", "producer", "type", "_uses")
+
+    def __init__(self, name: str, type: TensorType | None, graph: Graph | None) -> None:
+        self.name = name
+        self.type = type
+        self.graph = graph
+        self.producer: Node | None = None
+        self.index = 0
+        self.constant: np.ndarray | None = None
+        self.outputs_of_graph = 0
+        self._uses: dict[tuple[int, int], Use] = {}
+
+    @property
+    def uses(self) -> tuple[Use, ...]:
+        """Every (node, input index) that reads the value, in the order the uses were made."""
+        return tuple(self._uses.values())
+
+    @property
+    def users(self) -> tuple[Node, ...]:
+        """Every node that reads the value, once each."""
+        return tuple(dict.fromkeys(use.node for use in self._uses.values()))
+
+    @property
+    def is_graph_output(self) -> bool:
+        return self.outputs_of_graph > 0
+
+    @property
+    def is_constant(self) -> bool:
+        return self.constant is not None
+
+    @property
+    def is_input(self) -> bool:
+        return self.producer is None and self.constant is None
+
+    @property
+    def dtype(self) -> DType:
+        """Raises IRError when the type is unknown."""
+        return self._known().dtype
+
+    @property
+    def shape(self) -> tuple[int | str, ...] | None:
+        return None if self.type is None else self.type.shape
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape as ints. Raises IRError when it is not static."""
+        try:
+            return self._known().static_shape
+        except ValueError as error:
+            raise IRError(str(error), where=f"value '{self.name}'") from None
+
+    @property
+    def is_static(self) -> bool:
+        return self.type is not None and self.type.is_static
+
+    @property
+    def rank(self) -> int | None:
+        return None if self.type is None else self.type.rank
+
+    def _known(self) -> TensorType:
+        if self.type is None:
+            raise IRError("its type is unknown", where=f"value '{self.name}'")
+        return self.type
+
+    def scalar(self) -> int | float | bool | None:
+        """The value of a constant with one element (of any rank), else None."""
+        if self.constant is None or self.constant.size != 1:
+            return None
+        return self.constant.reshape(()).item()
+
+    def replace_uses(self, new: Value, *, outputs: bool = True) -> None:
+        """Make every user read `new`; with `outputs`, graph outputs too (they keep their names)."""
+        if new is self:
+            return
+        for use in self.uses:
+            use.node.set_input(use.index, new)
+        if outputs and self.outputs_of_graph:
+            assert self.graph is not None
+            for index, value in enumerate(self.graph.outputs):
+                if value is self:
+                    self.graph.set_output(index, new)
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+
+class Node:
+    """One application of an operator. Made by `Graph.add`, never directly."""
+
+    __slots__ = (
+        "_inputs",
+        "_next",
+        "_previous",
+        "attributes",
+        "domain",
+        "graph",
+        "name",
+        "op_type",
+        "origin",
+        "outputs",
+    )
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Attribute],
+        domain: str,
+        name: str,
+        origin: Origin,
+    ) -> None:
+        self.op_type = op_type
+        self.domain = domain
+        self.name = name
+        self.origin = origin
+        self.attributes: dict[str, Attribute] = {k: v for k, v in attributes.items() if v is not None}
+        self.outputs: tuple[Value, ...] = ()
+        self.graph: Graph | None = None
+        self._inputs: list[Value | None] = []
+        self._previous: Node | None = None
+        self._next: Node | None = None
+        for value in inputs:
+            self._inputs.append(None)
+            self.set_input(len(self._inputs) - 1, value)
+
+    @property
+    def inputs(self) -> tuple[Value | None, ...]:
+        """Input values; None stands for an optional input that is left out."""
+        return tuple(self._inputs)
+
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        return self.outputs[0]
+
+    @property
+    def next(self) -> Node | None:
+        return self._next
+
+    @property
+    def previous(self) -> Node | None:
+        return self._previous
+
+    def input(self, index: int) -> Value | None:
+        """Input `index`, or None when it is left out or the node has fewer inputs."""
+        return self._inputs[index] if index < len(self._inputs) else None
+
+    def set_input(self, index: int, value: Value | None) -> None:
+        """Read `value` at input `index`; inputs between the last one and `index` become None."""
+        while index >= len(self._inputs):
+            self._inputs.append(None)
+        old = self._inputs[index]
+        if old is not None:
+            del old._uses[id(self), index]
+        self._inputs[index] = value
+        if value is not None:
+            value._uses[id(self), index] = Use(self, index)
+
+    def attr(self, name: str, default: Attribute = None) -> Attribute:
+        return self.attributes.get(name, default)
+
+    def ints(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
+        """An attribute of integers as a tuple, or `default`."""
+        value = self.attributes.get(name)
+        if value is None:
+            return None if default is None else tuple(default)
+        return tuple(int(v) for v in value)  # type: ignore[union-attr]
+
+    def int(self, name: str, default: int = 0) -> int:
+        return int(self.attributes.get(name, default))  # type: ignore[arg-type]
+
+    def float(self, name: str, default: float = 0.0) -> float:
+        return float(self.attributes.get(name, default))  # type: ignore[arg-type]
+
+    def str(self, name: str, default: str = "") -> str:
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    @property
+    def key(self) -> str:
+        """`Conv`, or `com.microsoft::FusedConv` outside the standard domain."""
+        return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
+
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        return tuple(a for a in self.attributes.values() if isinstance(a, Graph))
+
+    def is_op(self, *op_types: str, domain: str = ONNX) -> bool:
+        return self.domain == domain and self.op_type in op_types
+
+    def __repr__(self) -> str:
+        ins = ", ".join("_" if v is None else f"%{v.name}" for v in self._inputs)
+        outs = ", ".join(f"%{v.name}" for v in self.outputs)
+        return f"{outs} = {self.key}({ins}) '{self.name}'"
+
+
+class Graph:
+    """A function from `inputs` to `outputs`.
+
+    `output_names` are the names the user knows; the value behind an output may change under rewriting.
+    `opset` is the version of the standard operators, `domains` the versions of others.
+    """
+
+    def __init__(self, name: str = "main", *, opset: int, parent: Graph | None = None) -> None:
+        self.name = name
+        self.opset = opset
+        self.parent = parent
+        self.domains: dict[str, int] = {}
+        self.metadata: dict[str, str] = {}
+        self.inputs: list[Value] = []
+        self.output_names: list[str] = []
+        self._outputs: list[Value] = []
+        self._constants: dict[Value, None] = {}
+        self._first: Node | None = None
+        self._last: Node | None = None
+        self._count = 0
+        self._value_names = NameScope(None if parent is None else parent._value_names)
+        self._node_names = NameScope(None if parent is None else parent._node_names)
+
+    # --- reading ---
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """Nodes in execution order. Removing the node just given, or inserting, is safe on the way."""
+        node = self._first
+        while node is not None:
+            following = node._next
+            yield node
+            node = following if following is None or following.graph is self else _resume(node, following)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(self._outputs)
+
+    @property
+    def constants(self) -> tuple[Value, ...]:
+        return tuple(self._constants)
+
+    @property
+    def last(self) -> Node | None:
+        return self._last
+
+    def values(self) -> Iterator[Value]:
+        """Inputs, constants, then node outputs in execution order (nested graphs not included)."""
+        yield from self.inputs
+        yield from self._constants
+        for node in self.nodes:
+            yield from node.outputs
+
+    def value(self, name: str) -> Value:
+        """The value of that name. Raises KeyError."""
+        for value in self.values():
+            if value.name == name:
+                return value
+        raise KeyError(name)
+
+    def node(self, name: str) -> Node:
+        """The node of that name. Raises KeyError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Nodes of this graph and of every nested one; an outer node comes before its nested nodes."""
+        for node in self.nodes:
+            yield node
+            for nested in node.subgraphs:
+                yield from nested.all_nodes()
+
+    # --- building ---
+
+    def add_input(self, name: str, type: TensorType | None) -> Value:
+        value = Value(self._value_names.claim(name), type, self)
+        self.inputs.append(value)
+        return value
+
+    def add_constant(self, data: np.ndarray | float | int | Sequence, name: str = "const") -> Value:
+        """A constant. `data` is not copied and must not be changed afterwards."""
+        array = np.asarray(data)
+        name = self._value_names.unique(name)
+        value = Value(name, TensorType(DType.of(array.dtype), array.shape), self)
+        value.constant = array
+        self._constants[value] = None
+        return value
+
+    def add(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Attribute] | None = None,
+        *,
+        types: Sequence[TensorType | None] = (None,),
+        domain: str = ONNX,
+        name: str = "",
+        output_names: Sequence[str] = (),
+        before: Node | None = None,
+        origin: Origin | None = None,
+    ) -> Node:
+        """Append a node, or insert it before `before`. One output per entry of `types`.
+
+        Names are made unique. Without `origin` the node counts as one of the imported model.
+        """
+        node_name = self._node_names.unique(name or op_type)
+        node = Node(op_type, inputs, attributes or {}, domain, node_name, origin or Origin("", (node_name,)))
+        node.graph = self
+        outputs = []
+        for index, type in enumerate(types):
+            wanted = output_names[index] if index < len(output_names) else ""
+            value = Value(self._value_names.unique(wanted or f"{node_name}.{index}"), type, self)
+            value.producer = node
+            value.index = index
+            outputs.append(value)
+        node.outputs = tuple(outputs)
+        self._link(node, before)
+        return node
+
+    def add_output(self, value: Value, name: str = "") -> None:
+        self._outputs.append(value)
+        self.output_names.append(name or value.name)
+        value.outputs_of_graph += 1
+
+    # --- changing ---
+
+    def set_output(self, index: int, value: Value) -> None:
+        self._outputs[index].outputs_of_graph -= 1
+        self._outputs[index] = value
+        value.outputs_of_graph += 1
+
+    def remove(self, node: Node) -> None:
+        """Remove a node whose outputs nobody uses. Raises IRError otherwise."""
+        if node.graph is not self:
+            raise IRError("it belongs to another graph", where=f"node '{node.name}'")
+        for output in node.outputs:
+            if output._uses or output.is_graph_output:
+                raise IRError(f"its output '{output.name}' is still in use", where=f"node '{node.name}'")
+        for nested in node.subgraphs:
+            nested.drop()
+        for index in range(len(node._inputs)):
+            node.set_input(index, None)
+        for output in node.outputs:
+            self._value_names.release(output.name)
+        self._node_names.release(node.name)
+        self._unlink(node)
+
+    def drop(self) -> None:
+        """Let go of every value used, before the graph itself is thrown away."""
+        for node in self.nodes:
+            for nested in node.subgraphs:
+                nested.drop()
+            for index in range(len(node._inputs)):
+                node.set_input(index, None)
+
+    def move_before(self, node: Node, anchor: Node) -> None:
+        self._unlink(node)
+        self._link(node, anchor)
+
+    def remove_unused_constants(self) -> int:
+        """Forget constants that nobody reads; returns how many."""
+        unused = [v for v in self._constants if not v._uses and not v.is_graph_output]
+        for value in unused:
+            del self._constants[value]
+            self._value_names.release(value.name)
+        return len(unused)
+
+    def remove_input(self, value: Value) -> None:
+        """Remove a graph input that nobody uses."""
+        if value._uses or value.is_graph_output:
+            raise IRError("it is still in use", where=f"input '{value.name}'")
+        self.inputs.remove(value)
+        self._value_names.release(value.name)
+
+    def make_constant(self, value: Value, data: np.ndarray) -> None:
+        """Turn a graph input into a constant."""
+        self.inputs.remove(value)
+        value.constant = data
+        value.type = TensorType(DType.of(data.dtype), data.shape)
+        self._constants[value] = None
+
+    def rename(self, value: Value, name: str) -> None:
+        """Give a value another name. Raises IRError when it is taken."""
+        self._value_names.claim(name)
+        self._value_names.release(value.name)
+        value.name = name
+
+    def clone(self, *, parent: Graph | None = None, outer: Mapping[Value, Value] | None = None) -> Graph:
+        """A deep copy that shares the constants' data.
+
+        `outer` maps values of the enclosing graph that nested nodes use; used when a nested graph is cloned.
+        """
+        copy = Graph(self.name, opset=self.opset, parent=parent)
+        copy.domains = dict(self.domains)
+        copy.metadata = dict(self.metadata)
+        mapping: dict[Value, Value] = dict(outer or {})
+        for value in self.inputs:
+            mapping[value] = copy.add_input(value.name, value.type)
+        for value in self._constants:
+            assert value.constant is not None
+            mapping[value] = copy.add_constant(value.constant, value.name)
+            mapping[value].type = value.type
+        for node in self.nodes:
+            copy.copy_node(node, mapping)
+        for value, name in zip(self._outputs, self.output_names, strict=True):
+            copy.add_output(mapping.get(value, value), name)
+        return copy
+
+    def copy_node(self, node: Node, mapping: dict[Value, Value], *, before: Node | None = None) -> Node:
+        """Add a copy of `node` that reads through `mapping`; the new outputs are added to `mapping`.
+
+        Values that are not in `mapping` are read as they are.
+        """
+        attributes = {
+            key: attribute.clone(parent=self, outer=mapping) if isinstance(attribute, Graph) else attribute
+            for key, attribute in node.attributes.items()
+        }
+        copy = self.add(
+            node.op_type,
+            [None if v is None else mapping.get(v, v) for v in node.inputs],
+            attributes,
+            types=[v.type for v in node.outputs],
+            domain=node.domain,
+            name=node.name,
+            output_names=[v.name for v in node.outputs],
+            before=before,
+            origin=node.origin,
+        )
+        mapping.update(zip(node.outputs, copy.outputs, strict=True))
+        return copy
+
+    # --- inside ---
+
+    def _link(self, node: Node, before: Node | None) -> None:
+        node.graph = self
+        node._next = before
+        node._previous = self._last if before is None else before._previous
+        if node._previous is None:
+            self._first = node
+        else:
+            node._previous._next = node
+        if before is None:
+            self._last = node
+        else:
+            before._previous = node
+        self._count += 1
+
+    def _unlink(self, node: Node) -> None:
+        if node._previous is None:
+            self._first = node._next
+        else:
+            node._previous._next = node._next
+        if node._next is None:
+            self._last = node._previous
+        else:
+            node._next._previous = node._previous
+        node.graph = None
+        self._count -= 1
+
+    def __repr__(self) -> str:
+        return f"<Graph '{self.name}': {self._count} nodes>"
+
+
+class NameScope:
+    """The names taken in one graph; a nested graph's scope also respects the enclosing ones."""
+
+    def __init__(self, parent: NameScope | None) -> None:
+        self._parent = parent
+        self._taken: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def taken(self, name: str) -> bool:
+        return name in self._taken or (self._parent is not None and self._parent.taken(name))
+
+    def claim(self, name: str) -> str:
+        if self.taken(name):
+            raise IRError("the name is taken", where=f"'{name}'")
+        self._taken.add(name)
+        return name
+
+    def unique(self, wanted: str) -> str:
+        """Claim `wanted`, or the first of `wanted_1`, `wanted_2`, ... that is free."""
+        name = wanted
+        while self.taken(name):
+            self._next[wanted] = self._next.get(wanted, 0) + 1
+            name = f"{wanted}_{self._next[wanted]}"
+        self._taken.add(name)
+        return name
+
+    def release(self, name: str) -> None:
+        self._taken.discard(name)
+
+
+def _resume(node: Node, following: Node) -> Node | None:
+    """Where iteration goes on when the node that came next was removed meanwhile."""
+    if node.graph is not None:
+        return node._next
+    step: Node | None = following
+    while step is not None and step.graph is None:
+        step = step._next
+    return step

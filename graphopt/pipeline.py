@@ -1,0 +1,219 @@
+"""Passes and pipelines.
+
+A pass is a frozen dataclass whose fields are its options; its spec string, `fold-batchnorm` or
+`fold-constants{max_bytes=65536}`, and the object are the same thing. A pipeline runs passes in order and
+verifies the graph after each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from graphopt.errors import GraphoptError, IRError, UsageError
+from graphopt.ir import Graph, verify
+from graphopt.rewrite import Rule, Statistics, apply_rules
+
+VerifyLevel = Literal["off", "structure", "numeric"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One transformation of a graph, in place. A subclass sets `name`; its fields are its options."""
+
+    name: ClassVar[str]
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        """Transform `graph`. Rule passes count what they do in `statistics`."""
+        raise NotImplementedError
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (type(self).__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The rules the pass applies; empty when it is not made of rules."""
+        return ()
+
+    def __str__(self) -> str:
+        changed = [
+            f"{f.name}={_print_option(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return self.name + (f"{{{' '.join(changed)}}}" if changed else "")
+
+
+class RulePass(Pass):
+    """A pass made of rules alone: applies them to a fixpoint."""
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        apply_rules(graph, self.rules, statistics)
+        graph.remove_unused_constants()
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass did: wall seconds, node counts, statistics of its rules."""
+
+    spec: str
+    seconds: float
+    nodes_before: int
+    nodes_after: int
+    statistics: Statistics
+
+    @property
+    def fired(self) -> int:
+        return sum(self.statistics.fired.values())
+
+
+@dataclass
+class PipelineRecord:
+    """What a whole run did, pass by pass."""
+
+    passes: list[PassRecord] = field(default_factory=list)
+
+    def statistics(self) -> Statistics:
+        total = Statistics()
+        for record in self.passes:
+            total.merge(record.statistics)
+        return total
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in the order they run."""
+
+    passes: tuple[Pass, ...]
+
+    def __str__(self) -> str:
+        return ",".join(str(p) for p in self.passes)
+
+    def run(
+        self,
+        graph: Graph,
+        *,
+        verify_level: VerifyLevel | None = None,
+        explain: Iterable[str] = (),
+        after_pass: Callable[[Pass, Graph], None] | None = None,
+        before_pass: Callable[[int, Pass], None] | None = None,
+    ) -> PipelineRecord:
+        """Run every pass on `graph`, in place.
+
+        `verify_level` defaults to the environment variable GRAPHOPT_VERIFY, or "structure": "numeric" also runs
+        the graph before and after each pass on the same random inputs and compares. `explain` names rules
+        whose every attempt is recorded. An error that a pass raises names the pass.
+        """
+        level = verify_level or _level_from_environment()
+        record = PipelineRecord()
+        reference = _NumericCheck(graph) if level == "numeric" else None
+        for index, step in enumerate(self.passes):
+            if before_pass:
+                before_pass(index, step)
+            statistics = Statistics(explain=frozenset(explain))
+            nodes_before, start = len(graph), time.perf_counter()
+            try:
+                step.run(graph, statistics)
+                seconds = time.perf_counter() - start
+                if level != "off":
+                    verify(graph)
+                if reference:
+                    reference.check(graph)
+            except GraphoptError as error:
+                error.args = (f"pass '{step}': {error}",)
+                raise
+            except Exception as error:
+                raise IRError(f"{type(error).__name__}: {error}", where=f"pass '{step}'") from error
+            record.passes.append(PassRecord(str(step), seconds, nodes_before, len(graph), statistics))
+            if after_pass:
+                after_pass(step, graph)
+        return record
+
+
+def parse_pipeline(spec: str, catalog: Mapping[str, type[Pass]]) -> Pipeline:
+    """The pipeline of a spec string such as `"canonicalize,fold-constants{max_bytes=65536}"`.
+
+    `catalog` maps names to pass classes. Options are `key=value`, separated by spaces or commas.
+    Raises UsageError for an unknown pass or option, or a value of the wrong type.
+    """
+    return Pipeline(tuple(_parse_pass(text, catalog) for text in _split_top(spec)))
+
+
+def _split_top(spec: str) -> list[str]:
+    parts = re.findall(r"[^,{}]+(?:\{[^{}]*\})?", spec)
+    if "".join(parts) != re.sub(r",", "", spec) and spec.count("{") != spec.count("}"):
+        raise UsageError(f"unbalanced braces in '{spec}'", where="pipeline", hint="write pass{option=value}")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _parse_pass(text: str, catalog: Mapping[str, type[Pass]]) -> Pass:
+    name, _, rest = text.partition("{")
+    name = name.strip()
+    if name not in catalog:
+        raise UsageError(f"there is no pass '{name}'", where="pipeline", hint=f"passes: {', '.join(sorted(catalog))}")
+    cls = catalog[name]
+    types = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    options = {}
+    for item in re.findall(r"[^\s,]+", rest.rstrip("}")):
+        key, equals, value = item.partition("=")
+        if key not in known or not equals:
+            hint = f"options: {', '.join(sorted(known)) or 'none'}"
+            raise UsageError(f"pass '{name}' has no option '{key}'", where="pipeline", hint=hint)
+        options[key] = _parse_option(name, key, value, types[key])
+    return cls(**options)
+
+
+def _parse_option(pass_name: str, key: str, text: str, type_: object) -> object:
+    try:
+        if type_ is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if type_ in (int, float, str):
+            return type_(text)  # type: ignore[operator]
+        if typing.get_origin(type_) is tuple:
+            return tuple(text.split("+")) if text else ()
+        if typing.get_origin(type_) is Literal and text in typing.get_args(type_):
+            return text
+    except (KeyError, ValueError):
+        pass
+    wanted = "|".join(map(str, typing.get_args(type_))) or getattr(type_, "__name__", str(type_))
+    raise UsageError(f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}")
+
+
+def _print_option(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(str, value))
+    return str(value)
+
+
+def _level_from_environment() -> VerifyLevel:
+    level = os.environ.get("GRAPHOPT_VERIFY", "structure")
+    if level not in ("off", "structure", "numeric"):
+        raise UsageError(f"'{level}' is not a level", where="GRAPHOPT_VERIFY", hint="off, structure or numeric")
+    return level  # type: ignore[return-value]
+
+
+class _NumericCheck:
+    """Runs the graph on fixed random inputs and compares with its first answer."""
+
+    def __init__(self, graph: Graph) -> None:
+        from graphopt.runtime.reference import random_inputs, run
+
+        self._inputs = random_inputs(graph)
+        self._expected = run(graph, self._inputs)
+
+    def check(self, graph: Graph) -> None:
+        from graphopt.runtime.compare import compare_outputs
+        from graphopt.runtime.reference import run
+
+        compare_outputs(self._expected, run(graph, self._inputs)).raise_if_worse_than(1e-4)

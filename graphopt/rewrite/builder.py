@@ -1,0 +1,62 @@
+"""Creates nodes for a rewrite: types inferred, origin stamped, inserted where the old node stands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphopt.ir import ONNX, Attribute, Graph, Node, Origin, TensorType, Value
+from graphopt.onnx_io.infer import infer_outputs
+
+
+class Builder:
+    """Adds nodes to `graph` before `before` (None: at the end), all with the same origin."""
+
+    def __init__(self, graph: Graph, before: Node | None, origin: Origin) -> None:
+        self.graph = graph
+        self.before = before
+        self.origin = origin
+        self.created: list[Node] = []
+
+    def op(
+        self, op_type: str, *inputs: Value | None, domain: str = ONNX, name: str = "", **attributes: Attribute
+    ) -> Value:
+        """A node with one output; returns the output."""
+        return self.ops(op_type, *inputs, outputs=1, domain=domain, name=name, **attributes)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        *inputs: Value | None,
+        outputs: int,
+        domain: str = ONNX,
+        name: str = "",
+        types: tuple[TensorType, ...] | None = None,
+        **attributes: Attribute,
+    ) -> tuple[Value, ...]:
+        """A node with `outputs` outputs; their types are inferred unless given."""
+        node = self.graph.add(
+            op_type,
+            inputs,
+            attributes,
+            types=types or (None,) * outputs,
+            domain=domain,
+            name=name,
+            before=self.before,
+            origin=self.origin,
+        )
+        if types is None:
+            for value, type in zip(node.outputs, infer_outputs(node), strict=True):
+                value.type = type
+        self.created.append(node)
+        return node.outputs
+
+    def const(self, data: np.ndarray | float | int | list | tuple, like: Value | None = None, name: str = "const") -> Value:
+        """A constant; `like` gives it that value's element type."""
+        array = np.asarray(data)
+        if like is not None:
+            array = array.astype(like.dtype.numpy)
+        return self.graph.add_constant(array, name)
+
+    def shape(self, dims: list[int] | tuple[int, ...], name: str = "shape") -> Value:
+        """A constant of int64: axes, shapes, pads."""
+        return self.graph.add_constant(np.asarray(dims, dtype=np.int64), name)

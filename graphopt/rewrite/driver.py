@@ -1,0 +1,177 @@
+"""The driver: applies rules to a graph until none fires any more."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from graphopt.errors import IRError
+from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.rewrite.builder import Builder
+from graphopt.rewrite.pattern import Match, Misses, find
+from graphopt.rewrite.rule import Rule
+
+FIRINGS_PER_NODE = 50
+"""More firings than this for each node of the graph means that two rules undo each other."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a rule at a node: `reason` is empty when it fired."""
+
+    rule: str
+    node: str
+    op: str
+    reason: str = ""
+
+    @property
+    def fired(self) -> bool:
+        return not self.reason
+
+
+@dataclass
+class Statistics:
+    """Counts per rule; `attempts` is filled only for the rules in `explain`."""
+
+    explain: frozenset[str] = frozenset()
+    fired: Counter[str] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def note(self, rule: Rule, node_name: str, op: str, reason: str, seconds: float) -> None:
+        self.tried[rule.name] += 1
+        self.seconds[rule.name] += seconds  # type: ignore[assignment]
+        if not reason:
+            self.fired[rule.name] += 1
+        if rule.name in self.explain:
+            self.attempts.append(Attempt(rule.name, node_name, op, reason))
+
+    def merge(self, other: Statistics) -> None:
+        self.fired.update(other.fired)
+        self.tried.update(other.tried)
+        self.seconds.update(other.seconds)
+        self.attempts.extend(other.attempts)
+
+
+def apply_rules(graph: Graph, rules: Sequence[Rule], statistics: Statistics | None = None) -> int:
+    """Rewrite `graph` in place, nested graphs included, until no rule fires; returns how many fired.
+
+    Rules are tried in the given order at each node; the bodies of fused groups are left alone.
+    Raises IRError when the rules do not come to rest.
+    """
+    statistics = statistics if statistics is not None else Statistics()
+    by_op: dict[str, list[Rule]] = {}
+    for rule in rules:
+        for key in rule.pattern.keys:
+            by_op.setdefault(key, []).append(rule)
+    worklist = _Worklist(_rewritable(graph))
+    limit = FIRINGS_PER_NODE * (len(worklist) + 10)
+    fired = 0
+    while (node := worklist.pop()) is not None:
+        for rule in by_op.get(node.key, ()):
+            if _try(rule, node, worklist, statistics):
+                fired += 1
+                break
+        if fired > limit:
+            busiest = ", ".join(name for name, _ in statistics.fired.most_common(3))
+            raise IRError(f"rewriting does not end; the busiest rules are {busiest}")
+    return fired
+
+
+class _Worklist:
+    """Nodes to visit, each at most once at a time."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._queue = deque(nodes)
+        self._waiting = set(self._queue)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def push(self, node: Node) -> None:
+        if node not in self._waiting:
+            self._waiting.add(node)
+            self._queue.append(node)
+
+    def pop(self) -> Node | None:
+        while self._queue:
+            node = self._queue.popleft()
+            self._waiting.discard(node)
+            if node.graph is not None:
+                return node
+        return None
+
+
+def _rewritable(graph: Graph) -> Iterable[Node]:
+    for node in graph.nodes:
+        yield node
+        if node.domain != KERNEL:
+            for nested in node.subgraphs:
+                yield from _rewritable(nested)
+
+
+def _try(rule: Rule, node: Node, worklist: _Worklist, statistics: Statistics) -> bool:
+    start = time.perf_counter()
+    name, op = node.name, node.key
+    misses = Misses()
+    match = find(rule.pattern, node, misses)
+    reason = misses.reason if match is None else rule.check(match)
+    if match is not None and not reason:
+        _fire(rule, match, worklist)
+    statistics.note(rule, name, op, reason or "", time.perf_counter() - start)
+    return match is not None and not reason
+
+
+def _fire(rule: Rule, match: Match, worklist: _Worklist) -> None:
+    root = match.root
+    graph = root.graph
+    assert graph is not None
+    build = Builder(graph, root, root.origin.merged(rule.name, match.nodes))
+    result = rule.rewrite(match, build)
+    replacements = (result,) if isinstance(result, Value) else tuple(result)
+    if len(replacements) != len(root.outputs):
+        raise IRError(f"it returned {len(replacements)} values for {len(root.outputs)} outputs", where=f"rule '{rule.name}'")
+    for old, new in zip(root.outputs, replacements, strict=True):
+        if new is None:
+            continue
+        _take_over(old, new, rule)
+        old.replace_uses(new)
+        for user in new.users:
+            worklist.push(user)
+    names = [value.name for value in root.outputs]
+    neighbours = [v.producer for node in match.nodes for v in node.inputs if v is not None and v.producer]
+    for node in match.nodes:
+        _remove_dead(node)
+    if root.graph is not None:
+        raise IRError(f"'{root.name}' is still in use after the rewrite", where=f"rule '{rule.name}'")
+    created = set(build.created)
+    for name, new in zip(names, replacements, strict=True):
+        if new is not None and new.producer in created and new.name != name:
+            graph.rename(new, name)
+    for node in (*build.created, *neighbours):
+        if node.graph is not None:
+            worklist.push(node)
+
+
+def _take_over(old: Value, new: Value, rule: Rule) -> None:
+    """Check that `new` may stand for `old`, and keep the better known shape."""
+    if old.type is None or new.type is None:
+        new.type = new.type or old.type
+        return
+    if not old.type.accepts(new.type):
+        raise IRError(f"'{old.name}' was {old.type} and became {new.type}", where=f"rule '{rule.name}'")
+    if new.producer is not None and not new.type.is_static and old.type.shape is not None:
+        new.type = new.type.with_shape(old.type.shape)
+
+
+def _remove_dead(node: Node) -> None:
+    """Remove a node nobody needs, and then its producers that nobody needs any more."""
+    if node.graph is None or any(v.uses or v.is_graph_output for v in node.outputs):
+        return
+    producers = [v.producer for v in node.inputs if v is not None and v.producer is not None]
+    node.graph.remove(node)
+    for producer in producers:
+        _remove_dead(producer)

@@ -1,0 +1,287 @@
+"""The pattern language: what a piece of graph must look like.
+
+    Op("Relu", Op("Conv", Any("x"), Const("w"), Const("b", optional=True), bind="conv"))
+
+matches a Relu whose input is made by a Conv with constant weights, and binds the names. A pattern is
+matched backwards from one node, its root. Operands of commutative operators match in either order. What is
+matched inside (not the root) must not be used outside the match, or it could not be removed; `shared=True`
+on an `Op` lifts that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from graphopt.errors import IRError
+from graphopt.ir import ONNX, Attribute, Node, Value
+
+COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
+
+
+class Match:
+    """What a pattern bound: values by name, nodes by name, and every node it covers (root first)."""
+
+    def __init__(self, values: Mapping[str, Value | None], named: Mapping[str, Node], nodes: tuple[Node, ...]):
+        self.values = dict(values)
+        self.named = dict(named)
+        self.nodes = nodes
+
+    @property
+    def root(self) -> Node:
+        return self.nodes[0]
+
+    def __getitem__(self, name: str) -> Value:
+        """The value bound to `name`. Raises IRError when it is an optional input that is left out."""
+        value = self.values[name]
+        if value is None:
+            raise IRError(f"the optional input bound as '{name}' is left out", where=f"node '{self.root.name}'")
+        return value
+
+    def get(self, name: str) -> Value | None:
+        """The value bound to `name`; None when it is left out or not part of this alternative."""
+        return self.values.get(name)
+
+    def data(self, name: str) -> np.ndarray:
+        """The data of the constant bound to `name`."""
+        data = self[name].constant
+        if data is None:
+            raise IRError(f"'{name}' is not a constant", where=f"node '{self.root.name}'")
+        return data
+
+    def node(self, name: str) -> Node:
+        """The node bound by `bind=name`. Raises KeyError when its alternative was not taken."""
+        return self.named[name]
+
+    def has(self, name: str) -> bool:
+        return name in self.named or self.values.get(name) is not None
+
+    def with_value(self, name: str, value: Value | None) -> Match | None:
+        """This match with one more value; None when `name` already means another one."""
+        if not name:
+            return self
+        if name in self.values:
+            return self if self.values[name] is value else None
+        return Match({**self.values, name: value}, self.named, self.nodes)
+
+    def with_node(self, name: str, node: Node) -> Match:
+        nodes = self.nodes if node in self.nodes else (*self.nodes, node)
+        return Match(self.values, {**self.named, name: node} if name else self.named, nodes)
+
+
+class Misses:
+    """The failure that came closest: the deepest one, the first of equals."""
+
+    def __init__(self) -> None:
+        self.depth = -1
+        self.reason = ""
+
+    def note(self, depth: int, reason: str) -> None:
+        if depth > self.depth:
+            self.depth, self.reason = depth, reason
+
+
+class Pattern:
+    """Something a value may match."""
+
+    optional = False
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        """Every way to match `value`, each extending `match`."""
+        raise NotImplementedError
+
+
+class Any(Pattern):
+    """Any value, bound to `name` (empty: not bound). The same name twice means the same value.
+
+    With `optional`, an input that is left out matches too.
+    """
+
+    def __init__(self, name: str = "", *, optional: bool = False) -> None:
+        self.name = name
+        self.optional = optional
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        if value is None and not self.optional:
+            misses.note(depth, f"an input ('{self.name}') is left out")
+            return
+        extended = match.with_value(self.name, value)
+        if extended is None:
+            misses.note(depth, f"'{_name(value)}' is not the value already bound to '{self.name}'")
+            return
+        yield extended
+
+
+class Const(Any):
+    """A constant, bound to `name`."""
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        if value is not None and value.constant is None:
+            misses.note(depth, f"'{value.name}' is not a constant")
+            return
+        yield from super().matches(value, match, depth, misses)
+
+
+class Scalar(Const):
+    """A constant of one element; equal to `number` within a relative 1e-5 when one is given.
+
+    The tolerance lets float16 and float32 roundings of numbers such as sqrt(2) match.
+    """
+
+    def __init__(self, number: float | None = None, name: str = "", *, optional: bool = False) -> None:
+        super().__init__(name, optional=optional)
+        self.number = number
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        if value is not None and value.constant is not None:
+            scalar = value.scalar()
+            if scalar is None:
+                misses.note(depth, f"'{value.name}' is not a single number")
+                return
+            if self.number is not None:
+                tolerance = 1e-3 if value.dtype.bits == 16 else 1e-5
+                if not abs(float(scalar) - self.number) <= tolerance * max(abs(self.number), 1e-30):
+                    misses.note(depth, f"'{value.name}' is {scalar:g}, not {self.number:g}")
+                    return
+        yield from super().matches(value, match, depth, misses)
+
+
+class Op(Pattern):
+    """The output (`output` = its index) of a node of one of the given types.
+
+    `inputs` are patterns in order; trailing optional ones may be missing. `more` admits further inputs.
+    `attributes` are values the node's attributes must have (None: must be absent). `bind` names the node.
+    `shared` admits uses of the node's outputs outside the match.
+    """
+
+    def __init__(
+        self,
+        op_types: str | Sequence[str],
+        *inputs: Pattern,
+        bind: str = "",
+        domain: str = ONNX,
+        attributes: Mapping[str, Attribute] | None = None,
+        output: int = 0,
+        more: bool = False,
+        shared: bool = False,
+    ) -> None:
+        self.op_types = (op_types,) if isinstance(op_types, str) else tuple(op_types)
+        self.inputs = inputs
+        self.bind = bind
+        self.domain = domain
+        self.attributes = dict(attributes or {})
+        self.output = output
+        self.more = more
+        self.shared = shared
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(f"{self.domain}::{t}" if self.domain else t for t in self.op_types)
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        wanted = " or ".join(self.op_types)
+        if value is None:
+            misses.note(depth, f"an input is left out, want {wanted}")
+        elif value.producer is None:
+            kind = "a constant" if value.is_constant else "a graph input"
+            misses.note(depth, f"'{value.name}' is {kind}, want {wanted}")
+        elif value.producer.domain != self.domain or value.producer.op_type not in self.op_types:
+            node = value.producer
+            misses.note(depth, f"'{value.name}' is made by {node.key} '{node.name}', want {wanted}")
+        elif value.index != self.output:
+            misses.note(depth, f"'{value.name}' is output {value.index} of its node, want {self.output}")
+        else:
+            yield from self.matches_node(value.producer, match, depth, misses)
+
+    def matches_node(self, node: Node, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        """Every way to match `node` itself, whose type is already known to be right."""
+        if self.bind and match.named.get(self.bind, node) is not node:
+            misses.note(depth, f"'{node.name}' is not the node already bound to '{self.bind}'")
+            return
+        for name, wanted in self.attributes.items():
+            if node.attr(name) != wanted:
+                misses.note(depth, f"{name} of '{node.name}' is {node.attr(name)}, not {wanted}")
+                return
+        inputs = node.inputs
+        while inputs and inputs[-1] is None:
+            inputs = inputs[:-1]
+        if len(inputs) > len(self.inputs) and not self.more:
+            misses.note(depth, f"'{node.name}' has {len(inputs)} inputs, want {len(self.inputs)}")
+            return
+        padded = (*inputs, *(None,) * (len(self.inputs) - len(inputs)))
+        found = match.with_node(self.bind, node)
+        yield from self._operands(padded[: len(self.inputs)], found, depth + 1, misses)
+        if len(self.inputs) == 2 and node.domain == ONNX and node.op_type in COMMUTATIVE:
+            yield from self._operands(padded[1::-1], found, depth + 1, misses)
+
+    def _operands(
+        self, values: Sequence[Value | None], match: Match, depth: int, misses: Misses, index: int = 0
+    ) -> Iterator[Match]:
+        if index == len(self.inputs):
+            yield match
+            return
+        pattern, value = self.inputs[index], values[index]
+        if value is None and pattern.optional and not isinstance(pattern, Any):
+            yield from self._operands(values, match, depth, misses, index + 1)
+            return
+        for extended in pattern.matches(value, match, depth, misses):
+            yield from self._operands(values, extended, depth, misses, index + 1)
+
+
+class Either(Pattern):
+    """Whatever one of the alternatives matches; the first that leads to a whole match is taken."""
+
+    def __init__(self, *alternatives: Pattern) -> None:
+        self.alternatives = alternatives
+        self.optional = any(p.optional for p in alternatives)
+
+    def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
+        for alternative in self.alternatives:
+            yield from alternative.matches(value, match, depth, misses)
+
+
+def find(pattern: Op, node: Node, misses: Misses) -> Match | None:
+    """The first match of `pattern` at `node` that may be removed from the graph, or None.
+
+    `misses` receives the reason of the closest failure.
+    """
+    shared_ops = _shared(pattern)
+    for match in pattern.matches_node(node, Match({}, {}, ()), 0, misses):
+        reason = _escapes(match, shared_ops)
+        if not reason:
+            return match
+        misses.note(100, reason)
+    return None
+
+
+def _shared(pattern: Pattern) -> frozenset[str]:
+    """Keys of the operators that some `Op` of the pattern admits with outside uses."""
+    found: set[str] = set()
+    if isinstance(pattern, Op):
+        if pattern.shared:
+            found.update(pattern.keys)
+        children: Sequence[Pattern] = pattern.inputs
+    else:
+        children = getattr(pattern, "alternatives", ())
+    for child in children:
+        found |= _shared(child)
+    return frozenset(found)
+
+
+def _escapes(match: Match, shared: frozenset[str]) -> str:
+    """Why an inner node of the match cannot be removed, or an empty string."""
+    for node in match.nodes[1:]:
+        if node.key in shared:
+            continue
+        for value in node.outputs:
+            if value.is_graph_output:
+                return f"'{value.name}' (made by {node.key} '{node.name}') is a graph output"
+            for user in value.users:
+                if user not in match.nodes:
+                    return f"'{value.name}' (made by {node.key} '{node.name}') is also used by '{user.name}'"
+    return ""
+
+
+def _name(value: Value | None) -> str:
+    return "nothing" if value is None else value.name
