@@ -158,7 +158,9 @@ def _parse_pass(text: str, catalog: Mapping[str, type[Pass]]) -> Pass:
     name, _, rest = text.partition("{")
     name = name.strip()
     if name not in catalog:
-        raise UsageError(f"there is no pass '{name}'", where="pipeline", hint=f"passes: {', '.join(sorted(catalog))}")
+        raise UsageError(
+            f"there is no pass '{name}'", where="pipeline", hint=f"passes: {', '.join(sorted(catalog))}"
+        )
     cls = catalog[name]
     types = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
@@ -185,7 +187,9 @@ def _parse_option(pass_name: str, key: str, text: str, type_: object) -> object:
     except (KeyError, ValueError):
         pass
     wanted = "|".join(map(str, typing.get_args(type_))) or getattr(type_, "__name__", str(type_))
-    raise UsageError(f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}")
+    raise UsageError(
+        f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}"
+    )
 
 
 def _print_option(value: object) -> str:
@@ -199,7 +203,9 @@ def _print_option(value: object) -> str:
 def _level_from_environment() -> VerifyLevel:
     level = os.environ.get("GRAPHOPT_VERIFY", "structure")
     if level not in ("off", "structure", "numeric"):
-        raise UsageError(f"'{level}' is not a level", where="GRAPHOPT_VERIFY", hint="off, structure or numeric")
+        raise UsageError(
+            f"'{level}' is not a level", where="GRAPHOPT_VERIFY", hint="off, structure or numeric"
+        )
     return level  # type: ignore[return-value]
 
 

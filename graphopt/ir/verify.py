@@ -84,4 +84,6 @@ def _verify_uses(value: Value, graph: Graph) -> None:
             raise IRError(f"'{use.node.name}' no longer reads it", where=f"value '{value.name}'")
     expected = sum(output is value for output in graph.outputs)
     if value.outputs_of_graph != expected:
-        raise IRError(f"it counts as {value.outputs_of_graph} outputs, not {expected}", where=f"value '{value.name}'")
+        raise IRError(
+            f"it counts as {value.outputs_of_graph} outputs, not {expected}", where=f"value '{value.name}'"
+        )

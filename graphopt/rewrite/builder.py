@@ -50,7 +50,9 @@ class Builder:
         self.created.append(node)
         return node.outputs
 
-    def const(self, data: np.ndarray | float | int | list | tuple, like: Value | None = None, name: str = "const") -> Value:
+    def const(
+        self, data: np.ndarray | float | int | list | tuple, like: Value | None = None, name: str = "const"
+    ) -> Value:
         """A constant; `like` gives it that value's element type."""
         array = np.asarray(data)
         if like is not None:

@@ -133,7 +133,10 @@ def _fire(rule: Rule, match: Match, worklist: _Worklist) -> None:
     result = rule.rewrite(match, build)
     replacements = (result,) if isinstance(result, Value) else tuple(result)
     if len(replacements) != len(root.outputs):
-        raise IRError(f"it returned {len(replacements)} values for {len(root.outputs)} outputs", where=f"rule '{rule.name}'")
+        raise IRError(
+            f"it returned {len(replacements)} values for {len(root.outputs)} outputs",
+            where=f"rule '{rule.name}'",
+        )
     for old, new in zip(root.outputs, replacements, strict=True):
         if new is None:
             continue

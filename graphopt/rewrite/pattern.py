@@ -23,7 +23,9 @@ COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"
 class Match:
     """What a pattern bound: values by name, nodes by name, and every node it covers (root first)."""
 
-    def __init__(self, values: Mapping[str, Value | None], named: Mapping[str, Node], nodes: tuple[Node, ...]):
+    def __init__(
+        self, values: Mapping[str, Value | None], named: Mapping[str, Node], nodes: tuple[Node, ...]
+    ):
         self.values = dict(values)
         self.named = dict(named)
         self.nodes = nodes
@@ -36,7 +38,9 @@ class Match:
         """The value bound to `name`. Raises IRError when it is an optional input that is left out."""
         value = self.values[name]
         if value is None:
-            raise IRError(f"the optional input bound as '{name}' is left out", where=f"node '{self.root.name}'")
+            raise IRError(
+                f"the optional input bound as '{name}' is left out", where=f"node '{self.root.name}'"
+            )
         return value
 
     def get(self, name: str) -> Value | None:
