@@ -1,0 +1,101 @@
+"""The contract between a compiled model and the program that calls it.
+
+One function runs the model:
+
+    int <model>_run(const void *const inputs[], void *const outputs[],
+                    void *workspace, size_t workspace_bytes, int num_threads);
+
+It returns 0, or one of `ERRORS`. It allocates nothing and writes nothing but the outputs and the workspace,
+so any number of threads may call it, each with a workspace of its own. Tensors are dense, row-major.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from graphopt.ir import DType
+
+ABI_VERSION = 1
+"""Changes when a program compiled against an older header would no longer work."""
+
+ALIGNMENT = 64
+"""Bytes; the workspace must start at a multiple of it. Inputs and outputs need their element's alignment."""
+
+ERRORS = {
+    0: ("OK", "success"),
+    1: ("NULL", "an input, an output or the workspace is a null pointer"),
+    2: ("WORKSPACE", "the workspace is too small"),
+    3: ("ALIGNMENT", "the workspace, an input or an output is not aligned"),
+    4: ("KERNEL", "a kernel failed"),
+}
+"""Return code -> (suffix of the C constant, text)."""
+
+C_TYPES = {
+    DType.float32: "float",
+    DType.float64: "double",
+    DType.float16: "uint16_t",
+    DType.bfloat16: "uint16_t",
+    DType.int8: "int8_t",
+    DType.uint8: "uint8_t",
+    DType.int16: "int16_t",
+    DType.uint16: "uint16_t",
+    DType.int32: "int32_t",
+    DType.uint32: "uint32_t",
+    DType.int64: "int64_t",
+    DType.uint64: "uint64_t",
+    DType.bool: "uint8_t",
+}
+"""The C type of one element; the 16-bit floats travel as their bits."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: the ONNX name, the element type, the static shape."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for dim in self.shape:
+            count *= dim
+        return count
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * self.dtype.numpy.itemsize
+
+    @property
+    def c_type(self) -> str:
+        return C_TYPES[self.dtype]
+
+
+@dataclass(frozen=True)
+class ModelAbi:
+    """What a caller must know. `name` is a C identifier and the prefix of every exported symbol."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    workspace_bytes: int
+    default_threads: int
+
+    @property
+    def macro(self) -> str:
+        return self.name.upper()
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The only symbols a library shows."""
+        return tuple(f"{self.name}_{s}" for s in ("run", "error_string", "description", "abi_version"))
+
+
+def identifier(text: str, fallback: str = "model") -> str:
+    """A C identifier made of `text`: other characters become `_`, runs of it collapse."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower()
+    if not name:
+        return fallback
+    return f"m_{name}" if name[0].isdigit() else name
