@@ -1,0 +1,34 @@
+"""graphopt: compile a trained ONNX model into a small, fast library for a small device."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from graphopt.errors import GraphoptError
+
+if TYPE_CHECKING:
+    from graphopt.api import compile, load, optimize
+    from graphopt.ir import Graph
+    from graphopt.runtime.module import Module
+    from graphopt.targets.bundle import Bundle
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "graphopt.targets.bundle",
+    "Graph": "graphopt.ir",
+    "Module": "graphopt.runtime.module",
+    "compile": "graphopt.api",
+    "load": "graphopt.api",
+    "optimize": "graphopt.api",
+}
+
+__all__ = ["Bundle", "Graph", "GraphoptError", "Module", "__version__", "compile", "load", "optimize"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: `import graphopt` stays cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graphopt' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

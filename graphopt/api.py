@@ -1,0 +1,186 @@
+"""What a program calls: load, optimize, compile.
+
+graph = graphopt.load("model.onnx", input_shapes={"x": (1, 3, 224, 224)})
+bundle = graphopt.compile(graph, target="rpi4", out="model.bundle")
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphopt.errors import UnsupportedError, UsageError
+from graphopt.ir import Graph
+from graphopt.pipeline import Pass, Pipeline, PipelineRecord, parse_pipeline
+
+if TYPE_CHECKING:
+    import onnx
+
+    from graphopt.targets.bundle import Bundle
+    from graphopt.targets.device import Target
+
+Source = "str | Path | bytes | onnx.ModelProto"
+Progress = Callable[[str, int, int], None]
+"""Called with a stage's name, the steps done, and the steps in all."""
+
+LISTED_AT_MOST = 5
+"""Unsupported nodes named in one error line."""
+
+
+@dataclass(frozen=True)
+class OptimizeResult:
+    """The optimised graph and what each pass did."""
+
+    graph: Graph
+    record: PipelineRecord
+
+
+def load(
+    source: str | Path | bytes | onnx.ModelProto,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Graph:
+    """Read an ONNX model; `input_shapes` fixes symbolic dimensions of inputs by name.
+
+    Raises ModelError for a file that is not valid ONNX, UnsupportedError for what the IR cannot hold.
+    """
+    from graphopt.onnx_io.read import read_model
+
+    return read_model(source, input_shapes=input_shapes)
+
+
+def optimize_with_record(
+    graph: Graph,
+    pipeline: str | Pipeline | None = None,
+    *,
+    explain: Iterable[str] = (),
+    before_pass: Callable[[int, Pass], None] | None = None,
+    after_pass: Callable[[Pass, Graph], None] | None = None,
+) -> OptimizeResult:
+    """Run `pipeline` (default: `graphopt.passes.DEFAULT`) on a copy of `graph`."""
+    steps = resolve_pipeline(pipeline)
+    copy = graph.clone()
+    record = steps.run(copy, explain=explain, before_pass=before_pass, after_pass=after_pass)
+    return OptimizeResult(copy, record)
+
+
+def optimize(graph: Graph, pipeline: str | Pipeline | None = None) -> Graph:
+    """A copy of `graph`, optimised: same inputs, same outputs, fewer and cheaper nodes."""
+    return optimize_with_record(graph, pipeline).graph
+
+
+def resolve_pipeline(pipeline: str | Pipeline | None) -> Pipeline:
+    """The pipeline of a spec string; None is the default one. Raises UsageError."""
+    from graphopt import passes
+
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    return parse_pipeline(passes.DEFAULT if pipeline is None else pipeline, passes.catalog())
+
+
+def compile(
+    model: Graph | str | Path | bytes | onnx.ModelProto,
+    *,
+    target: str | Path | Target = "host",
+    out: str | Path | None = None,
+    name: str | None = None,
+    pipeline: str | Pipeline | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Compile a model into a bundle: a library without dependencies, its header and a report.
+
+    `out` is the folder to write, `<name>.bundle` by default; `name` becomes the prefix of the C functions.
+    `threads` is the default thread count, the target's cores unless given. Nothing is left at `out` when
+    something fails. Raises GraphoptError.
+    """
+    from graphopt.report.layers import bundle_report
+    from graphopt.targets.aot import compile_model
+    from graphopt.targets.bundle import write_bundle
+    from graphopt.targets.device import Target, load_target
+    from graphopt.targets.fuse import fuse
+
+    machine = target if isinstance(target, Target) else load_target(str(target))
+    original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
+    if isinstance(model, Graph) and input_shapes:
+        raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
+    steps = resolve_pipeline(pipeline)
+    title = identifier_of(model, original, name)
+    if progress:
+        progress("optimising", 0, 1)
+    optimized, record = (result := optimize_with_record(original, steps)).graph, result.record
+    grouped = optimized.clone()
+    check_supported(grouped, machine)
+    fuse(grouped)
+    compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
+    return write_bundle(
+        Path(out or f"{title}.bundle"),
+        compiled.abi,
+        library=compiled.library,
+        target=machine,
+        report=bundle_report(original, compiled.program, record, machine),
+        manifest_extra={
+            "pipeline": str(steps),
+            "source": source_fingerprint(model),
+            "weights_bytes": len(compiled.program.weights),
+        },
+        optimized=exported(optimized),
+    )
+
+
+def check_supported(graph: Graph, target: Target) -> None:
+    """Raise UnsupportedError listing what stands in the way, before any work starts."""
+    from graphopt.targets.lower import unsupported
+
+    dynamic = [v for v in graph.inputs if not v.is_static]
+    if dynamic:
+        shapes = " ".join(f"--input-shape {v.name}=..." for v in dynamic)
+        listed = ", ".join(f"'{v.name}' is {v.type}" for v in dynamic)
+        raise UnsupportedError(f"shapes must be fixed: {listed}", hint=f"add {shapes}")
+    problems = unsupported(graph)
+    if problems:
+        listed = "; ".join(
+            f"node '{node.name}' ({node.key}): {reason}" for node, reason in problems[:LISTED_AT_MOST]
+        )
+        more = f"; and {len(problems) - LISTED_AT_MOST} more" if len(problems) > LISTED_AT_MOST else ""
+        raise UnsupportedError(
+            f"{target.name} cannot run {listed}{more}",
+            hint=f"`graphopt inspect MODEL --target {target.name}` lists them all",
+        )
+
+
+def identifier_of(model: object, graph: Graph, name: str | None) -> str:
+    """The C prefix: `name`, else the file's stem, else the graph's name."""
+    from graphopt.targets.abi import identifier
+
+    if name is not None:
+        if identifier(name) != name:
+            raise UsageError(
+                f"'{name}' is not a lower-case C identifier", where="name", hint=identifier(name)
+            )
+        return name
+    return identifier(Path(model).stem if isinstance(model, str | Path) else graph.name)
+
+
+def source_fingerprint(model: object) -> dict[str, str]:
+    """What was compiled: the sha256 of the file or bytes, where there are any."""
+    if isinstance(model, str | Path):
+        data = Path(model).read_bytes()
+        return {"file": Path(model).name, "sha256": hashlib.sha256(data).hexdigest()}
+    if isinstance(model, bytes):
+        return {"sha256": hashlib.sha256(model).hexdigest()}
+    return {}
+
+
+def exported(graph: Graph) -> bytes | None:
+    """The optimised graph as an ONNX file; None where it holds operators that ONNX lacks."""
+    from graphopt.onnx_io.write import to_model
+
+    try:
+        return to_model(graph).SerializeToString(deterministic=True)
+    except UnsupportedError:
+        return None

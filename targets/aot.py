@@ -1,0 +1,229 @@
+"""Ahead of time: from a fused graph to a shared library and everything that goes with it.
+
+The library is kernels (an object file), weights (raw bytes in read-only data), the thread pool, and an entry
+function in plain C that calls the kernels one after another.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphopt.ir import Graph
+from graphopt.targets import c_runtime
+from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, ERRORS, ModelAbi, TensorSpec
+from graphopt.targets.bundle import header_text
+from graphopt.targets.device import Target
+from graphopt.targets.kernels import Progress, compile_groups
+from graphopt.targets.program import Call, Copy, Place, Program, build_program, is_alias
+from graphopt.targets.toolchain import Toolchain
+
+REGIONS = {
+    "input": "(void *)inputs[{}]",
+    "output": "outputs[{}]",
+    "weights": "(void *)(graphopt_weights + {})",
+    "arena": "arena + {}",
+}
+"""How a place is written in the entry function."""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A linked library, its contract, and the program it runs."""
+
+    abi: ModelAbi
+    library: bytes
+    program: Program
+
+
+def compile_model(
+    graph: Graph,
+    target: Target,
+    name: str,
+    *,
+    threads: int | None = None,
+    toolchain: Toolchain | None = None,
+    progress: Progress | None = None,
+) -> CompiledModel:
+    """Compile a fused graph with static shapes; `name` is a C identifier.
+
+    Raises UnsupportedError for what the target cannot do, ToolchainError when a tool fails.
+    """
+    kernels = compile_groups([n for n in graph.nodes if not is_alias(n)], target, progress)
+    if progress:
+        progress("linking", 0, 1)
+    program = build_program(graph, kernels.name_of, kernels.workspaces)
+    workspace = program.plan.size
+    abi = ModelAbi(name, program.inputs, program.outputs, workspace, threads or target.cores)
+    library = link(abi, program, kernels.object_bytes, target, toolchain or Toolchain())
+    return CompiledModel(abi, library, program)
+
+
+def link(abi: ModelAbi, program: Program, kernels: bytes, target: Target, toolchain: Toolchain) -> bytes:
+    """Write the sources, compile them and link the shared library; returns its bytes."""
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        build = Path(folder)
+        (build / "kernels.o").write_bytes(kernels)
+        (build / "weights.bin").write_bytes(program.weights or bytes(ALIGNMENT))
+        (build / "weights.S").write_text(WEIGHTS_ASSEMBLY)
+        (build / f"{abi.name}.h").write_text(header_text(abi))
+        (build / "model.c").write_text(entry_source(abi, program))
+        c_runtime.copy_to(build)
+        library = build / f"lib{abi.name}.so"
+        toolchain.link_shared(
+            [build / f for f in ("model.c", "parallel.c", "weights.S", "kernels.o")],
+            library,
+            target,
+            exports=list(abi.exports),
+        )
+        return library.read_bytes()
+
+
+WEIGHTS_ASSEMBLY = f"""\
+/* The model's constants: raw bytes, read-only, in the order the program names them. */
+    .section .rodata.graphopt_weights, "a", %progbits
+    .balign {ALIGNMENT}
+    .global graphopt_weights
+    .hidden graphopt_weights
+graphopt_weights:
+    .incbin "weights.bin"
+    .section .note.GNU-stack, "", %progbits
+"""
+
+
+def entry_source(abi: ModelAbi, program: Program) -> str:
+    """The C text of the exported functions."""
+    arity = {call.kernel: len(call.arguments) for call in program.calls}
+    prototypes = [f"int32_t {kernel}({', '.join(['void *'] * n)});" for kernel, n in arity.items()]
+    return "\n".join(
+        [
+            f'#include "{abi.name}.h"',
+            '#include "parallel.h"',
+            "#include <string.h>",
+            "",
+            "extern const unsigned char graphopt_weights[];",
+            *prototypes,
+            "",
+            *_small_functions(abi),
+            *_run_function(abi, program),
+            "",
+        ]
+    )
+
+
+def _run_function(abi: ModelAbi, program: Program) -> list[str]:
+    name, macro = abi.name, abi.macro
+    lines = [
+        f"int {name}_run(const void *const inputs[], void *const outputs[], void *workspace,",
+        f"{' ' * (len(name) + 9)}size_t workspace_bytes, int num_threads) {{",
+    ]
+    lines += _checks(abi)
+    lines += [
+        "    unsigned char *const arena = workspace;",
+        "    int32_t failed = 0;",
+        "    (void)arena;",
+        "    graphopt_parallel_begin(num_threads);",
+    ]
+    lines += [f"    {_statement(step)}" for step in program.steps]
+    lines += [
+        *(["done:"] if program.calls else []),
+        "    graphopt_parallel_end();",
+        f"    return failed ? {macro}_ERROR_KERNEL : {macro}_OK;",
+        "}",
+    ]
+    return lines
+
+
+def _checks(abi: ModelAbi) -> list[str]:
+    macro = abi.macro
+    lines = []
+    for array, specs in (("inputs", abi.inputs), ("outputs", abi.outputs)):
+        if not specs:
+            lines.append(f"    (void){array};")
+            continue
+        lines.append(f"    if (!{array}) return {macro}_ERROR_NULL;")
+        for index, spec in enumerate(specs):
+            lines.append(f"    if (!{array}[{index}]) return {macro}_ERROR_NULL;")
+            if spec.dtype.numpy.itemsize > 1:
+                lines.append(
+                    f"    if ((uintptr_t){array}[{index}] % sizeof({spec.c_type}))"
+                    f" return {macro}_ERROR_ALIGNMENT;"
+                )
+    if abi.workspace_bytes:
+        lines += [
+            f"    if (!workspace) return {macro}_ERROR_NULL;",
+            f"    if ((uintptr_t)workspace % {ALIGNMENT}) return {macro}_ERROR_ALIGNMENT;",
+            f"    if (workspace_bytes < {abi.workspace_bytes}u) return {macro}_ERROR_WORKSPACE;",
+        ]
+    else:
+        lines.append("    (void)workspace_bytes;")
+    return lines
+
+
+def _statement(step: Call | Copy) -> str:
+    if isinstance(step, Copy):
+        return f"memcpy({_expression(step.target)}, {_expression(step.source)}, {step.size}u);"
+    arguments = ", ".join(_expression(place) for place in step.arguments)
+    return f"if ((failed = {step.kernel}({arguments}))) goto done;"
+
+
+def _expression(place: Place) -> str:
+    return REGIONS[place.region].format(place.offset)
+
+
+def _small_functions(abi: ModelAbi) -> list[str]:
+    name, macro = abi.name, abi.macro
+    text = c_string(json.dumps(description(abi), separators=(",", ":")))
+    cases = [
+        f'    case {macro}_{"OK" if code == 0 else f"ERROR_{suffix}"}: return "{message}";'
+        for code, (suffix, message) in ERRORS.items()
+    ]
+    return [
+        f"int {name}_abi_version(void) {{ return {macro}_ABI_VERSION; }}",
+        "",
+        f"const char *{name}_description(void) {{",
+        f"    return {text};",
+        "}",
+        "",
+        f"const char *{name}_error_string(int code) {{",
+        "    switch (code) {",
+        *cases,
+        "    }",
+        '    return "unknown error code";',
+        "}",
+        "",
+    ]
+
+
+def c_string(text: str) -> str:
+    """A C string literal; anything but plain ASCII becomes octal escapes of its UTF-8 bytes."""
+    plain = {ord('"'): '\\"', ord("\\"): "\\\\"}
+    body = "".join(
+        plain.get(byte) or (chr(byte) if 32 <= byte < 127 and byte != ord("?") else f"\\{byte:03o}")
+        for byte in text.encode()
+    )
+    return f'"{body}"'
+
+
+def description(abi: ModelAbi) -> dict:
+    """The I/O contract as data: what `<model>_description` returns as JSON."""
+
+    def tensor(spec: TensorSpec) -> dict:
+        return {
+            "name": spec.name,
+            "dtype": str(spec.dtype),
+            "shape": list(spec.shape),
+            "bytes": spec.nbytes,
+        }
+
+    return {
+        "model": abi.name,
+        "abi_version": ABI_VERSION,
+        "inputs": [tensor(s) for s in abi.inputs],
+        "outputs": [tensor(s) for s in abi.outputs],
+        "workspace_bytes": abi.workspace_bytes,
+        "workspace_alignment": ALIGNMENT,
+        "default_threads": abi.default_threads,
+    }
