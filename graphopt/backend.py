@@ -5,8 +5,8 @@
     outputs = rep.run([x])
 
 A library has static shapes, and some ONNX operators take shapes, axes or pads as ordinary inputs. Such
-structural operands are therefore bound to the values of the first `run`, and the model is compiled then; other
-inputs are never looked at before compilation. A run with other structural values or shapes compiles again.
+structural operands are therefore bound to the values of the first `run`, and the model is compiled then;
+other inputs are never looked at before compilation. Other structural values or shapes compile again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,64 @@
+"""Between IR values and the small protobuf messages: types, tensors, attributes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper, numpy_helper
+
+from graphopt.errors import ModelError, UnsupportedError
+from graphopt.ir import Attribute, Dim, DType, TensorType, fresh_dim
+
+LIST_ATTRIBUTES = {"ints", "floats", "strings"}
+
+
+def type_to_proto(type: TensorType) -> onnx.TypeProto:
+    """`?`-symbols, which nobody named, become unnamed dimensions."""
+    if type.shape is None:
+        return helper.make_tensor_type_proto(type.dtype.onnx_code, None)
+    dims = [None if isinstance(d, str) and d.startswith("?") else d for d in type.shape]
+    return helper.make_tensor_type_proto(type.dtype.onnx_code, dims)
+
+
+def type_from_proto(proto: onnx.TypeProto, where: str = "") -> TensorType | None:
+    """None when the element type is not given. Raises UnsupportedError for anything but a tensor."""
+    kind = proto.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind != "tensor_type":
+        raise UnsupportedError(f"it is a {kind.removesuffix('_type')}, not a tensor", where=where)
+    tensor = proto.tensor_type
+    if tensor.elem_type == 0:
+        return None
+    try:
+        dtype = DType.of(tensor.elem_type)
+    except KeyError:
+        raise ModelError(f"unknown element type {tensor.elem_type}", where=where) from None
+    if not tensor.HasField("shape"):
+        return TensorType(dtype, None)
+    return TensorType(dtype, tuple(_dim_from_proto(d) for d in tensor.shape.dim))
+
+
+def _dim_from_proto(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return dim.dim_value
+    return dim.dim_param if dim.HasField("dim_param") and dim.dim_param else fresh_dim()
+
+
+def tensor_to_proto(array: np.ndarray, name: str = "") -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(array) if array.ndim else array, name)
+
+
+def attribute_to_proto(name: str, value: Attribute, type: int | None = None) -> AttributeProto:
+    """`type` is the AttributeProto type the schema asks for; it decides for empty tuples and whole floats."""
+    if isinstance(value, np.ndarray):
+        value = tensor_to_proto(value)
+    elif type == AttributeProto.FLOAT and isinstance(value, int):
+        value = float(value)
+    elif type == AttributeProto.FLOATS and isinstance(value, tuple):
+        value = tuple(float(v) for v in value)
+    elif isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, list) and not value:
+        return helper.make_attribute(name, value, attr_type=type or AttributeProto.INTS)
+    return helper.make_attribute(name, value)
