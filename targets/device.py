@@ -1,0 +1,255 @@
+"""Targets: devices as data.
+
+A target is a TOML file in `targets/catalog`, or a user's own, which may start from one of ours with
+`base = "rpi4"` and override what differs. `host` is this machine, detected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import platform
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.errors import UsageError
+
+if TYPE_CHECKING:
+    import tvm
+
+CATALOG = "graphopt.targets.catalog"
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device.
+
+    `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor. `cores` is
+    the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit; caches are bytes per
+    core (`l1_bytes`: data). `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU,
+    `sysroot` the folder of the C library it runs against.
+    """
+
+    name: str
+    description: str
+    family: str
+    triple: str
+    zig: str
+    cpu: str
+    features: tuple[str, ...] = ()
+    float_abi: str = ""
+    cores: int = 1
+    vector_bits: int = 128
+    vector_registers: int = 16
+    in_order: bool = False
+    l1_bytes: int = 32768
+    l2_bytes: int = 262144
+    clock_mhz: int = 0
+    ram_mb: int = 0
+    emulator: str = ""
+    emulator_cpu: str = ""
+    sysroot: str = ""
+
+    @property
+    def glibc(self) -> str:
+        """The oldest glibc the library runs with, such as `2.31`."""
+        return ".".join(self.zig.split(".")[1:]) if "." in self.zig else ""
+
+    @property
+    def is_native(self) -> bool:
+        """A library for this target runs on this machine without emulation."""
+        return self.triple.split("-")[0] == platform.machine() and set(self.features) <= _host_features()
+
+    def llvm_options(self) -> dict[str, Any]:
+        """The target as TVM's dictionary."""
+        options: dict[str, Any] = {
+            "kind": "llvm",
+            "mtriple": self.triple,
+            "mcpu": self.cpu,
+            "num-cores": self.cores,
+        }
+        if self.features:
+            options["mattr"] = [f"+{feature}" for feature in self.features]
+        if self.float_abi:
+            options["mfloat-abi"] = self.float_abi
+        return options
+
+    def tvm(self) -> tvm.target.Target:
+        import tvm
+
+        return tvm.target.Target(self.llvm_options())
+
+    def explain(self) -> dict[str, str]:
+        """Every field in words, for `graphopt targets show`."""
+        lanes = self.vector_bits // 32
+        facts = {
+            "description": self.description,
+            "processor": f"{self.cpu} ({self.family}, {'in order' if self.in_order else 'out of order'})",
+            "cores": str(self.cores),
+            "vectors": f"{self.vector_bits} bits ({lanes} floats), {self.vector_registers} registers",
+            "features": ", ".join(self.features) or "those of the processor",
+            "caches": f"{self.l1_bytes // 1024} KiB L1 data, {self.l2_bytes // 1024} KiB L2 per core",
+            "code": f"{self.triple}, glibc {self.glibc} or newer",
+        }
+        if self.clock_mhz:
+            facts["clock"] = f"{self.clock_mhz} MHz"
+        if self.ram_mb:
+            facts["memory"] = f"{self.ram_mb} MiB"
+        if self.emulator:
+            facts["emulator"] = f"{self.emulator} -cpu {self.emulator_cpu}"
+        return facts
+
+
+def list_targets() -> list[str]:
+    """Names a user may give, `host` first."""
+    files = resources.files(CATALOG).iterdir()
+    return ["host", *sorted(f.name[:-5] for f in files if f.name.endswith(".toml"))]
+
+
+def load_target(name: str) -> Target:
+    """A target by its name in the catalog, or by the path of a TOML file.
+
+    Raises UsageError for an unknown name, a file that cannot be read, an unknown key, a value of the wrong type.
+    """
+    if name == "host":
+        return detect_host()
+    if name.endswith(".toml") or os.sep in name:
+        return _from_fields(_read_file(Path(name)), where=name, default_name=Path(name).stem)
+    if name not in list_targets():
+        close = difflib.get_close_matches(name, list_targets(), 1)
+        hint = (
+            f"did you mean {close[0]}?" if close else f"one of {', '.join(list_targets())}, or a .toml file"
+        )
+        raise UsageError(f"there is no target '{name}'", hint=hint)
+    text = resources.files(CATALOG).joinpath(f"{name}.toml").read_text()
+    return _from_fields(tomllib.loads(text), where=f"{name}.toml", default_name=name)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"cannot read the target: {reason}", where=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
+
+
+def _from_fields(fields: dict[str, Any], where: str, default_name: str) -> Target:
+    values: dict[str, Any] = {}
+    if "base" in fields:
+        fields = dict(fields)
+        values = dataclasses.asdict(load_target(str(fields.pop("base"))))
+    values["name"] = default_name
+    known = {f.name: f for f in dataclasses.fields(Target)}
+    for key, value in fields.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
+            raise UsageError(f"unknown key '{key}'", where=where, hint=hint)
+        values[key] = _typed(key, value, str(known[key].type), where)
+    missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in values]
+    if missing:
+        hint = 'give them, or start from a known target with base = "rpi4"'
+        raise UsageError(f"missing {', '.join(missing)}", where=where, hint=hint)
+    return Target(**values)
+
+
+def _typed(key: str, value: Any, type_name: str, where: str) -> Any:
+    if type_name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    wanted = {"str": str, "int": int, "bool": bool}.get(type_name)
+    if wanted and type(value) is wanted:
+        return value
+    raise UsageError(f"{key} = {value!r} is not a {type_name}", where=where)
+
+
+def detect_host() -> Target:
+    """This machine: instruction sets and caches as the kernel reports them."""
+    cores = len(os.sched_getaffinity(0))
+    caches = {"l1_bytes": _cache(1) or 32768, "l2_bytes": _cache(2) or 262144}
+    architecture = platform.machine()
+    if architecture == "aarch64":
+        base = load_target("aarch64")
+        features = tuple(f for f in ("dotprod", "i8mm", "fullfp16") if f in _host_features())
+        return dataclasses.replace(
+            base, name="host", description=_cpu_name(), cores=cores, features=features, **caches
+        )
+    if architecture != "x86_64":
+        raise UsageError(f"this machine ({architecture}) is not known", hint="name a target instead of host")
+    level = _x86_level(_host_features())
+    features = tuple(f for f in X86_EXTRAS if f in _host_features()) if level >= 3 else ()
+    base = load_target(f"x86-64-v{level}")
+    return dataclasses.replace(
+        base, name="host", description=_cpu_name(), cores=cores, features=features, emulator="", **caches
+    )
+
+
+X86_LEVELS = {
+    4: ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    3: ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "movbe"),
+}
+"""What the psABI's micro-architecture levels add, by LLVM's names."""
+
+X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16")
+"""Features beyond a level that kernels can use."""
+
+_LINUX_NAMES = {
+    "bmi1": "bmi",
+    "avx512_vnni": "avx512vnni",
+    "avx_vnni": "avxvnni",
+    "avx512_bf16": "avx512bf16",
+    "asimddp": "dotprod",
+    "asimdhp": "fullfp16",
+}
+"""Names of /proc/cpuinfo that LLVM spells otherwise."""
+
+
+def _x86_level(features: frozenset[str]) -> int:
+    level = 2
+    if set(X86_LEVELS[3]) <= features:
+        level = 4 if set(X86_LEVELS[4]) <= features else 3
+    return level
+
+
+def _host_features() -> frozenset[str]:
+    names: set[str] = set()
+    for line in _cpuinfo():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            names = set(value.split())
+            break
+    names.update(_LINUX_NAMES[n] for n in tuple(names) if n in _LINUX_NAMES)
+    return frozenset(names)
+
+
+def _cpu_name() -> str:
+    for line in _cpuinfo():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Hardware", "Model"):
+            return " ".join(value.split())
+    return platform.machine()
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _cache(level: int) -> int:
+    """Bytes of the first core's data or unified cache of that level; 0 when the kernel does not say."""
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind = (index / "type").read_text().strip()
+            if (index / "level").read_text().strip() == str(level) and kind != "Instruction":
+                size = (index / "size").read_text().strip()
+                return int(size.rstrip("KM")) * (1024 if size.endswith("K") else 1024 * 1024)
+        except (OSError, ValueError):
+            continue
+    return 0
