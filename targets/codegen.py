@@ -1,7 +1,7 @@
 """From scheduled TensorIR to machine code with a plain C calling convention.
 
-TVM's packed convention costs kilobytes of argument checking per kernel and needs TVM's runtime on the device. Here
-a kernel is
+TVM's packed convention costs kilobytes of argument checking per kernel and needs TVM's runtime on the
+device. Here a kernel is
 
     int32_t kernel(void *input..., void *output..., void *workspace...);
 
@@ -121,7 +121,7 @@ def _codegen_build(module: tvm.IRModule, machine: tvm.target.Target) -> tvm.runt
 
 
 def _raw_pointers(function: tirx.PrimFunc, name: str) -> tuple[tirx.PrimFunc, tuple[int, ...]]:
-    """Buffer parameters become pointers; large temporaries become further pointers, whose bytes are returned."""
+    """Buffers become pointers; large temporaries become further pointers, whose bytes are returned."""
     parameters: list[tirx.Var] = []
     declarations: list[tirx.Stmt] = []
     workspaces: list[int] = []

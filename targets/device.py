@@ -28,10 +28,10 @@ CATALOG = "graphopt.targets.catalog"
 class Target:
     """One device.
 
-    `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor. `cores` is
-    the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit; caches are bytes per
-    core (`l1_bytes`: data). `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU,
-    `sysroot` the folder of the C library it runs against.
+    `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor.
+    `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit; caches
+    are bytes per core (`l1_bytes`: data). `clock_mhz` is nominal. `emulator` names a qemu-user program,
+    `emulator_cpu` its CPU, `sysroot` the folder of the C library it runs against.
     """
 
     name: str
@@ -62,7 +62,10 @@ class Target:
     @property
     def is_native(self) -> bool:
         """A library for this target runs on this machine without emulation."""
-        return self.triple.split("-")[0] == platform.machine() and set(self.features) <= _host_features()
+        if self.triple.split("-")[0] != platform.machine():
+            return False
+        level = int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
+        return level <= _x86_level(_host_features()) and set(self.features) - {"neon"} <= _host_features()
 
     def llvm_options(self) -> dict[str, Any]:
         """The target as TVM's dictionary."""
@@ -113,7 +116,7 @@ def list_targets() -> list[str]:
 def load_target(name: str) -> Target:
     """A target by its name in the catalog, or by the path of a TOML file.
 
-    Raises UsageError for an unknown name, a file that cannot be read, an unknown key, a value of the wrong type.
+    Raises UsageError for an unknown name, an unreadable file, an unknown key, a value of the wrong type.
     """
     if name == "host":
         return detect_host()

@@ -1,0 +1,53 @@
+"""Running a program of another machine under qemu-user."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from graphopt.errors import ToolchainError
+from graphopt.targets.device import Target
+
+PACKAGES = {
+    "/usr/aarch64-linux-gnu": "libc6-arm64-cross",
+    "/usr/arm-linux-gnueabihf": "libc6-armhf-cross",
+}
+"""Debian's package for each sysroot."""
+
+
+def missing(target: Target) -> str | None:
+    """Why programs for `target` cannot run here, with the way out; None when they can."""
+    if target.is_native:
+        return None
+    if not target.emulator:
+        return f"{target.name} has no emulator"
+    if shutil.which(target.emulator) is None:
+        return f"{target.emulator} is not installed (Debian: apt-get install qemu-user)"
+    if not Path(target.sysroot, "lib").is_dir():
+        package = PACKAGES.get(target.sysroot, "a C library for it")
+        return f"{target.sysroot} is missing (Debian: apt-get install {package})"
+    return None
+
+
+def run(
+    target: Target, command: Sequence[str], *, folder: Path, seconds: float = 600
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `folder`, natively where the machine allows. Raises ToolchainError when it fails."""
+    reason = missing(target)
+    if reason:
+        raise ToolchainError(reason)
+    prefix: list[str] = []
+    if not target.is_native:
+        prefix = [target.emulator, "-cpu", target.emulator_cpu, "-L", target.sysroot]
+    try:
+        done = subprocess.run(
+            [*prefix, *command], cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(f"{command[0]} did not end within {seconds:.0f} s") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise ToolchainError(f"{Path(command[0]).name} exited with {done.returncode}: {said[0]}")
+    return done
