@@ -4,8 +4,8 @@ A `Value` has one producer (a node, or none for graph inputs and constants) and 
 applies an ONNX operator. A `Graph` holds its nodes in a doubly linked list that is always a valid
 execution order: a rewrite inserts what it creates before the node it replaces, and the order stays right.
 
-Nested graphs (the bodies of If, Loop, Scan, and of `graphopt.kernel::Fused`) are attributes. Their nodes
-may use values of the enclosing graph directly; such a value counts those uses too.
+Nested graphs are attributes. The nodes of If, Loop and Scan bodies may use values of the enclosing graph, their
+parent, directly; such a value counts those uses too. The body of a fused group stands alone and has no parent.
 """
 
 from __future__ import annotations
@@ -477,7 +477,7 @@ class Graph:
         Values that are not in `mapping` are read as they are.
         """
         attributes = {
-            key: attribute.clone(parent=self, outer=mapping) if isinstance(attribute, Graph) else attribute
+            key: self._clone_nested(attribute, mapping) if isinstance(attribute, Graph) else attribute
             for key, attribute in node.attributes.items()
         }
         copy = self.add(
@@ -495,6 +495,11 @@ class Graph:
         return copy
 
     # --- inside ---
+
+    def _clone_nested(self, nested: Graph, mapping: dict[Value, Value]) -> Graph:
+        if nested.parent is None:  # a fused group's body stands alone
+            return nested.clone()
+        return nested.clone(parent=self, outer=mapping)
 
     def _link(self, node: Node, before: Node | None) -> None:
         node.graph = self

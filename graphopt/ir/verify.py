@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from graphopt.errors import IRError
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import KERNEL, Graph, Node, Value
 
 
 def verify(graph: Graph) -> None:
-    """Check every invariant of `graph` and of the graphs nested in it. Raises IRError at the first broken one.
+    """Check every invariant of `graph` and of the graphs nested in it. Raises IRError at the first fault.
 
     Values are defined before use and belong to this graph or an enclosing one; uses and inputs mirror each
     other; names are unique; a constant's type is its data's; outputs and their names correspond.
@@ -36,9 +36,12 @@ def _verify(graph: Graph, outer: set[Value]) -> None:
         node_names.add(node.name)
         _verify_node(node, graph, defined | outer if outer else defined)
         for nested in node.subgraphs:
-            if nested.parent is not graph:
+            if node.domain == KERNEL:
+                _verify_body(node, nested)
+            elif nested.parent is not graph:
                 raise IRError("a nested graph does not know its parent", where=f"node '{node.name}'")
-            _verify(nested, defined | outer)
+            else:
+                _verify(nested, defined | outer)
         for index, value in enumerate(node.outputs):
             if value.producer is not node or value.index != index:
                 raise IRError(f"output {index} does not know its producer", where=f"node '{node.name}'")
@@ -48,6 +51,17 @@ def _verify(graph: Graph, outer: set[Value]) -> None:
             raise IRError("a graph output is not defined in the graph", where=f"value '{value.name}'")
     for value in defined:
         _verify_uses(value, graph)
+
+
+def _verify_body(group: Node, body: Graph) -> None:
+    where = f"group '{group.name}'"
+    if body.parent is not None:
+        raise IRError("its body has a parent", where=where)
+    if len(body.inputs) != len(group.inputs) or None in group.inputs:
+        raise IRError(f"{len(group.inputs)} operands for {len(body.inputs)} body inputs", where=where)
+    if [v.type for v in body.outputs] != [v.type for v in group.outputs]:
+        raise IRError("its outputs are not the body's", where=where)
+    _verify(body, set())
 
 
 def _define(value: Value, graph: Graph, defined: set[Value], names: set[str]) -> None:

@@ -34,7 +34,8 @@ static struct {
     Launch launch;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
-static _Thread_local int threads_of_run; /* 0: this run does not own the pool */
+/* 0: this run does not own the pool. Initial-exec, so that the library needs nothing of the dynamic linker. */
+static _Thread_local int threads_of_run __attribute__((tls_model("initial-exec")));
 
 static inline void relax(void) {
 #if defined(__x86_64__)
