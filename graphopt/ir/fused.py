@@ -1,8 +1,8 @@
 """Fused groups: `graphopt.kernel::Fused`, a node whose body is a graph.
 
-A body stands alone: it captures nothing from outside and has no parent. Its inputs correspond to the node's, its outputs to the node's outputs.
-Scalars and structural operands are constants of the body; other constants (weights) are inputs of the node,
-so that equal bodies with other weights share one kernel.
+A body stands alone: it captures nothing from outside and has no parent. Its inputs correspond to the node's,
+its outputs to the node's outputs. Scalars and structural operands are constants of the body; other constants
+(weights) are inputs of the node, so that equal bodies with other weights share one kernel.
 """
 
 from __future__ import annotations
@@ -62,13 +62,14 @@ def fuse_nodes(graph: Graph, nodes: Iterable[Node], origin: Origin | None = None
         before=members[-1],
         origin=merged,
     )
-    names = [value.name for value in escaping]
+    name, names = members[-1].name, [value.name for value in escaping]
     for old, new in zip(escaping, group.outputs, strict=True):
         old.replace_uses(new)
     for node in reversed(members):
         graph.remove(node)
-    for name, value in zip(names, group.outputs, strict=True):
-        graph.rename(value, name)
+    graph.rename_node(group, name)
+    for value_name, value in zip(names, group.outputs, strict=True):
+        graph.rename(value, value_name)
     return group
 
 

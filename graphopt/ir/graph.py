@@ -4,8 +4,9 @@ A `Value` has one producer (a node, or none for graph inputs and constants) and 
 applies an ONNX operator. A `Graph` holds its nodes in a doubly linked list that is always a valid
 execution order: a rewrite inserts what it creates before the node it replaces, and the order stays right.
 
-Nested graphs are attributes. The nodes of If, Loop and Scan bodies may use values of the enclosing graph, their
-parent, directly; such a value counts those uses too. The body of a fused group stands alone and has no parent.
+Nested graphs are attributes. The nodes of If, Loop and Scan bodies may use values of the enclosing graph,
+their parent, directly; such a value counts those uses too. The body of a fused group stands alone and has no
+parent.
 """
 
 from __future__ import annotations
@@ -449,6 +450,12 @@ class Graph:
         self._value_names.claim(name)
         self._value_names.release(value.name)
         value.name = name
+
+    def rename_node(self, node: Node, name: str) -> None:
+        """Give a node another name. Raises IRError when it is taken."""
+        self._node_names.claim(name)
+        self._node_names.release(node.name)
+        node.name = name
 
     def clone(self, *, parent: Graph | None = None, outer: Mapping[Value, Value] | None = None) -> Graph:
         """A deep copy that shares the constants' data.

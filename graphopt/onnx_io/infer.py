@@ -10,7 +10,7 @@ import numpy as np
 from onnx import NodeProto, defs, helper, shape_inference
 
 from graphopt.errors import IRError
-from graphopt.ir import KERNEL, QUANT, Graph, Node, TensorType
+from graphopt.ir import KERNEL, QUANT, Graph, Node, TensorType, fresh_dim
 from graphopt.onnx_io.protos import attribute_to_proto, tensor_to_proto, type_from_proto, type_to_proto
 
 LARGEST_SHAPE_OPERAND = 1024
@@ -56,7 +56,7 @@ def infer_outputs(node: Node) -> tuple[TensorType | None, ...]:
         message = str(error).split("\n")[0]
         raise IRError(f"{message}", where=f"node '{node.name}' ({node.key})") from None
     return tuple(
-        _keep_symbols(node, type_from_proto(found[v.name])) if v.name in found else None for v in node.outputs
+        _refine(node, type_from_proto(found[v.name])) if v.name in found else None for v in node.outputs
     )
 
 
@@ -87,6 +87,15 @@ def _sharper(old: TensorType | None, new: TensorType | None) -> TensorType | Non
         return new if old.shape is None or old.dtype is not new.dtype else old
     dims = tuple(n if isinstance(n, int) else o for o, n in zip(old.shape, new.shape, strict=True))
     return new.with_shape(dims)
+
+
+def _refine(node: Node, type: TensorType | None) -> TensorType | None:
+    """What ONNX's inference leaves out: the rank of a reshape, the names of dimensions."""
+    if type is not None and type.shape is None and node.is_op("Reshape"):
+        target = node.input(1)
+        if target is not None and target.is_static and target.rank == 1:
+            return type.with_shape(tuple(fresh_dim() for _ in range(target.static_shape[0])))
+    return _keep_symbols(node, type)
 
 
 def _keep_symbols(node: Node, type: TensorType | None) -> TensorType | None:
