@@ -2,8 +2,8 @@
 
 Passes and lowerings know a single form of each operator. An adapter rewrites the description of a node,
 before it enters the graph, from the version in front of it to the next; a node passes through all the
-adapters between its version and the IR's. Changes that only admit more types need none. Source: the "Changelog" of
-ONNX's operator specifications.
+adapters between its version and the IR's. Changes that only admit more types need none. Source: the
+"Changelog" of ONNX's operator specifications.
 """
 
 from __future__ import annotations

@@ -1,0 +1,172 @@
+"""Running a graph with numpy, node by node: slow, simple, and right.
+
+Operators are evaluated by `onnx.reference`, the specification's own implementation; a few that it does too
+slowly have a quicker numpy form here. Serves constant folding, numeric verification, and users without
+ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from graphopt.errors import IRError, UnsupportedError, UsageError
+from graphopt.ir import Graph, Node, Value
+from graphopt.ir.fused import body_of, is_fused
+from graphopt.onnx_io.infer import schema_of
+from graphopt.onnx_io.protos import attribute_to_proto
+from graphopt.runtime.reference_conv import conv
+
+
+def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The graph's outputs by name. Raises UsageError for missing inputs."""
+    missing = [v.name for v in graph.inputs if v.name not in inputs]
+    if missing:
+        raise UsageError(f"no value is given for {', '.join(missing)}", hint="give every input by name")
+    environment = {value: np.asarray(inputs[value.name]) for value in graph.inputs}
+    _execute(graph, environment)
+    names = zip(graph.output_names, graph.outputs, strict=True)
+    return {name: environment[value] for name, value in names}
+
+
+def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """The outputs of one node on numpy operands. Raises UnsupportedError for an unknown operator."""
+    if is_fused(node):
+        body = body_of(node)
+        environment = {v: a for v, a in zip(body.inputs, operands, strict=True) if a is not None}
+        _execute(body, environment)
+        return [environment[value] for value in body.outputs]
+    if node.is_op("Conv") and operands[0] is not None and operands[0].dtype.kind == "f":
+        return [conv(node, operands)]
+    if node.is_op("GlobalMaxPool") and operands[0] is not None:  # onnx.reference knows 2-D alone
+        return [operands[0].max(axis=tuple(range(2, operands[0].ndim)), keepdims=True)]
+    results = _evaluator(node).run(None, {f"i{k}": a for k, a in enumerate(operands) if a is not None})
+    return [
+        np.asarray(result, None if value.type is None else value.type.dtype.numpy)
+        for result, value in zip(results, node.outputs, strict=False)
+    ]
+
+
+def random_inputs(
+    graph: Graph, seed: int = 0, dims: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Inputs of the graph's types: normal floats, small non-negative integers, fair booleans.
+
+    `dims` gives symbolic dimensions their numbers. Raises UsageError for one that has none.
+    """
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for value in graph.inputs:
+        shape = tuple(d if isinstance(d, int) else _dim(value, d, dims or {}) for d in value.shape or ())
+        dtype = value.dtype
+        if dtype.is_float:
+            arrays[value.name] = random.normal(size=shape).astype(dtype.numpy)
+        elif dtype.is_integer:
+            arrays[value.name] = random.integers(0, 8, shape).astype(dtype.numpy)
+        elif dtype.label == "bool":
+            arrays[value.name] = random.integers(0, 2, shape).astype(bool)
+        else:
+            raise UnsupportedError(f"no random {dtype}", where=f"input '{value.name}'")
+    return arrays
+
+
+def _dim(value: Value, symbol: str, dims: Mapping[str, int]) -> int:
+    if symbol not in dims:
+        raise UsageError(
+            f"dimension '{symbol}' is not a number",
+            where=f"input '{value.name}' {value.type}",
+            hint=f"give its shape with --input-shape {value.name}=...",
+        )
+    return dims[symbol]
+
+
+def _execute(graph: Graph, environment: dict[Value, np.ndarray]) -> None:
+    """Compute every value of `graph` into `environment`; values nobody reads any more are dropped."""
+    for value in graph.constants:
+        assert value.constant is not None
+        environment[value] = value.constant
+    waiting = {v: len(v.uses) + v.outputs_of_graph for v in graph.values()}
+    for node in graph.nodes:
+        operands = [None if v is None else environment[v] for v in node.inputs]
+        try:
+            results = _control_flow(node, operands, environment) or evaluate_node(node, operands)
+        except (IRError, UnsupportedError, UsageError):
+            raise
+        except Exception as error:  # onnx.reference raises whatever numpy does
+            raise UnsupportedError(
+                f"the reference evaluator failed: {type(error).__name__}: {error}",
+                where=f"node '{node.name}' ({node.key})",
+            ) from error
+        environment.update(zip(node.outputs, results, strict=False))
+        for value in node.inputs:
+            if value is not None and value in waiting:
+                waiting[value] -= 1
+                if not waiting[value]:
+                    del environment[value]
+
+
+def _control_flow(
+    node: Node, operands: Sequence[np.ndarray | None], environment: Mapping[Value, np.ndarray]
+) -> list[np.ndarray] | None:
+    """If and Loop, whose bodies read the enclosing values; None for any other node."""
+    if node.is_op("If"):
+        branch = node.attr("then_branch" if operands[0] else "else_branch")
+        assert isinstance(branch, Graph)
+        local = dict(environment)
+        _execute(branch, local)
+        return [local[value] for value in branch.outputs]
+    if node.is_op("Loop"):
+        return _loop(node, operands, environment)
+    if node.subgraphs and not is_fused(node):
+        raise UnsupportedError("no reference for it", where=f"node '{node.name}' ({node.key})")
+    return None
+
+
+def _loop(
+    node: Node, operands: Sequence[np.ndarray | None], environment: Mapping[Value, np.ndarray]
+) -> list[np.ndarray]:
+    body = node.attr("body")
+    assert isinstance(body, Graph)
+    trips, go_on, *carried = operands
+    state = [np.asarray(value) for value in carried]
+    scanned: list[list[np.ndarray]] = [[] for _ in body.outputs[1 + len(state) :]]
+    index = 0
+    while (trips is None or index < int(trips)) and (go_on is None or bool(go_on)):
+        local = dict(environment)
+        start = [np.asarray(index, np.int64), np.asarray(True if go_on is None else go_on), *state]
+        local.update(zip(body.inputs, start, strict=True))
+        _execute(body, local)
+        results = [local[value] for value in body.outputs]
+        go_on = results[0] if go_on is not None or not bool(results[0]) else None
+        state = results[1 : 1 + len(state)]
+        for rows, value in zip(scanned, results[1 + len(state) :], strict=True):
+            rows.append(value)
+        index += 1
+    return [*state, *(np.stack(rows) if rows else np.zeros((0,)) for rows in scanned)]
+
+
+def _evaluator(node: Node) -> ReferenceEvaluator:
+    """A model of the one node, with inputs i0, i1, ..."""
+    schema = schema_of(node)
+    if schema is None:
+        raise UnsupportedError("no reference for it", where=f"node '{node.name}' ({node.key})")
+    names = ["" if v is None else f"i{k}" for k, v in enumerate(node.inputs)]
+    outputs = [f"o{k}" for k in range(len(node.outputs))]
+    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name)
+    proto.input.extend(names)
+    proto.output.extend(outputs)
+    for key, value in node.attributes.items():
+        declared = schema.attributes.get(key)
+        proto.attribute.append(attribute_to_proto(key, value, int(declared.type.value) if declared else None))
+    unknown = onnx.TypeProto()
+    inputs = [helper.make_value_info(name, unknown) for name in names if name]
+    made = helper.make_graph([proto], "node", inputs, [helper.make_value_info(o, unknown) for o in outputs])
+    opset = node.graph.opset if node.graph else onnx.defs.onnx_opset_version()
+    imports = [helper.make_opsetid("", opset)]
+    if node.domain:
+        imports.append(helper.make_opsetid(node.domain, 1))
+    return ReferenceEvaluator(helper.make_model(made, opset_imports=imports))
