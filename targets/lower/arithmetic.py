@@ -1,0 +1,65 @@
+"""Scalar arithmetic with ONNX's meaning, on TensorIR expressions."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from graphopt.targets.lower.tensors import Expr, dtype_of
+
+LARGEST_UNROLLED_POWER = 4
+
+
+def is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))
+
+
+def divide(x: Expr, y: Expr) -> Expr:
+    """Integers truncate towards zero, as in C."""
+    return x / y if is_float(dtype_of(x)) else tirx.truncdiv(x, y)
+
+
+def fmod(x: Expr, y: Expr) -> Expr:
+    """The remainder with the sign of x."""
+    dtype = dtype_of(x)
+    name = "fmod" if dtype == "float64" else "fmodf"
+    return tirx.call_pure_extern(dtype, name, x, y)
+
+
+def round_half_even(x: Expr) -> Expr:
+    """To the nearest integer, ties to the even one."""
+    return tirx.nearbyint(x)
+
+
+def sigmoid(x: Expr) -> Expr:
+    one = tirx.const(1, dtype_of(x))
+    return one / (one + tirx.exp(-x))
+
+
+def error_function(x: Expr) -> Expr:
+    return tirx.erf(x)
+
+
+def power(x: Expr, y: Expr, exponent: float | None = None) -> Expr:
+    """x to the power y, in the type of x; `exponent` is y where it is known.
+
+    Integers go through float64, exact up to 2^53.
+    """
+    dtype = dtype_of(x)
+    if exponent is not None:
+        unrolled = _known_power(x, exponent)
+        if unrolled is not None:
+            return unrolled
+    if is_float(dtype):
+        return tirx.power(x, y.astype(dtype))
+    return tirx.power(x.astype("float64"), y.astype("float64")).astype(dtype)
+
+
+def _known_power(x: Expr, exponent: float) -> Expr | None:
+    if exponent == 0.5 and is_float(dtype_of(x)):
+        return tirx.sqrt(x)
+    if exponent != int(exponent) or not 1 <= exponent <= LARGEST_UNROLLED_POWER:
+        return None
+    result = x
+    for _ in range(int(exponent) - 1):
+        result = result * x
+    return result

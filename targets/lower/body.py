@@ -1,0 +1,66 @@
+"""A fused body as one TensorIR function."""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir import Graph, Node, Value
+from graphopt.targets.lower.support import is_supported, where
+from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
+from graphopt.targets.lower.tensors import literal, placeholder
+
+LARGEST_LITERAL = 64
+"""Elements; a constant inside a body that is read as data, not as a shape, becomes selects up to this size."""
+
+
+def lower(body: Graph) -> tirx.PrimFunc:
+    """See `graphopt.targets.lower.lower_body`."""
+    if not any(value.type.size for value in body.outputs):
+        raise UnsupportedError(
+            "its outputs have no elements, so there is nothing to compute", where=body.name
+        )
+    nodes = list(body.nodes)
+    if len(nodes) == 1 and nodes[0].key in OPAQUE:
+        _check(nodes[0])
+        return OPAQUE[nodes[0].key](nodes[0]).with_attr("tirx.is_scheduled", True)
+    tensors = {value: placeholder(value, f"p{index}") for index, value in enumerate(body.inputs)}
+    parameters = list(tensors.values())
+    for node in nodes:
+        _lower_node(node, tensors)
+    return te.create_prim_func([*parameters, *_results(body, tensors)])
+
+
+def _lower_node(node: Node, tensors: dict[Value, te.Tensor]) -> None:
+    _check(node)
+    if node.key in OPAQUE:
+        raise UnsupportedError("its kernel cannot be fused with other operators", where=where(node))
+    inputs = [None if v is None else _read(v, tensors) for v in node.inputs]
+    outputs = LOWERINGS[node.key](node, inputs)
+    for value, tensor in zip(node.outputs, outputs if isinstance(outputs, list) else [outputs], strict=False):
+        tensors[value] = tensor
+
+
+def _check(node: Node) -> None:
+    reason = is_supported(node)
+    if reason is not None:
+        raise UnsupportedError(reason, where=where(node))
+
+
+def _read(value: Value, tensors: dict[Value, te.Tensor]) -> te.Tensor | None:
+    """The tensor of a value; None for a constant that is too large to be anything but a structural operand."""
+    if value not in tensors and value.constant is not None and 0 < value.constant.size <= LARGEST_LITERAL:
+        tensors[value] = literal(value.constant, value.dtype, "constant")
+    return tensors.get(value)
+
+
+def _results(body: Graph, tensors: dict[Value, te.Tensor]) -> list[te.Tensor]:
+    """A tensor of its own for each output: an input, or a tensor that is two outputs, is copied."""
+    taken = set(body.inputs)
+    results = []
+    for value in body.outputs:
+        tensor = _read(value, tensors)
+        if value in taken or any(tensor.same_as(t) for t in results):
+            tensor = te.compute(tensor.shape, lambda *i, source=tensor: source(*i), name="copy")
+        results.append(tensor)
+    return results

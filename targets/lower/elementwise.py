@@ -1,0 +1,297 @@
+"""Element-wise operators: one read per operand, numpy broadcasting, one write.
+
+Arithmetic on float16 and bfloat16 is done in float32 and rounded once. Integer division truncates.
+Functions of one operand that are written out are those of the ONNX specification.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from tvm import te, tirx
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir import Node
+from graphopt.targets.lower.arithmetic import divide, error_function, fmod, power, round_half_even, sigmoid
+from graphopt.targets.lower.conversion import bitcast, cast, cast_like
+from graphopt.targets.lower.support import where
+from graphopt.targets.lower.tensors import (
+    Expr,
+    Lowering,
+    broadcast_read,
+    broadcast_shape,
+    dtype_of,
+    shape_of,
+    storage,
+    widen,
+)
+
+
+def _like(value: float, expression: Expr) -> Expr:
+    return tirx.const(value, dtype_of(expression))
+
+
+def elementwise(name: str, function: Callable[..., Expr]) -> Lowering:
+    """Lower with `function(node, operand...)` on one element of each operand, widened; None: left out."""
+
+    def lower(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+        present = [tensor for tensor in inputs if tensor is not None]
+        result = storage(node.output.dtype)
+
+        def element(*indices: Expr) -> Expr:
+            operands = [None if t is None else widen(broadcast_read(t, indices)) for t in inputs]
+            value = function(node, *operands)
+            return value if dtype_of(value) == result else value.astype(result)
+
+        return te.compute(broadcast_shape(*present), element, name=name)
+
+    return lower
+
+
+# --- functions of one operand ---
+
+
+def _sign(node: Node, x: Expr) -> Expr:
+    zero, one = _like(0, x), _like(1, x)
+    if dtype_of(x).startswith("uint"):
+        return tirx.Select(x > zero, one, zero)
+    return tirx.Select(x > zero, one, tirx.Select(x < zero, _like(-1, x), x))
+
+
+def _relu(node: Node, x: Expr) -> Expr:
+    return tirx.max(_like(0, x), x)
+
+
+def _leaky_relu(node: Node, x: Expr) -> Expr:
+    return tirx.Select(x < _like(0, x), x * _like(node.float("alpha", 0.01), x), x)
+
+
+def _elu(node: Node, x: Expr) -> Expr:
+    negative = _like(node.float("alpha", 1.0), x) * (tirx.exp(x) - _like(1, x))
+    return tirx.Select(x < _like(0, x), negative, x)
+
+
+def _selu(node: Node, x: Expr) -> Expr:
+    alpha = _like(node.float("alpha", 1.67326319217681884765625), x)
+    gamma = _like(node.float("gamma", 1.05070102214813232421875), x)
+    return gamma * tirx.Select(x > _like(0, x), x, alpha * tirx.exp(x) - alpha)
+
+
+def _celu(node: Node, x: Expr) -> Expr:
+    alpha, zero = _like(node.float("alpha", 1.0), x), _like(0, x)
+    return tirx.max(zero, x) + tirx.min(zero, alpha * (tirx.exp(x / alpha) - _like(1, x)))
+
+
+def _thresholded_relu(node: Node, x: Expr) -> Expr:
+    return tirx.Select(x > _like(node.float("alpha", 1.0), x), x, _like(0, x))
+
+
+def _hard_sigmoid(x: Expr, alpha: float, beta: float) -> Expr:
+    return tirx.min(_like(1, x), tirx.max(_like(0, x), _like(alpha, x) * x + _like(beta, x)))
+
+
+def _mish(node: Node, x: Expr) -> Expr:
+    """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); from x = 20 on the factor is 1."""
+    e = tirx.exp(tirx.min(_like(20, x), x))
+    n = e * (e + _like(2, x))
+    return x * (n / (n + _like(2, x)))
+
+
+def _swish(node: Node, x: Expr) -> Expr:
+    alpha = node.float("alpha", 1.0)
+    return x * sigmoid(x if alpha == 1.0 else _like(alpha, x) * x)
+
+
+def _gelu(node: Node, x: Expr) -> Expr:
+    half, one = _like(0.5, x), _like(1, x)
+    if node.str("approximate", "none") == "tanh":
+        inner = _like(math.sqrt(2 / math.pi), x) * (x + _like(0.044715, x) * x * x * x)
+        return half * x * (one + tirx.tanh(inner))
+    return half * x * (one + error_function(x * _like(math.sqrt(0.5), x)))
+
+
+def _softplus(node: Node, x: Expr) -> Expr:
+    """log(1 + e^x), written so that e^x never overflows."""
+    zero = _like(0, x)
+    return tirx.max(zero, x) + tirx.log(_like(1, x) + tirx.exp(tirx.min(x, zero - x)))
+
+
+def _shrink(node: Node, x: Expr) -> Expr:
+    limit, bias = _like(node.float("lambd", 0.5), x), _like(node.float("bias", 0.0), x)
+    zero = _like(0, x)
+    return tirx.Select(x < zero - limit, x + bias, tirx.Select(x > limit, x - bias, zero))
+
+
+def _is_inf(node: Node, x: Expr) -> Expr:
+    limit = tirx.const(math.inf, dtype_of(x))
+    positive = x == limit if node.int("detect_positive", 1) else tirx.const(False, "bool")
+    negative = x == tirx.const(-math.inf, dtype_of(x)) if node.int("detect_negative", 1) else None
+    return positive if negative is None else tirx.Or(positive, negative)
+
+
+def _abs(node: Node, x: Expr) -> Expr:
+    return x if dtype_of(x).startswith("uint") else tirx.abs(x)
+
+
+def _unary(function: Callable[[Expr], Expr]) -> Callable[[Node, Expr], Expr]:
+    return lambda node, x: function(x)
+
+
+# --- functions of several operands ---
+
+
+def _fold(step: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
+    def function(node: Node, first: Expr, *others: Expr) -> Expr:
+        for other in others:
+            first = step(first, other)
+        return first
+
+    return function
+
+
+def _mean(node: Node, *operands: Expr) -> Expr:
+    total = _fold(lambda a, b: a + b)(node, *operands)
+    return total * _like(1 / len(operands), total)
+
+
+def _mod(node: Node, x: Expr, y: Expr) -> Expr:
+    dtype = dtype_of(x)
+    if dtype.startswith("float"):
+        return fmod(x, y)
+    return tirx.truncmod(x, y) if node.int("fmod") or dtype.startswith("uint") else tirx.floormod(x, y)
+
+
+def _pow(node: Node, x: Expr, y: Expr) -> Expr:
+    exponent = node.inputs[1]
+    assert exponent is not None
+    return power(x, y, exponent.scalar())
+
+
+def _bit_shift(node: Node, x: Expr, y: Expr) -> Expr:
+    return x << y if node.str("direction") == "LEFT" else x >> y
+
+
+def _clip(node: Node, x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
+    x = x if low is None else tirx.max(low, x)
+    return x if high is None else tirx.min(high, x)
+
+
+def _equal(node: Node, x: Expr, y: Expr) -> Expr:
+    if dtype_of(x) == "bool":
+        return tirx.Not(_differ(x, y))
+    return x == y
+
+
+def _differ(x: Expr, y: Expr) -> Expr:
+    """Exclusive or of booleans; TVM's code generator takes `!=` on them for a comparison of floats."""
+    return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
+
+
+def _dropout(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor | list[te.Tensor]:
+    """At inference a copy, and a mask of ones. Raises UnsupportedError in training mode."""
+    training = node.input(2)
+    ratio = node.input(1)
+    off = training is None or training.scalar() is False or (ratio is not None and ratio.scalar() == 0)
+    if not off:
+        raise UnsupportedError("random dropout in training mode", where=where(node))
+    x = inputs[0]
+    assert x is not None
+    copy = te.compute(x.shape, lambda *i: x(*i), name="dropout")
+    if len(node.outputs) == 1:
+        return copy
+    return [copy, te.compute(x.shape, lambda *_: tirx.const(True, "bool"), name="mask")]
+
+
+def _prelu(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+    """The slope broadcasts to the shape of x."""
+    x, slope = inputs
+    assert x is not None and slope is not None
+
+    def element(*i: Expr) -> Expr:
+        value = widen(x(*i))
+        scaled = value * widen(broadcast_read(slope, i))
+        return tirx.Select(value < _like(0, value), scaled, value).astype(x.dtype)
+
+    return te.compute(shape_of(x), element, name="prelu")
+
+
+FUNCTIONS: dict[str, Callable[..., Expr]] = {
+    "Abs": _abs,
+    "Acos": _unary(tirx.acos),
+    "Acosh": _unary(tirx.acosh),
+    "Add": lambda node, x, y: x + y,
+    "And": lambda node, x, y: tirx.And(x, y),
+    "Asin": _unary(tirx.asin),
+    "Asinh": _unary(tirx.asinh),
+    "Atan": _unary(tirx.atan),
+    "Atanh": _unary(tirx.atanh),
+    "BitShift": _bit_shift,
+    "BitwiseAnd": lambda node, x, y: x & y,
+    "BitwiseNot": lambda node, x: tirx.bitwise_not(x),
+    "BitwiseOr": lambda node, x, y: x | y,
+    "BitwiseXor": lambda node, x, y: x ^ y,
+    "Ceil": _unary(tirx.ceil),
+    "Celu": _celu,
+    "Clip": _clip,
+    "Cos": _unary(tirx.cos),
+    "Cosh": _unary(tirx.cosh),
+    "Div": lambda node, x, y: divide(x, y),
+    "Elu": _elu,
+    "Equal": _equal,
+    "Erf": _unary(error_function),
+    "Exp": _unary(tirx.exp),
+    "Floor": _unary(tirx.floor),
+    "Gelu": _gelu,
+    "Greater": lambda node, x, y: x > y,
+    "GreaterOrEqual": lambda node, x, y: x >= y,
+    "HardSigmoid": lambda node, x: _hard_sigmoid(x, node.float("alpha", 0.2), node.float("beta", 0.5)),
+    "HardSwish": lambda node, x: x * _hard_sigmoid(x, 1 / 6, 0.5),
+    "Identity": lambda node, x: x,
+    "IsInf": _is_inf,
+    "IsNaN": _unary(tirx.isnan),
+    "LeakyRelu": _leaky_relu,
+    "Less": lambda node, x, y: x < y,
+    "LessOrEqual": lambda node, x, y: x <= y,
+    "Log": _unary(tirx.log),
+    "Max": _fold(tirx.max),
+    "Mean": _mean,
+    "Min": _fold(tirx.min),
+    "Mish": _mish,
+    "Mod": _mod,
+    "Mul": lambda node, x, y: x * y,
+    "Neg": lambda node, x: _like(0, x) - x if dtype_of(x).startswith("int") else -x,
+    "Not": lambda node, x: tirx.Not(x),
+    "Or": lambda node, x, y: tirx.Or(x, y),
+    "Pow": _pow,
+    "Reciprocal": lambda node, x: _like(1, x) / x,
+    "Relu": _relu,
+    "Round": _unary(round_half_even),
+    "Selu": _selu,
+    "Shrink": _shrink,
+    "Sigmoid": _unary(sigmoid),
+    "Sign": _sign,
+    "Sin": _unary(tirx.sin),
+    "Sinh": _unary(tirx.sinh),
+    "Softplus": _softplus,
+    "Softsign": lambda node, x: x / (_like(1, x) + tirx.abs(x)),
+    "Sqrt": _unary(tirx.sqrt),
+    "Sub": lambda node, x, y: x - y,
+    "Sum": _fold(lambda a, b: a + b),
+    "Swish": _swish,
+    "Tan": _unary(tirx.tan),
+    "Tanh": _unary(tirx.tanh),
+    "ThresholdedRelu": _thresholded_relu,
+    "Where": lambda node, condition, x, y: tirx.Select(condition, x, y),
+    "Xor": lambda node, x, y: _differ(x, y),
+}
+"""`f(node, element...)`: the result for one element of each operand."""
+
+LOWERINGS: dict[str, Lowering] = {
+    **{key: elementwise(key.lower(), function) for key, function in FUNCTIONS.items()},
+    "BitCast": bitcast,
+    "Cast": cast,
+    "CastLike": cast_like,
+    "Dropout": _dropout,
+    "PRelu": _prelu,
+}

@@ -1,0 +1,115 @@
+"""What the lowering supports, told without TVM: `inspect` and the front end ask before any work starts.
+
+The names here and the tables of `graphopt.targets.lower` are the same set; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphopt.ir import KERNEL, ONNX, DType, Graph, Node
+from graphopt.ir.structural import structural_inputs
+
+STORAGE = {
+    DType.float32: "float32",
+    DType.float64: "float64",
+    DType.float16: "float16",
+    DType.bfloat16: "bfloat16",
+    DType.int8: "int8",
+    DType.uint8: "uint8",
+    DType.int16: "int16",
+    DType.uint16: "uint16",
+    DType.int32: "int32",
+    DType.uint32: "uint32",
+    DType.int64: "int64",
+    DType.uint64: "uint64",
+    DType.bool: "bool",
+    DType.int4: "int8",
+    DType.uint4: "uint8",
+    DType.int2: "int8",
+    DType.uint2: "uint8",
+    DType.float8e4m3fn: "uint8",
+    DType.float8e4m3fnuz: "uint8",
+    DType.float8e5m2: "uint8",
+    DType.float8e5m2fnuz: "uint8",
+    DType.float4e2m1: "uint8",
+    DType.float8e8m0: "uint8",
+}
+"""The element type of a kernel's buffer: one whole byte for an element of 8 bits or fewer."""
+
+NARROW = frozenset(d for d in STORAGE if d.bits < 8 or (d.is_float and d.bits == 8))
+"""Element types without arithmetic: they are moved, converted and quantised only."""
+
+ELEMENTWISE = frozenset(
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
+    "Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
+    "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg "
+    "Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum "
+    "Swish Tan Tanh ThresholdedRelu Where Xor".split()
+)
+
+SUPPORTED: frozenset[str] = ELEMENTWISE
+
+MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike Identity".split())
+"""Operators that also take the types without arithmetic."""
+
+
+def unsupported(graph: Graph) -> list[tuple[Node, str]]:
+    """Every compute node, nested and fused ones included, that no kernel can be made for, with the reason."""
+    found = []
+    for node in _compute_nodes(graph):
+        reason = is_supported(node)
+        if reason is not None:
+            found.append((node, reason))
+    return found
+
+
+def is_supported(node: Node) -> str | None:
+    """Why no kernel can be made for `node`; None when one can.
+
+    Shapes must be static, structural operands constant and element types storable.
+    """
+    if node.key not in SUPPORTED:
+        return f"there is no kernel for the operator {node.key}"
+    structural = structural_inputs(node)
+    for index, value in enumerate(node.inputs):
+        if value is None:
+            continue
+        if index in structural and value.constant is None:
+            return f"input {index} ('{value.name}') decides shapes and is not known at compile time"
+        if value.type is None:
+            return f"the type of input {index} ('{value.name}') is unknown"
+        if index not in structural and not value.is_static:
+            return f"input {index} ('{value.name}') has the shape {value.type}, which is not static"
+        reason = _type_reason(node, value.dtype)
+        if reason:
+            return reason
+    for value in node.outputs:
+        if value.type is None or not value.is_static:
+            return f"output '{value.name}' has the shape {value.type}, which is not static"
+        reason = _type_reason(node, value.dtype)
+        if reason:
+            return reason
+    return None
+
+
+def where(node: Node) -> str:
+    return f"node '{node.name}' ({node.key})"
+
+
+def _type_reason(node: Node, dtype: DType) -> str | None:
+    if dtype not in STORAGE:
+        return f"kernels cannot store elements of {dtype}"
+    if dtype in NARROW and node.key not in MOVES_ANY_TYPE:
+        return f"there is no arithmetic on {dtype}"
+    return None
+
+
+def _compute_nodes(graph: Graph) -> Iterator[Node]:
+    for node in graph.nodes:
+        if node.is_op("Fused", domain=KERNEL):
+            yield from _compute_nodes(node.attributes["body"])
+        elif node.subgraphs and node.domain == ONNX:
+            yield node
+        else:
+            yield node
