@@ -48,7 +48,12 @@ ELEMENTWISE = frozenset(
     "Swish Tan Tanh ThresholdedRelu Where Xor".split()
 )
 
-SUPPORTED: frozenset[str] = ELEMENTWISE
+ANCHORS = frozenset(
+    "AveragePool Conv ConvTranspose Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MatMul "
+    "MatMulInteger MaxPool".split()
+)
+
+SUPPORTED: frozenset[str] = ELEMENTWISE | ANCHORS
 
 MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike Identity".split())
 """Operators that also take the types without arithmetic."""

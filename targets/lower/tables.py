@@ -7,11 +7,14 @@ from collections.abc import Callable
 from tvm import tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower import elementwise
+from graphopt.targets.lower import convolution, elementwise, matmul, pooling
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
+    **convolution.LOWERINGS,
     **elementwise.LOWERINGS,
+    **matmul.LOWERINGS,
+    **pooling.LOWERINGS,
 }
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {}
