@@ -338,8 +338,10 @@ class Graph:
 
     # --- building ---
 
-    def add_input(self, name: str, type: TensorType | None) -> Value:
-        value = Value(self._value_names.claim(name), type, self)
+    def add_input(self, name: str, type: TensorType | None, *, unique: bool = False) -> Value:
+        """A graph input. Raises IRError when the name is taken, unless `unique` lets it be changed."""
+        scope = self._value_names
+        value = Value(scope.unique(name) if unique else scope.claim(name), type, self)
         self.inputs.append(value)
         return value
 
@@ -413,13 +415,16 @@ class Graph:
 
     def drop(self) -> None:
         """Let go of every value used, before the graph itself is thrown away."""
+        self._value_names.detach()
+        self._node_names.detach()
         for node in self.nodes:
             for nested in node.subgraphs:
                 nested.drop()
             for index in range(len(node._inputs)):
                 node.set_input(index, None)
 
-    def move_before(self, node: Node, anchor: Node) -> None:
+    def move_before(self, node: Node, anchor: Node | None) -> None:
+        """Move a node in the order of execution; None: to the end."""
         self._unlink(node)
         self._link(node, anchor)
 
@@ -445,17 +450,13 @@ class Graph:
         value.type = TensorType(DType.of(data.dtype), data.shape)
         self._constants[value] = None
 
-    def rename(self, value: Value, name: str) -> None:
-        """Give a value another name. Raises IRError when it is taken."""
-        self._value_names.claim(name)
-        self._value_names.release(value.name)
-        value.name = name
+    def rename(self, value: Value, name: str, *, keep_if_taken: bool = False) -> None:
+        """Give a value another name. Raises IRError when it is taken, unless it may keep the one it has."""
+        value.name = self._value_names.exchange(value.name, name, keep_if_taken)
 
-    def rename_node(self, node: Node, name: str) -> None:
-        """Give a node another name. Raises IRError when it is taken."""
-        self._node_names.claim(name)
-        self._node_names.release(node.name)
-        node.name = name
+    def rename_node(self, node: Node, name: str, *, keep_if_taken: bool = False) -> None:
+        """Give a node another name. Raises IRError when it is taken, unless it may keep the one it has."""
+        node.name = self._node_names.exchange(node.name, name, keep_if_taken)
 
     def clone(self, *, parent: Graph | None = None, outer: Mapping[Value, Value] | None = None) -> Graph:
         """A deep copy that shares the constants' data.
@@ -467,7 +468,7 @@ class Graph:
         copy.metadata = dict(self.metadata)
         mapping: dict[Value, Value] = dict(outer or {})
         for value in self.inputs:
-            mapping[value] = copy.add_input(value.name, value.type)
+            mapping[value] = copy.add_input(value.name, value.type, unique=parent is not None)
         for value in self._constants:
             assert value.constant is not None
             mapping[value] = copy.add_constant(value.constant, value.name)
@@ -539,15 +540,34 @@ class Graph:
 
 
 class NameScope:
-    """The names taken in one graph; a nested graph's scope also respects the enclosing ones."""
+    """The names taken in one graph.
+
+    A name means one thing in a graph, in those that enclose it and in those nested in it; two branches of an
+    If may use the same.
+    """
 
     def __init__(self, parent: NameScope | None) -> None:
         self._parent = parent
+        self._nested: dict[NameScope, None] = {}
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}
+        if parent is not None:
+            parent._nested[self] = None
 
     def taken(self, name: str) -> bool:
-        return name in self._taken or (self._parent is not None and self._parent.taken(name))
+        return self._taken_outside(name) or self._taken_within(name)
+
+    def detach(self) -> None:
+        """The graph is thrown away: its names are free again in those that enclose it."""
+        if self._parent is not None:
+            self._parent._nested.pop(self, None)
+
+    def _taken_outside(self, name: str) -> bool:
+        outer = self._parent
+        return outer is not None and (name in outer._taken or outer._taken_outside(name))
+
+    def _taken_within(self, name: str) -> bool:
+        return name in self._taken or any(scope._taken_within(name) for scope in self._nested)
 
     def claim(self, name: str) -> str:
         if self.taken(name):
@@ -563,6 +583,14 @@ class NameScope:
             name = f"{wanted}_{self._next[wanted]}"
         self._taken.add(name)
         return name
+
+    def exchange(self, old: str, new: str, keep_if_taken: bool) -> str:
+        """Claim `new` in place of `old`; returns the name that holds afterwards."""
+        if old == new or (keep_if_taken and self.taken(new)):
+            return old
+        self.claim(new)
+        self.release(old)
+        return new
 
     def release(self, name: str) -> None:
         self._taken.discard(name)
