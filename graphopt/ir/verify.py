@@ -59,6 +59,11 @@ def _verify_body(group: Node, body: Graph) -> None:
         raise IRError("its body has a parent", where=where)
     if len(body.inputs) != len(group.inputs) or None in group.inputs:
         raise IRError(f"{len(group.inputs)} operands for {len(body.inputs)} body inputs", where=where)
+    for inner, operand in zip(body.inputs, group.inputs, strict=True):
+        if inner.type and operand and operand.type and not inner.type.accepts(operand.type):
+            raise IRError(
+                f"operand '{operand.name}' is {operand.type}, its body wants {inner.type}", where=where
+            )
     if [v.type for v in body.outputs] != [v.type for v in group.outputs]:
         raise IRError("its outputs are not the body's", where=where)
     _verify(body, set())
