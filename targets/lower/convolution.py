@@ -5,8 +5,6 @@ Stages: `pad` (the padded input), `conv` (the sums), `bias`. A depthwise convolu
 
 from __future__ import annotations
 
-import math
-
 from tvm import te, tirx
 
 from graphopt.ir import Node
@@ -144,9 +142,7 @@ def _transposed_pads(
             spatial, kernel, strides, dilations, extra, node.output.static_shape[2:], strict=True
         )
     ]
-    low = [math.ceil(t / 2) if mode != "SAME_UPPER" else t // 2 for t in totals]
-    if mode == "NOTSET":
-        low = [t // 2 for t in totals]
+    low = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in totals]
     return tuple(low), tuple(t - b for t, b in zip(totals, low, strict=True))
 
 

@@ -53,6 +53,9 @@ ANCHORS = frozenset(
     "MatMulInteger MaxPool".split()
 )
 
+OPAQUE_OPERATORS = frozenset("GRU LSTM RNN TopK".split())
+"""Operators whose kernel is written whole and stands alone in its group."""
+
 SUPPORTED: frozenset[str] = ELEMENTWISE | ANCHORS
 
 MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike Identity".split())

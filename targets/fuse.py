@@ -1,0 +1,196 @@
+"""Grouping: every operator into a fused group, one kernel each.
+
+A group is an anchor (convolution, product, pool, reduction, normalisation), the cheap element-wise work in front
+of it, and the element-wise work behind it. Groups grow along values that nobody else reads, and along several
+paths at once where those meet again (x * sigmoid(x), a residual addition), so that no intermediate tensor is
+written that could stay in a register. Reshapes stay outside: they cost nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from graphopt.errors import IRError
+from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir.fused import body_of, fuse_nodes, is_fused
+from graphopt.targets.lower.support import ELEMENTWISE, OPAQUE_OPERATORS
+from graphopt.targets.program import is_alias
+
+LARGEST_GROUP = 24
+"""Operators in one group; more make kernels that take long to compile and spill registers."""
+
+
+class Kind(enum.IntEnum):
+    """What an operator's output element needs of its inputs."""
+
+    ELEMENTWISE = 0  # the element at the same place, up to broadcasting
+    INJECTIVE = 1  # one element, somewhere else
+    ANCHOR = 2  # many elements
+    OPAQUE = 3  # a kernel of its own
+
+
+INJECTIVE = frozenset(
+    "Concat DepthToSpace Expand Gather Pad Slice SpaceToDepth Split Tile Transpose DequantizeLinear "
+    "QuantizeLinear".split()
+)
+
+TRANSCENDENTAL = frozenset(
+    "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Sin Sinh "
+    "Softplus Swish Tan Tanh".split()
+)
+"""Too dear to be computed more than once per element."""
+
+
+def fuse(graph: Graph) -> None:
+    """Put every compute node of `graph` into a group, in place."""
+    for node in list(graph.nodes):
+        if node.graph is graph and not is_alias(node) and not is_fused(node):
+            fuse_nodes(graph, [node])
+    for group in reversed([n for n in graph.nodes if is_fused(n)]):  # the later operand takes a residual
+        if group.graph is graph:
+            _grow(graph, group)
+    for group in [n for n in graph.nodes if is_fused(n)]:
+        if group.graph is graph:
+            _take_in_producers(graph, group)
+
+
+def kind_of(node: Node) -> Kind:
+    """The kind of an operator; of a group, that of its most demanding member."""
+    if is_fused(node):
+        return max(kind_of(member) for member in body_of(node).nodes)
+    if node.domain != "" or node.op_type in OPAQUE_OPERATORS:
+        return Kind.OPAQUE
+    if node.op_type in ELEMENTWISE:
+        return Kind.ELEMENTWISE
+    return Kind.INJECTIVE if node.op_type in INJECTIVE else Kind.ANCHOR
+
+
+def _grow(graph: Graph, group: Node) -> Node:
+    """Take in element-wise consumers as long as the group stays convex and its output keeps its shape."""
+    while True:
+        extended = _extend_once(graph, group)
+        if extended is None:
+            return group
+        group = extended
+
+
+def _extend_once(graph: Graph, group: Node) -> Node | None:
+    if kind_of(group) == Kind.OPAQUE or len(group.outputs) != 1:
+        return None
+    value = group.output
+    if value.is_graph_output or not value.users or not all(is_fused(user) for user in value.users):
+        return None
+    members = _paths_to_meeting_point(value)
+    if members is None:
+        return None
+    union = [group, *members]
+    if _too_large(union) or not all(_may_follow(member, value) for member in members):
+        return None
+    return _try_fuse(graph, union)
+
+
+def _paths_to_meeting_point(value: Value) -> list[Node] | None:
+    """The consumers up to the one that all paths from `value` run through; None when they do not meet soon.
+
+    With a single consumer that is the consumer itself.
+    """
+    users = list(value.users)
+    if len(users) == 1:
+        return users
+    region = dict.fromkeys(users)
+    frontier = users
+    for _ in range(LARGEST_GROUP):
+        open_ends = [
+            node for node in region if any(user not in region for v in node.outputs for user in v.users)
+        ]
+        if any(v.is_graph_output for node in region for v in node.outputs if node in open_ends):
+            return None
+        if len(open_ends) == 1 and _all_inside(region, open_ends[0]):
+            return list(region)
+        frontier = [u for node in open_ends for v in node.outputs for u in v.users if u not in region]
+        if not frontier or not all(is_fused(node) for node in frontier):
+            return None
+        region.update(dict.fromkeys(frontier[:1]))
+    return None
+
+
+def _all_inside(region: dict[Node, None], last: Node) -> bool:
+    """Every member but `last` is read inside the region alone."""
+    return all(
+        not v.is_graph_output and all(user in region for user in v.users)
+        for node in region
+        if node is not last
+        for v in node.outputs
+    )
+
+
+def _may_follow(member: Node, source: Value) -> bool:
+    """Element-wise work on tensors of the group's own shape, with one result."""
+    if kind_of(member) != Kind.ELEMENTWISE or len(member.outputs) != 1:
+        return False
+    return member.output.shape == source.shape
+
+
+def _take_in_producers(graph: Graph, group: Node) -> None:
+    """Inline cheap work in front of a group that is its only reader: element-wise before anything that reads
+    each element once, data movement before element-wise work."""
+    changed = True
+    while changed:
+        changed = False
+        for value in group.inputs:
+            producer = None if value is None else value.producer
+            if producer is None or not is_fused(producer) or not _may_lead(producer, group):
+                continue
+            merged = _try_fuse(graph, [producer, group])
+            if merged is not None:
+                group, changed = merged, True
+                break
+
+
+def _may_lead(producer: Node, group: Node) -> bool:
+    if len(producer.outputs) != 1 or producer.output.is_graph_output or len(producer.output.users) != 1:
+        return False
+    if _too_large([producer, group]):
+        return False
+    first, second = kind_of(producer), kind_of(group)
+    if first > Kind.INJECTIVE or second == Kind.OPAQUE:
+        return False
+    if second == Kind.ANCHOR:
+        return first == Kind.ELEMENTWISE and _reads_once(producer, group) and not _is_dear(producer)
+    if _is_dear(producer) and group.output.type.size > producer.output.type.size:
+        return False
+    return not _concatenates(group)
+
+
+def _reads_once(producer: Node, group: Node) -> bool:
+    """The anchor reads each element of the producer's output about once."""
+    members = list(body_of(group).nodes)
+    anchors = [m for m in members if kind_of(m) == Kind.ANCHOR]
+    return len(anchors) == 1 and anchors[0].op_type.startswith(("Reduce", "Global"))
+
+
+def _concatenates(group: Node) -> bool:
+    return any(m.op_type == "Concat" for m in body_of(group).nodes)
+
+
+def _is_dear(group: Node) -> bool:
+    return any(m.op_type in TRANSCENDENTAL for m in body_of(group).nodes)
+
+
+def _too_large(groups: list[Node]) -> bool:
+    return sum(len(body_of(g)) for g in groups) > LARGEST_GROUP
+
+
+def _try_fuse(graph: Graph, nodes: list[Node]) -> Node | None:
+    """Fuse, or leave everything as it is when a path leaves the set and comes back."""
+    try:
+        return fuse_nodes(graph, nodes)
+    except IRError:
+        return None
+
+
+def operators(group: Node) -> list[str]:
+    """The operator types of a group, in order."""
+    if group.domain != KERNEL:
+        return [group.op_type]
+    return [member.op_type for member in body_of(group).nodes]

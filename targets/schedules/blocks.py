@@ -1,0 +1,53 @@
+"""Asking a schedule about its blocks."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+SPATIAL, REDUCE = 0, 2
+"""Values of `IterVar.iter_type` for the two kinds of axes that operators have."""
+
+
+def block_names(sch: Schedule) -> list[str]:
+    """The blocks below the root, in order."""
+    return [sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))]
+
+
+def is_reduction(sch: Schedule, block: SBlockRV) -> bool:
+    return any(int(v.iter_type) == REDUCE for v in sch.get(block).iter_vars)
+
+
+def extent(sch: Schedule, loop: LoopRV) -> int:
+    return int(sch.get(loop).extent)
+
+
+def axis_loops(sch: Schedule, block: SBlockRV) -> tuple[list[LoopRV], list[LoopRV]]:
+    """The spatial and the reduction loops of an untouched block, in order."""
+    kinds = [int(v.iter_type) for v in sch.get(block).iter_vars]
+    loops = sch.get_loops(block)[-len(kinds) :] if kinds else []
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == SPATIAL]
+    reduce = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == REDUCE]
+    return spatial, reduce
+
+
+def iterations(sch: Schedule, block: SBlockRV) -> int:
+    return math.prod(int(v.dom.extent) for v in sch.get(block).iter_vars)
+
+
+def written(sch: Schedule, block: SBlockRV) -> tirx.Var:
+    """The buffer a block writes."""
+    return sch.get(block).writes[0].source
+
+
+def output_shape(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in written(sch, block).ty.shape)
+
+
+def element_bits(sch: Schedule, block: SBlockRV) -> int:
+    import tvm
+
+    return tvm.DataType(str(written(sch, block).ty.dtype)).bits
