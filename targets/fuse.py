@@ -1,9 +1,9 @@
 """Grouping: every operator into a fused group, one kernel each.
 
-A group is an anchor (convolution, product, pool, reduction, normalisation), the cheap element-wise work in front
-of it, and the element-wise work behind it. Groups grow along values that nobody else reads, and along several
-paths at once where those meet again (x * sigmoid(x), a residual addition), so that no intermediate tensor is
-written that could stay in a register. Reshapes stay outside: they cost nothing.
+A group is an anchor (convolution, product, pool, reduction, normalisation), the cheap element-wise work in
+front of it, and the element-wise work behind it. Groups grow along values that nobody else reads, and along
+several paths at once where those meet again (x * sigmoid(x), a residual addition), so that no intermediate
+tensor is written that could stay in a register. Reshapes stay outside: they cost nothing.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""How a block walks through memory: which axes its reads are contiguous in."""
+
+from __future__ import annotations
+
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+CHEAP_CALLS = frozenset({"tirx.if_then_else", "tirx.likely", "tirx.reinterpret", "tirx.shift_left"})
+
+
+def uses(expression: tirx.Expr, variable: tirx.Var) -> bool:
+    found = []
+    tvm_ffi.structural_walk(
+        expression, (tirx.Var, lambda v: found.append(v) and None if v.same_as(variable) else None)
+    )
+    return bool(found)
+
+
+def is_strided(sch: Schedule, block: SBlockRV, variable: tirx.Var) -> bool:
+    """Some read moves by more than its innermost axis when `variable` moves."""
+    for region in sch.get(block).reads:
+        shape = [int(dim) for dim in region.source.ty.shape]
+        last = max((axis for axis, dim in enumerate(shape) if dim > 1), default=-1)
+        for axis, bounds in enumerate(region.region):
+            if axis != last and shape[axis] > 1 and uses(bounds.min, variable):
+                return True
+    return False
+
+
+def is_elementwise(sch: Schedule, block: SBlockRV) -> bool:
+    """Every read is at the very place that is written."""
+    statement = sch.get(block)
+    target = [bounds.min for bounds in statement.writes[0].region]
+    return all(
+        len(region.region) == len(target)
+        and all(bounds.min.same_as(place) for bounds, place in zip(region.region, target, strict=True))
+        for region in statement.reads
+    )
+
+
+def is_dear(sch: Schedule, block: SBlockRV) -> bool:
+    """It calls functions such as exp, or divides: not to be computed again for every reader."""
+    found: list[tirx.Call] = []
+
+    def visit(call: tirx.Call) -> None:
+        name = getattr(call.op, "name", "")
+        if name not in CHEAP_CALLS:
+            found.append(call)
+
+    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Call, visit))
+    return bool(found)
+
+
+def variable_of(sch: Schedule, block: SBlockRV, axis: int) -> tirx.Var:
+    """The block variable of axis number `axis`."""
+    return sch.get(block).iter_vars[axis].var
+
+
+def reading_without(sch: Schedule, block: SBlockRV, variable: tirx.Var) -> list[int]:
+    """Spatial axes that some read depends on while it does not depend on `variable`: tiling them reuses
+    what the other reads load."""
+    statement = sch.get(block)
+    found = []
+    for axis, iterator in enumerate(statement.iter_vars):
+        if int(iterator.iter_type) != 0 or iterator.var.same_as(variable):
+            continue
+        for region in statement.reads:
+            places = [bounds.min for bounds in region.region]
+            depends = any(uses(place, iterator.var) for place in places)
+            if depends and not any(uses(place, variable) for place in places):
+                found.append(axis)
+                break
+    return found
