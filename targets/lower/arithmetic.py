@@ -13,6 +13,15 @@ def is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
+def signed(x: Expr) -> Expr:
+    """An unsigned integer in a wider signed type, to compare it.
+
+    TVM's simplifier subtracts the sides of a comparison, and refuses to where that is negative in their type.
+    """
+    wider = {"uint8": "int32", "uint16": "int32", "uint32": "int64"}.get(dtype_of(x))
+    return x if wider is None else x.astype(wider)
+
+
 def divide(x: Expr, y: Expr) -> Expr:
     """Integers truncate towards zero, as in C."""
     return x / y if is_float(dtype_of(x)) else tirx.truncdiv(x, y)
@@ -23,6 +32,15 @@ def fmod(x: Expr, y: Expr) -> Expr:
     dtype = dtype_of(x)
     name = "fmod" if dtype == "float64" else "fmodf"
     return tirx.call_pure_extern(dtype, name, x, y)
+
+
+def floor_modulo(x: Expr, y: Expr) -> Expr:
+    """The remainder of floats with the sign of y, a zero included."""
+    zero = tirx.const(0, dtype_of(x))
+    rest = fmod(x, y)
+    crosses = tirx.Or(tirx.And(rest < zero, y > zero), tirx.And(rest > zero, y < zero))
+    signed_zero = tirx.copysign(zero, y)
+    return tirx.Select(tirx.EQ(rest, zero), signed_zero, tirx.Select(crosses, rest + y, rest))
 
 
 def round_half_even(x: Expr) -> Expr:

@@ -29,7 +29,7 @@ def convert(x: Expr, source: DType, target: DType, *, saturate: bool = True) -> 
     if dtype_of(x) == "bfloat16" and kind != "float32":
         x = x.astype("float32")
     if kind == "bool":
-        return x != tirx.const(0, dtype_of(x))
+        return tirx.NE(x, tirx.const(0, dtype_of(x)))
     if is_float(dtype_of(x)) and target.is_integer and target.bits < 64:
         # Narrow integers by way of a wide one: out of range, the low bits remain on every machine.
         x = x.astype("int64" if target.bits == 32 else "int32")

@@ -13,7 +13,17 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
-from graphopt.targets.lower.arithmetic import divide, error_function, fmod, power, round_half_even, sigmoid
+from graphopt.targets.lower.arithmetic import (
+    divide,
+    error_function,
+    floor_modulo,
+    fmod,
+    is_float,
+    power,
+    round_half_even,
+    sigmoid,
+    signed,
+)
 from graphopt.targets.lower.conversion import bitcast, cast, cast_like
 from graphopt.targets.lower.support import where
 from graphopt.targets.lower.tensors import (
@@ -55,7 +65,7 @@ def elementwise(name: str, function: Callable[..., Expr]) -> Lowering:
 def _sign(node: Node, x: Expr) -> Expr:
     zero, one = _like(0, x), _like(1, x)
     if dtype_of(x).startswith("uint"):
-        return tirx.Select(x > zero, one, zero)
+        return tirx.Select(tirx.NE(x, zero), one, zero)
     return tirx.Select(x > zero, one, tirx.Select(x < zero, _like(-1, x), x))
 
 
@@ -125,9 +135,10 @@ def _shrink(node: Node, x: Expr) -> Expr:
 
 def _is_inf(node: Node, x: Expr) -> Expr:
     limit = tirx.const(math.inf, dtype_of(x))
-    positive = x == limit if node.int("detect_positive", 1) else tirx.const(False, "bool")
-    negative = x == tirx.const(-math.inf, dtype_of(x)) if node.int("detect_negative", 1) else None
-    return positive if negative is None else tirx.Or(positive, negative)
+    never = tirx.const(False, "bool")
+    positive = tirx.EQ(x, limit) if node.int("detect_positive", 1) else never
+    negative = tirx.EQ(x, tirx.const(-math.inf, dtype_of(x))) if node.int("detect_negative", 1) else never
+    return tirx.Or(positive, negative)
 
 
 def _abs(node: Node, x: Expr) -> Expr:
@@ -157,8 +168,8 @@ def _mean(node: Node, *operands: Expr) -> Expr:
 
 def _mod(node: Node, x: Expr, y: Expr) -> Expr:
     dtype = dtype_of(x)
-    if dtype.startswith("float"):
-        return fmod(x, y)
+    if is_float(dtype):
+        return fmod(x, y) if node.int("fmod") else floor_modulo(x, y)
     return tirx.truncmod(x, y) if node.int("fmod") or dtype.startswith("uint") else tirx.floormod(x, y)
 
 
@@ -169,7 +180,15 @@ def _pow(node: Node, x: Expr, y: Expr) -> Expr:
 
 
 def _bit_shift(node: Node, x: Expr, y: Expr) -> Expr:
-    return x << y if node.str("direction") == "LEFT" else x >> y
+    """Shifting by the width or more, or by a negative count, leaves nothing but the sign."""
+    dtype = dtype_of(x)
+    bits = int(dtype.removeprefix("u").removeprefix("int"))
+    within = tirx.EQ(y >> _like(bits.bit_length() - 1, y), _like(0, y))
+    count = tirx.Select(within, y, _like(0, y))
+    if node.str("direction") == "LEFT":
+        return tirx.Select(within, x << count, _like(0, x))
+    rest = _like(0, x) if dtype.startswith("uint") else x >> _like(bits - 1, x)
+    return tirx.Select(within, x >> count, rest)
 
 
 def _clip(node: Node, x: Expr, low: Expr | None = None, high: Expr | None = None) -> Expr:
@@ -180,7 +199,7 @@ def _clip(node: Node, x: Expr, low: Expr | None = None, high: Expr | None = None
 def _equal(node: Node, x: Expr, y: Expr) -> Expr:
     if dtype_of(x) == "bool":
         return tirx.Not(_differ(x, y))
-    return x == y
+    return tirx.EQ(x, y)
 
 
 def _differ(x: Expr, y: Expr) -> Expr:
@@ -211,7 +230,7 @@ def _prelu(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     def element(*i: Expr) -> Expr:
         value = widen(x(*i))
         scaled = value * widen(broadcast_read(slope, i))
-        return tirx.Select(value < _like(0, value), scaled, value).astype(x.dtype)
+        return tirx.Select(value < _like(0, value), scaled, value).astype(dtype_of(x))
 
     return te.compute(shape_of(x), element, name="prelu")
 
@@ -243,16 +262,16 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "Exp": _unary(tirx.exp),
     "Floor": _unary(tirx.floor),
     "Gelu": _gelu,
-    "Greater": lambda node, x, y: x > y,
-    "GreaterOrEqual": lambda node, x, y: x >= y,
+    "Greater": lambda node, x, y: signed(x) > signed(y),
+    "GreaterOrEqual": lambda node, x, y: signed(x) >= signed(y),
     "HardSigmoid": lambda node, x: _hard_sigmoid(x, node.float("alpha", 0.2), node.float("beta", 0.5)),
     "HardSwish": lambda node, x: x * _hard_sigmoid(x, 1 / 6, 0.5),
     "Identity": lambda node, x: x,
     "IsInf": _is_inf,
     "IsNaN": _unary(tirx.isnan),
     "LeakyRelu": _leaky_relu,
-    "Less": lambda node, x, y: x < y,
-    "LessOrEqual": lambda node, x, y: x <= y,
+    "Less": lambda node, x, y: signed(x) < signed(y),
+    "LessOrEqual": lambda node, x, y: signed(x) <= signed(y),
     "Log": _unary(tirx.log),
     "Max": _fold(tirx.max),
     "Mean": _mean,

@@ -19,8 +19,8 @@ from graphopt.targets.lower.tensors import Expr, dtype_of, storage
 class Float:
     """sign (one bit), `exponent` bits with `bias`, `mantissa` bits.
 
-    `largest` is the greatest finite number; `infinity` and `nan` are codes without sign (None: there is none);
-    with `unsigned_zero` the code of minus zero is the only NaN.
+    `largest` is the greatest finite number; `infinity` and `nan` are codes without sign, None where there
+    is none; with `unsigned_zero` the code of minus zero is the only NaN.
     """
 
     exponent: int
@@ -61,16 +61,16 @@ def decode(code: Expr, dtype: DType) -> Expr:
     normal = tirx.reinterpret("float32", bits)
     smallest = 2.0 ** (1 - form.bias - form.mantissa)
     subnormal = fraction.astype("float32") * tirx.const(smallest, "float32")
-    value = tirx.Select(exponent == 0, subnormal, normal)
+    value = tirx.Select(tirx.EQ(exponent, 0), subnormal, normal)
     nan = tirx.const(float("nan"), "float32")
     if form.infinity is not None:
-        value = tirx.Select(magnitude == form.infinity, tirx.const(float("inf"), "float32"), value)
+        value = tirx.Select(tirx.EQ(magnitude, form.infinity), tirx.const(float("inf"), "float32"), value)
         value = tirx.Select(magnitude > form.infinity, nan, value)
     elif form.nan is not None and not form.unsigned_zero:
-        value = tirx.Select(magnitude == form.nan, nan, value)
-    value = tirx.Select((code & form.sign) != 0, -value, value)
+        value = tirx.Select(tirx.EQ(magnitude, form.nan), nan, value)
+    value = tirx.Select(tirx.NE(code & form.sign, 0), -value, value)
     if form.unsigned_zero:
-        value = tirx.Select((code & 0xFF) == form.nan, nan, value)
+        value = tirx.Select(tirx.EQ(code & 0xFF, form.nan), nan, value)
     return value
 
 
@@ -96,8 +96,8 @@ def encode(x: Expr, dtype: DType, *, saturate: bool) -> Expr:
     code = tirx.Select(rebased < (1 << 23), subnormal, rounded)
     code = _limit(code, magnitude, form, saturate)
     if form.unsigned_zero:
-        signed = tirx.Select(code == 0, code, code | sign)
-        code = tirx.Select(code == form.nan, code, signed)
+        signed = tirx.Select(tirx.EQ(code, 0), code, code | sign)
+        code = tirx.Select(tirx.EQ(code, form.nan), code, signed)
     else:
         code = code | sign
     return code.astype("uint8")
@@ -106,11 +106,10 @@ def encode(x: Expr, dtype: DType, *, saturate: bool) -> Expr:
 def _limit(code: Expr, magnitude: Expr, form: Float, saturate: bool) -> Expr:
     """What becomes of numbers out of range, infinities and NaN."""
     largest = _code_of_largest(form)
-    nan = largest if form.nan is None else form.nan
+    nan = form.sign if form.nan is None else form.nan  # without a NaN: minus zero
     over = largest if saturate or form.nan is None else form.infinity or form.nan
-    infinite = over
     code = tirx.Select(code > largest, tirx.const(over, "int32"), code)
-    code = tirx.Select(magnitude == 0x7F800000, tirx.const(infinite, "int32"), code)
+    code = tirx.Select(tirx.EQ(magnitude, 0x7F800000), tirx.const(over, "int32"), code)
     return tirx.Select(magnitude > 0x7F800000, tirx.const(nan, "int32"), code)
 
 
@@ -125,8 +124,10 @@ def _code_of_largest(form: Float) -> int:
 def _decode_power_of_two(code: Expr) -> Expr:
     """float8e8m0: 2^(code - 127); 255 is NaN and 0 the smallest power, a float32 subnormal."""
     code = code.astype("int32")
-    value = tirx.reinterpret("float32", tirx.Select(code == 0, tirx.const(1 << 22, "int32"), code << 23))
-    return tirx.Select(code == 255, tirx.const(float("nan"), "float32"), value)
+    value = tirx.reinterpret(
+        "float32", tirx.Select(tirx.EQ(code, 0), tirx.const(1 << 22, "int32"), code << 23)
+    )
+    return tirx.Select(tirx.EQ(code, 255), tirx.const(float("nan"), "float32"), value)
 
 
 def _encode_power_of_two(x: Expr, *, saturate: bool) -> Expr:
@@ -134,7 +135,7 @@ def _encode_power_of_two(x: Expr, *, saturate: bool) -> Expr:
     bits = tirx.reinterpret("int32", x) & 0x7FFFFFFF
     exponent = bits >> 23
     fraction = bits & 0x7FFFFF
-    up = tirx.Select(exponent == 0, fraction > (1 << 22), fraction > 0)
+    up = tirx.Select(tirx.EQ(exponent, 0), fraction > (1 << 22), fraction > 0)
     code = exponent + tirx.Select(up, tirx.const(1, "int32"), tirx.const(0, "int32"))
     code = tirx.Select(code > 254, tirx.const(254 if saturate else 255, "int32"), code)
     return tirx.Select(bits > 0x7F800000, tirx.const(255, "int32"), code).astype("uint8")

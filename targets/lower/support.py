@@ -41,8 +41,8 @@ NARROW = frozenset(d for d in STORAGE if d.bits < 8 or (d.is_float and d.bits ==
 """Element types without arithmetic: they are moved, converted and quantised only."""
 
 ELEMENTWISE = frozenset(
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
-    "Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr "
+    "BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
     "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg "
     "Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum "
     "Swish Tan Tanh ThresholdedRelu Where Xor".split()
@@ -56,7 +56,17 @@ ANCHORS = frozenset(
 OPAQUE_OPERATORS = frozenset("GRU LSTM RNN TopK".split())
 """Operators whose kernel is written whole and stands alone in its group."""
 
-SUPPORTED: frozenset[str] = ELEMENTWISE | ANCHORS
+REDUCTION = frozenset(
+    "ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare".split()
+)
+
+NORMALIZATION = frozenset(
+    "BatchNormalization GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization LogSoftmax "
+    "LpNormalization MeanVarianceNormalization RMSNormalization Softmax".split()
+)
+
+SUPPORTED: frozenset[str] = ANCHORS | ELEMENTWISE | NORMALIZATION | REDUCTION
 
 MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike Identity".split())
 """Operators that also take the types without arithmetic."""

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from tvm import tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower import convolution, elementwise, matmul, pooling
+from graphopt.targets.lower import convolution, elementwise, matmul, normalization, pooling, reduction
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,
     **matmul.LOWERINGS,
+    **normalization.LOWERINGS,
     **pooling.LOWERINGS,
+    **reduction.LOWERINGS,
 }
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {}

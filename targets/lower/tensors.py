@@ -96,12 +96,12 @@ def reshape(tensor: te.Tensor, shape: Sequence[int], name: str = "reshape") -> t
     if tuple(shape) == source:
         return tensor
     if math.prod(shape) == 0:
-        return te.compute(tuple(shape), lambda *_: tirx.const(0, tensor.dtype), name=name)
+        return te.compute(tuple(shape), lambda *_: tirx.const(0, dtype_of(tensor)), name=name)
     return te.compute(tuple(shape), lambda *i: tensor(*_regroup(i, tuple(shape), source)), name=name)
 
 
 def _regroup(indices: Sequence[Expr], shape: Sequence[int], source: Sequence[int]) -> list[Expr]:
-    """Indices into `source` of the element at `indices` of `shape`; axes that stay whole keep their variable."""
+    """Indices into `source` of the element at `indices` of `shape`; whole axes keep their variable."""
     result: list[Expr] = []
     i = j = 0
     while i < len(shape) or j < len(source):
@@ -144,8 +144,8 @@ def literal(array: np.ndarray, dtype: DType, name: str = "literal") -> te.Tensor
     return te.compute(array.shape, element, name=name)
 
 
-def dtype_of(expression: Expr) -> str:
-    return str(expression.ty)
+def dtype_of(operand: Expr | te.Tensor) -> str:
+    return str(operand.dtype if isinstance(operand, te.Tensor) else operand.ty)
 
 
 def widen(expression: Expr) -> Expr:
