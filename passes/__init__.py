@@ -1,0 +1,36 @@
+"""The passes: one file each, listed here by the name that spec strings use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from graphopt.pipeline import Pass
+
+PASSES: dict[str, str] = {
+    "canonicalize": "canonicalize:Canonicalize",
+    "eliminate-common-subexpressions": "eliminate_common_subexpressions:EliminateCommonSubexpressions",
+    "eliminate-dead-code": "eliminate_dead_code:EliminateDeadCode",
+    "fold-affine": "fold_affine:FoldAffine",
+    "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
+    "fold-constants": "fold_constants:FoldConstants",
+    "fold-pad": "fold_pad:FoldPad",
+    "fold-shapes": "fold_shapes:FoldShapes",
+    "normalize-matmul": "normalize_matmul:NormalizeMatMul",
+}
+"""Spec name -> module and class."""
+
+DEFAULT = (
+    "eliminate-dead-code,fold-constants,fold-shapes,fold-constants,canonicalize,fold-pad,fold-batchnorm,normalize-matmul,"
+    "fold-affine,fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code"
+)
+"""What `optimize` and `compile` run unless told otherwise."""
+
+
+def catalog() -> dict[str, type[Pass]]:
+    """Every pass class by its spec name."""
+    return {name: _load(home) for name, home in PASSES.items()}
+
+
+def _load(home: str) -> type[Pass]:
+    module, _, cls = home.partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), cls)

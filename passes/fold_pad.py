@@ -1,0 +1,104 @@
+"""Padding into the convolution or pool that reads it.
+
+Conv(Pad(x, p, 0), W, pads=q)                 -->  Conv(x, W, pads=p + q)
+MaxPool(Pad(x, p, lowest), pads=q)            -->  MaxPool(x, pads=p + q)
+AveragePool(Pad(x, p, 0), count_include_pad)  -->  AveragePool(x, pads=p)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir import Value
+from graphopt.pipeline import RulePass
+from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
+
+
+class FoldPadIntoWindow(Rule):
+    """Conv(Pad(x, p, 0), W, pads=q) --> Conv(x, W, pads=p + q)."""
+
+    name = "fold-pad"
+    pattern = Op(
+        ("Conv", "MaxPool", "AveragePool"),
+        Op(
+            "Pad",
+            Any("x"),
+            Const("pads"),
+            Const("value", optional=True),
+            Const("axes", optional=True),
+            bind="pad",
+        ),
+        bind="window",
+        more=True,
+    )
+
+    def check(self, match: Match) -> str | None:
+        pad, window = match.node("pad"), match.node("window")
+        if pad.str("mode", "constant") != "constant":
+            return f"it pads by {pad.str('mode')}, not by a constant"
+        spatial = self._spatial(match)
+        if spatial is None:
+            return "it pads batch or channels, or cuts"
+        if window.str("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+            return "the window pads by itself"
+        value = 0.0 if match.get("value") is None else float(match.data("value").reshape(-1)[0])
+        if window.op_type == "MaxPool":
+            lowest = float(np.finfo(np.float32).min)
+            if len(window.outputs) > 1 and window.outputs[1].uses:
+                return "the indices of the maxima are used"
+            return None if value <= lowest else f"it pads by {value:g}, which may be a maximum"
+        if value != 0:
+            return f"it pads by {value:g}, not by zero"
+        if window.op_type == "AveragePool" and (
+            not window.int("count_include_pad") or window.int("ceil_mode")
+        ):
+            own = window.ints("pads", ())
+            if any(own or ()) or window.int("ceil_mode"):
+                return "the pool does not count its own pads"
+        return None
+
+    @staticmethod
+    def _spatial(match: Match) -> tuple[int, ...] | None:
+        """Begin pads, then end pads, of the spatial axes; None when others are padded or any is negative."""
+        rank = match["x"].rank
+        if rank is None:
+            return None
+        given = [int(p) for p in match.data("pads")]
+        axes = [int(a) % rank for a in match.data("axes")] if match.get("axes") is not None else range(rank)
+        count = len(given) // 2
+        low, high = [0] * rank, [0] * rank
+        for axis, begin, end in zip(axes, given[:count], given[count:], strict=True):
+            low[axis], high[axis] = begin, end
+        if any(low[:2]) or any(high[:2]) or min(*low, *high) < 0:
+            return None
+        return (*low[2:], *high[2:])
+
+    def rewrite(self, match: Match, build: Builder) -> Sequence[Value | None]:
+        window = match.node("window")
+        added = self._spatial(match)
+        assert added is not None
+        own = window.ints("pads", (0,) * len(added)) or (0,) * len(added)
+        attributes = {k: v for k, v in window.attributes.items() if k != "auto_pad"}
+        attributes["pads"] = tuple(a + b for a, b in zip(added, own, strict=True))
+        if window.op_type == "AveragePool":
+            attributes["count_include_pad"] = 1
+        operands = (match["x"], *window.inputs[1:])
+        return build.ops(window.op_type, *operands, outputs=len(window.outputs), **attributes)
+
+
+RULES = (FoldPadIntoWindow(),)
+
+
+@dataclass(frozen=True)
+class FoldPad(RulePass):
+    """Fold constant padding into the windows of convolutions and pools."""
+
+    name: ClassVar[str] = "fold-pad"
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        return RULES
