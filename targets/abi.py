@@ -12,7 +12,10 @@ so any number of threads may call it, each with a workspace of its own. Tensors 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from graphopt.ir import DType
 
@@ -92,10 +95,54 @@ class ModelAbi:
         """The only symbols a library shows."""
         return tuple(f"{self.name}_{s}" for s in ("run", "error_string", "description", "abi_version"))
 
+    def describe(self) -> dict[str, Any]:
+        """The contract as data: what `<model>_description` returns as JSON."""
+        return {
+            "model": self.name,
+            "abi_version": ABI_VERSION,
+            "inputs": [_describe_tensor(s) for s in self.inputs],
+            "outputs": [_describe_tensor(s) for s in self.outputs],
+            "workspace_bytes": self.workspace_bytes,
+            "workspace_alignment": ALIGNMENT,
+            "default_threads": self.default_threads,
+        }
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> ModelAbi:
+        """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
+        inputs, outputs = (
+            tuple(TensorSpec(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[k])
+            for k in ("inputs", "outputs")
+        )
+        return cls(
+            str(data["model"]), inputs, outputs, int(data["workspace_bytes"]), int(data["default_threads"])
+        )
+
+
+def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes}
+
+
+def c_string(text: str) -> str:
+    """A C string literal; anything but plain ASCII becomes octal escapes of its UTF-8 bytes."""
+    plain = {ord('"'): '\\"', ord("\\"): "\\\\"}
+    body = "".join(
+        plain.get(byte) or (chr(byte) if 32 <= byte < 127 and byte != ord("?") else f"\\{byte:03o}")
+        for byte in text.encode()
+    )
+    return f'"{body}"'
+
+
+RESERVED = (sys.stdlib_module_names - {"test"}) | frozenset(
+    "assert complex ctype errno float limits locale math setjmp signal stdatomic stdbool stddef stdint stdio"
+    " stdlib string time threads wchar numpy".split()
+)
+"""Names whose header or Python module would hide a standard one."""
+
 
 def identifier(text: str, fallback: str = "model") -> str:
     """A C identifier made of `text`: other characters become `_`, runs of it collapse."""
-    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower()
+    name = re.sub(r"[\W_]+", "_", text, flags=re.ASCII).strip("_").lower()
     if not name:
         return fallback
-    return f"m_{name}" if name[0].isdigit() else name
+    return f"m_{name}" if name[0].isdigit() or name in RESERVED else name

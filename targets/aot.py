@@ -13,9 +13,9 @@ from pathlib import Path
 
 from graphopt.ir import Graph
 from graphopt.targets import c_runtime
-from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, ERRORS, ModelAbi, TensorSpec
-from graphopt.targets.bundle import header_text
+from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string
 from graphopt.targets.device import Target
+from graphopt.targets.header import header_text
 from graphopt.targets.kernels import Progress, compile_groups
 from graphopt.targets.program import Call, Copy, Place, Program, build_program, is_alias
 from graphopt.targets.toolchain import Toolchain
@@ -124,7 +124,7 @@ def _run_function(abi: ModelAbi, program: Program) -> list[str]:
         "    unsigned char *const arena = workspace;",
         "    int32_t failed = 0;",
         "    (void)arena;",
-        "    graphopt_parallel_begin(num_threads);",
+        f"    graphopt_parallel_begin(num_threads > 0 ? num_threads : {macro}_DEFAULT_THREADS);",
     ]
     lines += [f"    {_statement(step)}" for step in program.steps]
     lines += [
@@ -175,7 +175,7 @@ def _expression(place: Place) -> str:
 
 def _small_functions(abi: ModelAbi) -> list[str]:
     name, macro = abi.name, abi.macro
-    text = c_string(json.dumps(description(abi), separators=(",", ":")))
+    text = c_string(json.dumps(abi.describe(), separators=(",", ":")))
     cases = [
         f'    case {macro}_{"OK" if code == 0 else f"ERROR_{suffix}"}: return "{message}";'
         for code, (suffix, message) in ERRORS.items()
@@ -195,35 +195,3 @@ def _small_functions(abi: ModelAbi) -> list[str]:
         "}",
         "",
     ]
-
-
-def c_string(text: str) -> str:
-    """A C string literal; anything but plain ASCII becomes octal escapes of its UTF-8 bytes."""
-    plain = {ord('"'): '\\"', ord("\\"): "\\\\"}
-    body = "".join(
-        plain.get(byte) or (chr(byte) if 32 <= byte < 127 and byte != ord("?") else f"\\{byte:03o}")
-        for byte in text.encode()
-    )
-    return f'"{body}"'
-
-
-def description(abi: ModelAbi) -> dict:
-    """The I/O contract as data: what `<model>_description` returns as JSON."""
-
-    def tensor(spec: TensorSpec) -> dict:
-        return {
-            "name": spec.name,
-            "dtype": str(spec.dtype),
-            "shape": list(spec.shape),
-            "bytes": spec.nbytes,
-        }
-
-    return {
-        "model": abi.name,
-        "abi_version": ABI_VERSION,
-        "inputs": [tensor(s) for s in abi.inputs],
-        "outputs": [tensor(s) for s in abi.outputs],
-        "workspace_bytes": abi.workspace_bytes,
-        "workspace_alignment": ALIGNMENT,
-        "default_threads": abi.default_threads,
-    }

@@ -67,6 +67,15 @@ class Target:
         level = int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
         return level <= _x86_level(_host_features()) and set(self.features) - {"neon"} <= _host_features()
 
+    @property
+    def cpu_flags(self) -> tuple[str, ...]:
+        """What /proc/cpuinfo lists on every machine that can run the library, by the kernel's names."""
+        level = int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
+        names = [f for n, added in sorted(X86_LEVELS.items()) if n <= level for f in added]
+        names += [f for f in self.features if f != "neon"]
+        kernel_names = {llvm: linux for linux, llvm in _LINUX_NAMES.items()}
+        return tuple(dict.fromkeys(kernel_names.get(name, name) for name in names))
+
     def llvm_options(self) -> dict[str, Any]:
         """The target as TVM's dictionary."""
         options: dict[str, Any] = {
