@@ -1,0 +1,103 @@
+"""What a bundle's manifest tells a program that wants to run it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphopt.errors import UsageError
+from graphopt.ir import DType
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a compiled model."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True)
+class ModuleInfo:
+    """What a compiled model is: the I/O contract, the machine it is for, what made it."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    workspace_bytes: int
+    default_threads: int
+    target: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not manifest["format"].startswith("graphopt bundle ") or not manifest["contract"]["model"]:
+            raise ValueError
+        return manifest
+    except OSError as error:
+        raise UsageError(
+            f"not a bundle: manifest.json cannot be read ({error.strerror})",
+            where=str(folder),
+            hint="make one with `graphopt compile MODEL -o FOLDER`",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            "not a bundle: manifest.json is damaged", where=str(folder), hint="compile again"
+        ) from None
+
+
+def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
+    contract = manifest["contract"]
+    inputs, outputs = (
+        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(t["shape"])) for t in contract[side])
+        for side in ("inputs", "outputs")
+    )
+    return ModuleInfo(
+        contract["model"],
+        inputs,
+        outputs,
+        contract["workspace_bytes"],
+        contract["default_threads"],
+        manifest["target"],
+        manifest["versions"],
+    )
+
+
+def runs_here(target: Mapping[str, Any]) -> str:
+    """Why code for `target` (as a manifest describes it) cannot run in this process; empty when it can."""
+    architecture = target["triple"].split("-")[0]
+    pointer_bits = struct.calcsize("P") * 8
+    families = {
+        "x86_64": (("x86_64",), 64),
+        "aarch64": (("aarch64",), 64),
+        "armv7": (("armv7l", "armv8l", "aarch64"), 32),
+    }
+    machines, bits = families.get(architecture, ((architecture,), pointer_bits))
+    if platform.machine() not in machines or pointer_bits != bits:
+        return f"this machine is {platform.machine()}"
+    lacking = sorted(set(target["cpu_flags"]) - _cpu_flags())
+    return f"this processor lacks {', '.join(lacking)}" if lacking else ""
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()

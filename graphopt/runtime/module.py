@@ -1,0 +1,169 @@
+"""A compiled model in this process: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import hashlib
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.errors import GraphoptError, UsageError
+from graphopt.runtime.manifest import ModuleInfo, Tensor, module_info, read_manifest, runs_here
+
+
+class Module:
+    """A bundle loaded into this process.
+
+    `path` is the bundle's folder, or the library in it. Calls may come from several threads at once;
+    each uses a workspace of its own, kept for the next call. Raises UsageError when the bundle is damaged, or
+    made for another machine.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        given = Path(path)
+        folder = given.parent if given.suffix == ".so" else given
+        manifest = read_manifest(folder)
+        self._info = module_info(manifest)
+        library = folder / f"lib{self._info.name}.so"
+        _check_machine(self._info, given)
+        self._library = _load(library, manifest["files"][library.name]["sha256"])
+        contract = manifest["contract"]
+        self._alignment = int(contract["workspace_alignment"])
+        self._threads = 0
+        self._workspaces: list[np.ndarray] = []
+        version = self._function("abi_version")()
+        if version != contract["abi_version"]:
+            raise UsageError(
+                f"the library has ABI version {version}, its manifest {contract['abi_version']}",
+                where=str(given),
+                hint="compile again",
+            )
+        self._run = self._function("run")
+        self._error_string = self._function("error_string")
+        self._error_string.restype = ctypes.c_char_p
+
+    @property
+    def info(self) -> ModuleInfo:
+        return self._info
+
+    def set_num_threads(self, count: int) -> None:
+        """Share each run's work among `count` threads, the calling one among them."""
+        if count < 1:
+            raise UsageError(f"{count} threads cannot run anything", hint="give 1 or more")
+        self._threads = count
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, as new arrays.
+
+        Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
+        """
+        arrays = self._checked(inputs)
+        outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in self._info.outputs]
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = _aligned_bytes(self._info.workspace_bytes, self._alignment)
+        error = self._run(
+            _pointers(arrays),
+            _pointers(outputs),
+            ctypes.c_void_p(workspace.ctypes.data),
+            ctypes.c_size_t(self._info.workspace_bytes),
+            ctypes.c_int(self._threads),
+        )
+        self._workspaces.append(workspace)
+        if error:
+            raise GraphoptError(self._error_string(error).decode(), where=self._info.name)
+        return {spec.name: array for spec, array in zip(self._info.outputs, outputs, strict=True)}
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, side)) for side in (self._info.inputs, self._info.outputs))
+        return f"Module {self._info.name} for {self._info.target['name']}: ({inputs}) -> ({outputs})"
+
+    def _function(self, suffix: str) -> Any:
+        return self._library[f"{self._info.name}_{suffix}"]
+
+    def _checked(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        specs = {spec.name: spec for spec in self._info.inputs}
+        listed = ", ".join(map(str, self._info.inputs)) or "none"
+        if not isinstance(inputs, Mapping):
+            raise UsageError(
+                f"inputs are given as {{name: array}}, not as {type(inputs).__name__}",
+                hint=f"inputs: {listed}",
+            )
+        for name in inputs:
+            if name not in specs:
+                close = difflib.get_close_matches(str(name), specs, 1)
+                hint = f"did you mean '{close[0]}'?" if close else f"inputs: {listed}"
+                raise UsageError(f"the model has no input '{name}'", hint=hint)
+        missing = [spec for name, spec in specs.items() if name not in inputs]
+        if missing:
+            raise UsageError(f"missing input {', '.join(map(str, missing))}", hint="give every input by name")
+        return [_fitting(spec, inputs[name]) for name, spec in specs.items()]
+
+
+def _fitting(spec: Tensor, given: object) -> np.ndarray:
+    array = np.asarray(given)
+    where = f"input '{spec.name}'"
+    if array.dtype != spec.dtype.numpy:
+        raise UsageError(
+            f"it is {array.dtype}, the model wants {spec.dtype}",
+            where=where,
+            hint=f"convert it: array.astype({str(spec.dtype.numpy)!r})",
+        )
+    if array.shape != spec.shape:
+        raise UsageError(f"its shape is {list(array.shape)}, the model wants {list(spec.shape)}", where=where)
+    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _pointers(arrays: list[np.ndarray]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+def _aligned_bytes(size: int, alignment: int) -> np.ndarray:
+    buffer = np.empty(size + alignment, np.uint8)
+    start = -buffer.ctypes.data % alignment
+    return buffer[start : start + size]
+
+
+def _check_machine(info: ModuleInfo, path: Path) -> None:
+    reason = runs_here(info.target)
+    if reason:
+        raise UsageError(
+            f"it was compiled for {info.target['name']}, and {reason}",
+            where=str(path),
+            hint=f"run it under emulation with `graphopt run {path} --on qemu`",
+        )
+
+
+_loading = threading.Lock()
+_loaded: dict[Path, str] = {}
+"""Libraries of this process, and their hashes: the dynamic linker knows a library by its path alone."""
+
+
+def _load(library: Path, sha256: str) -> ctypes.CDLL:
+    """Load `library` once its bytes are what the manifest says: a cut file would kill the process."""
+    path = library.resolve()
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(library)) from None
+    if found != sha256:
+        raise UsageError(
+            "it is not the library that its manifest names",
+            where=str(library),
+            hint="copy the whole folder again, or compile again",
+        )
+    with _loading:
+        if _loaded.setdefault(path, sha256) == sha256:
+            return ctypes.CDLL(str(path))
+        # Compiled again at the same place: the linker would hand out the old one.
+        with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+            copy = shutil.copy(path, folder)
+            return ctypes.CDLL(copy)

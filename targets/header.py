@@ -1,0 +1,89 @@
+"""The C header of a compiled model: everything a caller must know, as text made from the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from graphopt.ir import DType
+from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, C_TYPES, ERRORS, ModelAbi, TensorSpec, c_string
+from graphopt.targets.abi import identifier as c_identifier
+from graphopt.targets.templates import render
+
+Side = Literal["INPUT", "OUTPUT"]
+
+
+def header_text(abi: ModelAbi) -> str:
+    """`<model>.h`: constants, the description of every tensor, the four functions. Valid C99 and C++."""
+    return render(
+        "model.h.in",
+        {
+            "MODEL": abi.name,
+            "MACRO": abi.macro,
+            "ABI_VERSION": str(ABI_VERSION),
+            "WORKSPACE_BYTES": str(abi.workspace_bytes),
+            "ALIGNMENT": str(ALIGNMENT),
+            "THREADS": str(abi.default_threads),
+            "ERRORS": "\n".join(_error(abi.macro, code) for code in ERRORS),
+            "INPUT_COUNT": str(len(abi.inputs)),
+            "OUTPUT_COUNT": str(len(abi.outputs)),
+            "DTYPES": "\n".join(f"#define GRAPHOPT_{d.label.upper()} {d.onnx_code}" for d in C_TYPES),
+            "INPUTS": _tensors(abi.macro, "INPUT", abi.inputs),
+            "OUTPUTS": _tensors(abi.macro, "OUTPUT", abi.outputs),
+        },
+    )
+
+
+def tensor_identifiers(specs: Sequence[TensorSpec]) -> list[str]:
+    """A C identifier for each tensor, in capitals; those that would be equal get their number."""
+    wanted = [c_identifier(spec.name, fallback=str(index)).upper() for index, spec in enumerate(specs)]
+    taken: set[str] = set()
+    names = []
+    for index, name in enumerate(wanted):
+        while name in taken:
+            name = f"{name}_{index}"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _error(macro: str, code: int) -> str:
+    suffix, text = ERRORS[code]
+    name = f"{macro}_OK" if code == 0 else f"{macro}_ERROR_{suffix}"
+    return f"#define {name} {code} /* {text} */"
+
+
+def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
+    blocks = []
+    for index, (spec, name) in enumerate(zip(specs, tensor_identifiers(specs), strict=True)):
+        prefix = f"{macro}_{side}_{index}"
+        dims = ", ".join(map(str, spec.shape)) or "1"  # C has no empty array: a scalar's rank of 0 says it
+        blocks.append(
+            f'/* {side.capitalize()} {index}, "{_comment(spec.name)}": {_in_words(spec)}. */\n'
+            f"#define {macro}_{'IN' if side == 'INPUT' else 'OUT'}_{name} {index}\n"
+            f"#define {prefix}_NAME {c_string(spec.name)}\n"
+            f"#define {prefix}_TYPE {spec.c_type}\n"
+            f"#define {prefix}_DTYPE GRAPHOPT_{spec.dtype.label.upper()}\n"
+            f"#define {prefix}_RANK {len(spec.shape)}\n"
+            f"#define {prefix}_SHAPE {{ {dims} }}\n"
+            f"#define {prefix}_ELEMENTS {spec.elements}\n"
+            f"#define {prefix}_BYTES {spec.nbytes}"
+        )
+    return "\n\n".join(blocks) or f"/* The model has no {side.lower()}s. */"
+
+
+def _in_words(spec: TensorSpec) -> str:
+    dims = "".join(f"[{dim}]" for dim in spec.shape)
+    text = f"{spec.c_type} x{dims}" if dims else f"one {spec.c_type}"
+    notes = {
+        DType.float16: ", the bits of IEEE half floats",
+        DType.bfloat16: ", the bits of bfloat16: the upper half of a float",
+        DType.bool: ", 0 or 1",
+    }
+    return text + notes.get(spec.dtype, "")
+
+
+def _comment(name: str) -> str:
+    """`name` as it may stand inside a C comment."""
+    plain = "".join(c if c.isprintable() else " " for c in name)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")

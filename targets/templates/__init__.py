@@ -1,0 +1,13 @@
+"""The files of a bundle that are text, with `@NAME@` where the model's own facts go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import resources
+
+
+def render(template: str, facts: Mapping[str, str]) -> str:
+    """The text of a template with every `@NAME@` replaced. Raises KeyError for a fact nobody gave."""
+    text = resources.files(__name__).joinpath(template).read_text(encoding="utf-8")
+    return re.sub(r"@([A-Z_]+)@", lambda match: facts[match.group(1)], text)
