@@ -1,4 +1,4 @@
-"""A library with the C contract whose outputs are its inputs: bundles can be tested without compiling a model."""
+"""A library with the C contract whose outputs are its inputs: bundles without compiling a model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def source(abi: ModelAbi, factor: int = 1) -> str:
         "#include <string.h>",
         f"int {abi.name}_abi_version(void) {{ return {ABI_VERSION}; }}",
         f"const char *{abi.name}_description(void) {{ return {c_string(json.dumps(abi.describe()))}; }}",
-        f"const char *{abi.name}_error_string(int code) {{ return code == 2 ? {c_string(ERRORS[2][1])} : 0; }}",
+        f"const char *{abi.name}_error_string(int code) {{",
+        f"    return code == 2 ? {c_string(ERRORS[2][1])} : 0;",
+        "}",
         f"int {abi.name}_run(const void *const in[], void *const out[], void *work, size_t bytes, int n) {{",
         f"    if (bytes < {abi.workspace_bytes} || (uintptr_t)work % 64) return 2;",
         f"    memset(work, n, {abi.workspace_bytes});",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import difflib
 import hashlib
 import shutil
 import tempfile
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import GraphoptError, UsageError
-from graphopt.runtime.manifest import ModuleInfo, Tensor, module_info, read_manifest, runs_here
+from graphopt.runtime.arguments import fitting
+from graphopt.runtime.manifest import ModuleInfo, module_info, read_manifest, runs_here
 
 
 class Module:
@@ -64,7 +64,7 @@ class Module:
 
         Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
         """
-        arrays = self._checked(inputs)
+        arrays = fitting(inputs, self._info.inputs)
         outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in self._info.outputs]
         try:
             workspace = self._workspaces.pop()
@@ -88,38 +88,6 @@ class Module:
 
     def _function(self, suffix: str) -> Any:
         return self._library[f"{self._info.name}_{suffix}"]
-
-    def _checked(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        specs = {spec.name: spec for spec in self._info.inputs}
-        listed = ", ".join(map(str, self._info.inputs)) or "none"
-        if not isinstance(inputs, Mapping):
-            raise UsageError(
-                f"inputs are given as {{name: array}}, not as {type(inputs).__name__}",
-                hint=f"inputs: {listed}",
-            )
-        for name in inputs:
-            if name not in specs:
-                close = difflib.get_close_matches(str(name), specs, 1)
-                hint = f"did you mean '{close[0]}'?" if close else f"inputs: {listed}"
-                raise UsageError(f"the model has no input '{name}'", hint=hint)
-        missing = [spec for name, spec in specs.items() if name not in inputs]
-        if missing:
-            raise UsageError(f"missing input {', '.join(map(str, missing))}", hint="give every input by name")
-        return [_fitting(spec, inputs[name]) for name, spec in specs.items()]
-
-
-def _fitting(spec: Tensor, given: object) -> np.ndarray:
-    array = np.asarray(given)
-    where = f"input '{spec.name}'"
-    if array.dtype != spec.dtype.numpy:
-        raise UsageError(
-            f"it is {array.dtype}, the model wants {spec.dtype}",
-            where=where,
-            hint=f"convert it: array.astype({str(spec.dtype.numpy)!r})",
-        )
-    if array.shape != spec.shape:
-        raise UsageError(f"its shape is {list(array.shape)}, the model wants {list(spec.shape)}", where=where)
-    return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
 def _pointers(arrays: list[np.ndarray]) -> ctypes.Array:

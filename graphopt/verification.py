@@ -1,0 +1,160 @@
+"""Does a bundle give the answers of the model it was compiled from?
+
+The judge is ONNX Runtime with its optimisations off, or the reference evaluator where it is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.errors import UnsupportedError, UsageError
+from graphopt.runtime.compare import Comparison, compare_outputs
+from graphopt.runtime.manifest import Tensor, runs_here
+
+if TYPE_CHECKING:
+    from graphopt.targets.bundle import Bundle
+
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The worst error of each output over all samples, and how it was found."""
+
+    comparison: Comparison
+    samples: int
+    oracle: str
+    machine: str
+    tolerance: float
+
+    @property
+    def worst(self) -> float:
+        """The largest error, as a share of its output's scale."""
+        return self.comparison.worst
+
+    @property
+    def agrees(self) -> bool:
+        return self.worst <= self.tolerance
+
+    def raise_if_different(self) -> None:
+        """Raise VerificationError naming the output that is too far off."""
+        self.comparison.raise_if_worse_than(self.tolerance)
+
+
+def verify_bundle(
+    model: str | Path,
+    bundle: str | Path,
+    *,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    samples: int = 4,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+    progress: Progress | None = None,
+) -> Verification:
+    """Run `model` and `bundle` on the same inputs.
+
+    `inputs` may hold several samples along the first axis (see `split_samples`); without it `samples` random
+    ones are made. A bundle for another machine runs under emulation. Raises GraphoptError when either cannot
+    run; a difference is reported, not raised.
+    """
+    from graphopt.targets.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    run, machine = runner(opened)
+    specs = tuple(Tensor(s.name, s.dtype, s.shape) for s in opened.abi.inputs)
+    check, oracle = _oracle(model, {s.name: s.shape for s in specs})
+    if inputs is None:
+        batches = [random_sample(specs, seed + index) for index in range(samples)]
+    else:
+        batches = split_samples(inputs, specs)
+    total: Comparison | None = None
+    for index, sample in enumerate(batches):
+        if progress:
+            progress(f"comparing with {oracle}", index, len(batches))
+        comparison = compare_outputs(check(sample), run(sample))
+        total = comparison if total is None else total.merge(comparison)
+    if total is None:
+        raise UsageError("there is nothing to compare", hint="give at least one sample")
+    return Verification(total, len(batches), oracle, machine, tolerance)
+
+
+def runner(bundle: Bundle) -> tuple[Run, str]:
+    """Something that runs the bundle, natively where this machine can, and what to call it."""
+    from graphopt.runtime.module import Module
+    from graphopt.targets.emulated import EmulatedModule
+
+    if not runs_here(bundle.manifest["target"]):
+        return Module(bundle.path), "this machine"
+    return EmulatedModule(bundle), f"{bundle.target.emulator} -cpu {bundle.target.emulator_cpu}"
+
+
+def random_sample(specs: Sequence[Tensor], seed: int) -> dict[str, np.ndarray]:
+    """Arrays of the given types: normal floats, integers from 0 to 7, fair booleans."""
+    random = np.random.default_rng(seed)
+    sample = {}
+    for spec in specs:
+        if spec.dtype.is_float:
+            sample[spec.name] = random.normal(size=spec.shape).astype(spec.dtype.numpy)
+        else:
+            top = 2 if spec.dtype.label == "bool" else 8
+            sample[spec.name] = random.integers(0, top, spec.shape).astype(spec.dtype.numpy)
+    return sample
+
+
+def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[dict[str, np.ndarray]]:
+    """One mapping per sample.
+
+    An array has its input's shape (one sample), or one axis more in front, or many rows where the model takes
+    one. Raises UsageError for other shapes, and for inputs with different numbers of samples.
+    """
+    known = {spec.name: spec for spec in specs}
+    counts: dict[str, int] = {}
+    stacks: dict[str, np.ndarray] = {}
+    for name, array in inputs.items():
+        if name not in known:
+            hint = f"inputs: {', '.join(map(str, specs))}"
+            raise UsageError(f"the model has no input '{name}'", hint=hint)
+        shape = known[name].shape
+        if array.shape == shape:
+            stack = array[np.newaxis]
+        elif array.shape[1:] == shape:
+            stack = array
+        elif shape[:1] == (1,) and array.shape[1:] == shape[1:]:
+            stack = array[:, np.newaxis]
+        else:
+            raise UsageError(
+                f"its shape is {list(array.shape)}, the model wants {list(shape)} or samples of it",
+                where=f"input '{name}'",
+            )
+        stacks[name], counts[name] = stack, len(stack)
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"'{name}' has {count}" for name, count in counts.items())
+        raise UsageError(f"inputs have different numbers of samples: {listed}")
+    return [{n: stack[i] for n, stack in stacks.items()} for i in range(next(iter(counts.values()), 1))]
+
+
+def _oracle(model: str | Path, shapes: Mapping[str, Sequence[int]]) -> tuple[Run, str]:
+    from graphopt.api import load
+    from graphopt.runtime.reference import run
+
+    graph = load(model, input_shapes=shapes)  # tells what is wrong with the file better than anyone
+    try:
+        import onnxruntime
+    except ImportError:
+        return lambda inputs: run(graph, inputs), "the reference evaluator"
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # C++ exceptions without a common base
+        reason = str(error).strip().split("\n")[0]
+        raise UnsupportedError(f"ONNX Runtime cannot run it: {reason}", where=str(model)) from None
+    names = [output.name for output in session.get_outputs()]
+    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True)), "ONNX Runtime"
