@@ -16,11 +16,17 @@ PASSES: dict[str, str] = {
     "fold-pad": "fold_pad:FoldPad",
     "fold-shapes": "fold_shapes:FoldShapes",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
+    "recognize-activations": "recognize_activations:RecognizeActivations",
+    "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
+    "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
+    "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
 }
 """Spec name -> module and class."""
 
 DEFAULT = (
-    "eliminate-dead-code,fold-constants,fold-shapes,fold-constants,canonicalize,fold-pad,fold-batchnorm,normalize-matmul,"
+    "eliminate-dead-code,fold-constants,fold-shapes,fold-constants,canonicalize,"
+    "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,"
+    "fold-pad,fold-batchnorm,normalize-matmul,"
     "fold-affine,fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code"
 )
 """What `optimize` and `compile` run unless told otherwise."""
