@@ -15,19 +15,25 @@ PASSES: dict[str, str] = {
     "fold-constants": "fold_constants:FoldConstants",
     "fold-pad": "fold_pad:FoldPad",
     "fold-shapes": "fold_shapes:FoldShapes",
+    "fuse-activations": "fuse_activations:FuseActivations",
+    "fuse-residual": "fuse_residual:FuseResidual",
+    "merge-parallel": "merge_parallel:MergeParallel",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "recognize-activations": "recognize_activations:RecognizeActivations",
+    "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
+    "sink-transposes": "sink_transposes:SinkTransposes",
 }
 """Spec name -> module and class."""
 
 DEFAULT = (
     "eliminate-dead-code,fold-constants,fold-shapes,fold-constants,canonicalize,"
-    "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,"
-    "fold-pad,fold-batchnorm,normalize-matmul,"
-    "fold-affine,fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code"
+    "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
+    "sink-transposes,fold-pad,fold-batchnorm,normalize-matmul,fold-affine,merge-parallel,"
+    "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"
+    "fuse-activations,fuse-residual"
 )
 """What `optimize` and `compile` run unless told otherwise."""
 

@@ -1,0 +1,99 @@
+"""Parallel layers on one input become one wider layer and a Split.
+
+    Conv(x, W1, b1), Conv(x, W2, b2)      -->   Split(Conv(x, [W1; W2], [b1; b2]))      same window, no groups
+    MatMul(x, W1), MatMul(x, W2), ...     -->   Split(MatMul(x, [W1 W2 ...]))           Q, K and V projections
+    Gemm(x, W1, b1), Gemm(x, W2, b2)      -->   Split(Gemm(x, [W1 W2], [b1 b2]))
+
+The input is read once and the wide product fills the registers better. The Split costs a copy where its parts are
+not contiguous, so convolutions are merged only up to `max_channels` each, where a kernel of its own would be starved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir import Graph, Node, Value
+from graphopt.pipeline import Pass
+from graphopt.rewrite import Attempt, Builder, Statistics
+
+LAYERS = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class MergeParallel(Pass):
+    """Merge convolutions or products that read the same input."""
+
+    name: ClassVar[str] = "merge-parallel"
+    max_channels: int = 64
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        for value in list(graph.values()):
+            groups: dict[tuple, list[Node]] = {}
+            for node in value.users:
+                reason = self.reason_against(node, value)
+                statistics.tried[self.name] += 1
+                if self.name in statistics.explain and node.is_op(*LAYERS):
+                    statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                if not reason:
+                    groups.setdefault(_kind(node), []).append(node)
+            for nodes in groups.values():
+                if len(nodes) > 1:
+                    _merge(graph, value, nodes, self.name)
+                    statistics.fired[self.name] += 1
+        graph.remove_unused_constants()
+
+    def reason_against(self, node: Node, value: Value) -> str:
+        """Why the layer is left alone; empty when it may be merged with others like it."""
+        if not node.is_op(*LAYERS) or node.input(0) is not value or node.graph is not value.graph:
+            return "it is not a layer on this input"
+        weights, bias = node.input(1), node.input(2)
+        if weights is None or weights.constant is None or not weights.dtype.is_float:
+            return "its weights are not constant floats"
+        if len(weights.users) > 1:
+            return "its weights are shared"
+        if bias is not None and (bias.constant is None or bias.constant.ndim != 1):
+            return "its bias is not one number per channel"
+        if node.op_type == "Conv":
+            if node.int("group", 1) != 1:
+                return "it has groups"
+            if weights.constant.shape[0] > self.max_channels:
+                return f"it has more than {self.max_channels} channels"
+            return ""
+        if weights.constant.ndim != 2:
+            return "its weights are not a matrix"
+        plain = node.float("alpha", 1.0) == 1.0 and node.float("beta", 1.0) == 1.0
+        if not plain or node.int("transA") or node.int("transB"):
+            return "it is not a plain product"
+        return ""
+
+
+def _kind(node: Node) -> tuple:
+    """Layers of one kind can be merged."""
+    weights, bias = node.input(1), node.input(2)
+    assert weights is not None and weights.constant is not None
+    window = weights.constant.shape[1:] if node.op_type == "Conv" else weights.constant.shape[:1]
+    attributes = tuple(sorted((k, v) for k, v in node.attributes.items() if k != "kernel_shape"))
+    return (node.op_type, window, attributes, bias is None, weights.dtype)
+
+
+def _merge(graph: Graph, value: Value, nodes: list[Node], rule: str) -> None:
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    nodes = sorted(nodes, key=order.__getitem__)
+    first = nodes[0]
+    build = Builder(graph, first, first.origin.merged(rule, nodes))
+    axis = 0 if first.op_type == "Conv" else 1
+    weights = [node.input(1).constant for node in nodes]  # type: ignore[union-attr]
+    operands = [value, build.const(np.concatenate(weights, axis=axis), name=f"{first.name}.merged")]
+    if first.input(2) is not None:
+        biases = [node.input(2).constant for node in nodes]  # type: ignore[union-attr]
+        operands.append(build.const(np.concatenate(biases), name=f"{first.name}.merged_bias"))
+    wide = build.op(first.op_type, *operands, name=f"{first.name}.merged", **first.attributes)
+    sizes = [w.shape[axis] for w in weights]
+    channel = 1 if first.op_type == "Conv" else (wide.rank or 2) - 1
+    parts = build.ops("Split", wide, build.shape(sizes, "split"), outputs=len(nodes), axis=channel)
+    for node, part in zip(nodes, parts, strict=True):
+        node.output.replace_uses(part)
+        graph.remove(node)

@@ -1,0 +1,91 @@
+"""Scaled dot-product attention spelt out of primitives, back to one operator.
+
+    MatMul(Softmax(MatMul(q, k^T) * s [+ mask]), v)   -->   Attention(q, k, v, mask, scale=s)
+
+on four-dimensional q, k, v: (batch, heads, tokens, width). The scale may be a quotient, or stand on q or on k
+instead of the scores; k^T is a Transpose of the last two axes. Source: Vaswani et al., "Attention is all you
+need", 2017; ONNX, Attention-23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphopt.ir import Value
+from graphopt.pipeline import RulePass
+from graphopt.rewrite import Any, Builder, Either, Match, Op, Pattern, Rule, Scalar
+
+SWAP_LAST = (0, 1, 3, 2)
+
+
+def _scaled(inner: Pattern, name: str) -> Either:
+    """`inner`, times or over a single number bound to `name`, or alone."""
+    return Either(
+        Op("Mul", inner, Scalar(None, name), bind=f"{name} factor"),
+        Op("Div", inner, Scalar(None, name), bind=f"{name} divisor"),
+        inner,
+    )
+
+
+_KEYS = Op("Transpose", _scaled(Any("k"), "k scale"), bind="transpose")
+_KEYS_SCALED_LATE = _scaled(Op("Transpose", Any("k"), bind="transpose"), "k scale")
+_SCORES = _scaled(
+    Op("MatMul", _scaled(Any("q"), "q scale"), Either(_KEYS, _KEYS_SCALED_LATE), bind="scores"), "scale"
+)
+_MASKED = Either(Op("Add", _SCORES, Any("mask")), _SCORES)
+
+
+class Attention(Rule):
+    """MatMul(Softmax(q k^T s + mask), v) --> Attention(q, k, v, mask, scale=s)."""
+
+    name = "recognize-attention"
+    pattern = Op("MatMul", Op("Softmax", _MASKED, bind="softmax"), Any("v"))
+
+    def check(self, match: Match) -> str | None:
+        q, k, v = match["q"], match["k"], match["v"]
+        if any(t.rank != 4 or not t.is_static for t in (q, k, v)):
+            return "q, k and v are not static with four dimensions"
+        if match.node("transpose").ints("perm") != SWAP_LAST:
+            return "the keys are not transposed in their last two axes"
+        if match.node("softmax").int("axis", -1) not in (-1, 3):
+            return "softmax is not over the keys"
+        if q.static_shape[:2] != k.static_shape[:2] or k.static_shape[:3] != v.static_shape[:3]:
+            return "batch or heads of q, k and v differ"
+        mask = match.get("mask")
+        if mask is not None:
+            wanted = match.node("scores").output.shape
+            if not mask.is_static or mask.rank not in (2, 3, 4) or wanted is None:
+                return "the mask's shape is not known"
+            tail = mask.static_shape[-2:]
+            if tail != tuple(wanted[-2:]):
+                return f"the mask {list(mask.static_shape)} does not cover every query and key"
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        scale = 1.0
+        for name in ("scale", "q scale", "k scale"):
+            if match.get(name) is None:
+                continue
+            number = float(match.data(name).reshape(-1)[0])
+            scale = scale / number if f"{name} divisor" in match.named else scale * number
+        operands = [match["q"], match["k"], match["v"]]
+        mask = match.get("mask")
+        if mask is not None:
+            operands.append(mask)
+        return build.op("Attention", *operands, scale=scale)
+
+
+RULES = (Attention(),)
+
+
+@dataclass(frozen=True)
+class RecognizeAttention(RulePass):
+    """Find scaled dot-product attention that is spelt out of primitives."""
+
+    name: ClassVar[str] = "recognize-attention"
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        return RULES
