@@ -252,8 +252,10 @@ class _Parser:
         return found
 
     def attribute(self, graph: Graph, scope: Scope) -> Attribute:
-        if self.at("graph", "closed"):
-            return self.graph(graph, scope)
+        return self.graph(graph, scope) if self.at("graph", "closed") else self.simple()
+
+    def simple(self) -> Attribute:
+        """An attribute other than a graph."""
         if self.take("tensor"):
             start = self.current
             type = self.type()
@@ -265,7 +267,7 @@ class _Parser:
             while not self.take("]"):
                 if items:
                     self.require(",")
-                items.append(self.attribute(graph, scope))
+                items.append(self.simple())
             return tuple(items)
         token = self.expect("number", "string", "bytes")
         try:

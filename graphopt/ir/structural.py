@@ -10,15 +10,15 @@ from graphopt.ir.graph import ONNX, Node
 
 _STRUCTURAL: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),
-    "BitCast": (),
     "CenterCropPad": (1,),
     "Col2Im": (1, 2),
+    "Compress": (1,),
     "ConstantOfShape": (0,),
     "CumProd": (1,),
     "CumSum": (1,),
     "DFT": (1, 2),
+    "Dropout": (2,),
     "Expand": (1,),
-    "EyeLike": (),
     "MaxUnpool": (2,),
     "OneHot": (1,),
     "Pad": (1, 3),

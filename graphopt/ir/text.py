@@ -72,8 +72,8 @@ def _tensors(graph: Graph) -> Iterator[np.ndarray]:
             for item in attribute if isinstance(attribute, tuple) else (attribute,):
                 if isinstance(item, np.ndarray):
                     yield item
-                elif isinstance(item, Graph):
-                    yield from _tensors(item)
+        for nested in node.subgraphs:
+            yield from _tensors(nested)
 
 
 class _Printer:
@@ -111,32 +111,21 @@ class _Printer:
         line = f"{indent}{results} = {_operator(node)}({operands})"
         opening = " {"
         for key in sorted(node.attributes, key=lambda k: (_is_graph(node.attributes[k]), k)):
-            *above, last = self.attribute(node.attributes[key], indent, f"{opening}{word(key)} = ", graph)
-            if above:
-                yield line + above[0]
-                yield from above[1:]
-                line = last
+            value = node.attributes[key]
+            line += f"{opening}{word(key)} = "
+            if isinstance(value, Graph):
+                *above, line = self.graph(value, indent, line, graph)
+                yield from above
             else:
-                line += last
+                line += self.simple(value)
             opening = ", "
         line += "}" if node.attributes else ""
         yield f"{line} @{bare(node.name)}{self.origin(node)}"
 
-    def attribute(self, value: Attribute, indent: str, prefix: str, graph: Graph) -> list[str]:
-        """The lines of one attribute; the first follows on the current line."""
-        if isinstance(value, Graph):
-            return list(self.graph(value, indent, prefix, graph))
-        if not isinstance(value, tuple):
-            return [prefix + self.simple(value)]
-        lines = [f"{prefix}["]
-        for index, item in enumerate(value):
-            first, *rest = self.attribute(item, indent, ", " if index else "", graph)
-            lines[-1] += first
-            lines.extend(rest)
-        lines[-1] += "]"
-        return lines
-
     def simple(self, value: Attribute) -> str:
+        """An attribute other than a graph."""
+        if isinstance(value, tuple):
+            return f"[{', '.join(self.simple(item) for item in value)}]"
         if isinstance(value, np.ndarray):
             type = TensorType(DType.of(value.dtype), value.shape)
             return f"tensor {self.type(type)} {self.data(value)}"
