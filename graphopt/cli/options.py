@@ -1,0 +1,48 @@
+"""Arguments and options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphopt.errors import UsageError
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A folder made by `graphopt compile`.")
+]
+InputShapes = Annotated[
+    list[str] | None,
+    typer.Option("--input-shape", metavar="NAME=1,3,224,224", help="Fix an input's shape. Repeatable."),
+]
+PipelineSpec = Annotated[
+    str | None,
+    typer.Option("--pipeline", metavar="SPEC", help="Passes to run, such as `canonicalize,fold-batchnorm`."),
+]
+TargetName = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", metavar="NAME|FILE", help="A name `graphopt targets` lists, or a TOML file."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of tables.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, max=1024, help="How many threads share a run.")
+]
+
+
+def input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """`["x=1,3,224,224"]` as a mapping; `NAME=` is a scalar. Raises UsageError."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts or ():
+        name, equals, dims = text.rpartition("=")
+        parts = [part.strip() for part in dims.replace("x", ",").split(",")] if dims.strip() else []
+        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(f"'{text}' is not a shape", where="--input-shape", hint="write NAME=1,3,224,224")
+        if name in shapes:
+            raise UsageError(f"'{name}' is given twice", where="--input-shape")
+        shapes[name] = tuple(map(int, parts))
+    return shapes

@@ -1,0 +1,63 @@
+"""`graphopt targets`: the devices graphopt knows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from graphopt.cli.options import Json
+
+targets = typer.Typer(help="List the devices graphopt knows, or explain one.", rich_markup_mode="markdown")
+
+
+@targets.callback(invoke_without_command=True)
+def list_all(context: typer.Context, json: Json = False) -> None:
+    """List the devices graphopt knows.
+
+    A TOML file of your own is accepted wherever a name is; it may start with `base = "rpi4"` and override what
+    differs.
+
+    Example: `graphopt targets`
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from graphopt.report.tables import show, show_json, table
+    from graphopt.targets import emulator
+    from graphopt.targets.device import list_targets, load_target
+
+    known = [load_target(name) for name in list_targets()]
+    if json:
+        show_json([{"name": t.name, **t.explain()} for t in known])
+        return
+
+    def runs(target) -> str:  # type: ignore[no-untyped-def]
+        if target.is_native:
+            return "yes"
+        return "no" if emulator.missing(target) else "emulated"
+
+    rows = [[t.name, t.description, t.cpu, t.cores, runs(t)] for t in known]
+    show(table("", ("target", "what it is", "processor", "cores", "runs here"), rows))
+
+
+@targets.command(no_args_is_help=True)
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name from the list, or a TOML file.")],
+    json: Json = False,
+) -> None:
+    """Explain one device.
+
+    Example: `graphopt targets show rpi4`
+    """
+    from graphopt.report import tables
+    from graphopt.targets import emulator
+    from graphopt.targets.device import load_target
+
+    target = load_target(name)
+    explained = target.explain()
+    if json:
+        tables.show_json({"name": target.name, **explained})
+        return
+    reason = emulator.missing(target)
+    explained["runs here"] = "natively" if target.is_native else reason or "under emulation"
+    tables.show(tables.facts(target.name, explained))

@@ -1,0 +1,65 @@
+"""`graphopt verify`: does a bundle give the model's answers?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graphopt.cli.options import BundleArgument, Json, ModelArgument
+
+
+def verify(
+    model: ModelArgument,
+    bundle: BundleArgument,
+    inputs: Annotated[
+        Path | None,
+        typer.Option("--inputs", metavar="FILE.npz", help="Arrays by input name, one sample or many."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many random samples, without --inputs.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Largest error allowed, as a share of the output's scale.")
+    ] = 1e-4,
+    json: Json = False,
+) -> None:
+    """Compare BUNDLE's outputs with those of MODEL in ONNX Runtime, or in the reference evaluator.
+
+    A bundle for another machine runs under emulation. Exit code 6 when an output is further off than the tolerance.
+
+    Example: `graphopt verify model.onnx model.bundle --inputs samples.npz`
+    """
+    from graphopt.cli.arrays import read_npz
+    from graphopt.cli.progress import progress
+    from graphopt.report.tables import show, show_json, table
+    from graphopt.verification import verify_bundle
+
+    given = read_npz(inputs) if inputs else None
+    with progress(quiet=json) as step:
+        result = verify_bundle(
+            model, bundle, inputs=given, samples=samples, seed=seed, tolerance=tolerance, progress=step
+        )
+    outputs = result.comparison.outputs
+    if json:
+        show_json(
+            {
+                "agrees": result.agrees,
+                "worst": result.worst,
+                "samples": result.samples,
+                "oracle": result.oracle,
+                "machine": result.machine,
+                "outputs": [
+                    {"name": o.name, "absolute": o.absolute, "relative": o.relative, "reason": o.reason}
+                    for o in outputs
+                ],
+            }
+        )
+    else:
+        title = f"{result.samples} samples on {result.machine}, against {result.oracle}"
+        rows = [
+            [o.name, o.absolute, o.relative, o.reason or ("agrees" if o.relative <= tolerance else "differs")]
+            for o in outputs
+        ]
+        show(table(title, ("output", "worst error", "of its scale", ""), rows))
+    result.raise_if_different()

@@ -1,0 +1,116 @@
+"""Tables and numbers for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDTH_OF_A_FILE = 160
+"""Columns when the output is not a terminal: names stay whole."""
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A table; columns of numbers are right-aligned. Cells are put into words by `cell`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        numeric = any(_is_number(c) for c in cells) and all(c is None or _is_number(c) for c in cells)
+        made.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(cell(value)) for value in row))
+    return made
+
+
+def facts(title: str, entries: Mapping[str, Any]) -> Table:
+    """Two columns: a name and what is to say about it."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(
+        title=escape(title) or None, title_justify="left", box=None, show_header=False, pad_edge=False
+    )
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in entries.items():
+        made.add_row(escape(name), escape(cell(value)))
+    return made
+
+
+def show(*renderables: Any) -> None:
+    """Print to standard output."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def show_json(data: Any) -> None:
+    """Print as JSON to standard output; infinities and NaN become null, which JSON lacks."""
+    sys.stdout.write(json.dumps(_finite(data), indent=1, ensure_ascii=False) + "\n")
+
+
+def cell(value: Any) -> str:
+    """Any value in words: `1,234`, `0.0123`, `-` for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def size(count: int) -> str:
+    """Bytes in words: `512 B`, `12.3 KiB`, `4.0 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def amount(count: int | None) -> str:
+    """A large count in words: `950`, `12.5 K`, `4.1 M`, `1.8 G`; `-` for None."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("", " K", " M", " G"):
+        if abs(value) < 1000:
+            return f"{value:.0f}" if not unit else f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g} T"
+
+
+def duration(seconds: float) -> str:
+    """`12.3 us`, `4.56 ms`, `7.89 s`."""
+    for unit, factor in (("us", 1e6), ("ms", 1e3)):
+        if seconds * factor < 1000:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if abs(data) != float("inf") and data == data else None
+    if isinstance(data, Mapping):
+        return {str(key): _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return data
