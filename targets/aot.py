@@ -17,7 +17,7 @@ from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string
 from graphopt.targets.device import Target
 from graphopt.targets.header import header_text
 from graphopt.targets.kernels import Progress, compile_groups
-from graphopt.targets.program import Call, Copy, Place, Program, build_program, is_alias
+from graphopt.targets.program import Call, Copy, Place, Program, build_program, needs_kernel
 from graphopt.targets.toolchain import Toolchain
 
 REGIONS = {
@@ -51,7 +51,7 @@ def compile_model(
 
     Raises UnsupportedError for what the target cannot do, ToolchainError when a tool fails.
     """
-    kernels = compile_groups([n for n in graph.nodes if not is_alias(n)], target, progress)
+    kernels = compile_groups([n for n in graph.nodes if needs_kernel(n)], target, progress)
     if progress:
         progress("linking", 0, 1)
     program = build_program(graph, kernels.name_of, kernels.workspaces)

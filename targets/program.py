@@ -68,6 +68,11 @@ def is_alias(node: Node) -> bool:
     return node.is_op(*ALIASES)
 
 
+def needs_kernel(node: Node) -> bool:
+    """It computes something: it is no alias, and some output has elements."""
+    return not is_alias(node) and any(value.type.size for value in node.outputs)
+
+
 def build_program(
     graph: Graph, kernel_of: Mapping[Node, str], workspaces: Mapping[str, tuple[int, ...]]
 ) -> Program:
@@ -77,7 +82,7 @@ def build_program(
     """
     inputs = tuple(_spec(value, value.name) for value in graph.inputs)
     outputs = tuple(_spec(v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True))
-    calls = [node for node in graph.nodes if not is_alias(node) and any(v.type.size for v in node.outputs)]
+    calls = [node for node in graph.nodes if needs_kernel(node)]
     root = _storage_roots(graph)
     places = {value: Place("input", index) for index, value in enumerate(graph.inputs)}
     copies: list[tuple[Value, int]] = []
