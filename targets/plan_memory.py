@@ -39,6 +39,7 @@ class Plan:
     offsets: dict[str, int]
     size: int
     lower_bound: int
+    buffers: tuple[Buffer, ...] = ()
 
     @property
     def over_bound(self) -> float:
@@ -66,7 +67,7 @@ def plan(buffers: Sequence[Buffer]) -> Plan:
     if best_size > bound:
         best, best_size = _improve(best_order, best, best_size, bound)
     offsets = {b.name: best.get(b.name, 0) for b in buffers}
-    return Plan(offsets, max(best_size, 0), bound)
+    return Plan(offsets, max(best_size, 0), bound, tuple(buffers))
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:

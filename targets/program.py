@@ -33,11 +33,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Call:
-    """Run `kernel` on these places: inputs, then outputs, then workspaces."""
+    """Run `kernel` on these places: inputs, then outputs, then workspaces of `workspaces` bytes."""
 
     kernel: str
     arguments: tuple[Place, ...]
     node: Node
+    workspaces: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def build_program(
         read = [places[root[v]] for v in node.inputs if v is not None]
         written = [places[v] for v in node.outputs]
         arguments = (*read, *written, *workspace_places[number])
-        steps.append(Call(kernel_of[node], arguments, node))
+        steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]]))
     for value, index in copies:
         steps.append(Copy(places[value], Place("output", index), outputs[index].nbytes))
     return Program(tuple(steps), inputs, outputs, weights, placement)
