@@ -26,6 +26,7 @@ from tvm.ir import PointerType, PrimType
 
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
+from graphopt.targets.transcendental import approximate
 
 LARGEST_STACK_BUFFER = 2048
 """Bytes; larger temporaries become workspace parameters."""
@@ -149,7 +150,7 @@ def _raw_pointers(function: tirx.PrimFunc, name: str) -> tuple[tirx.PrimFunc, tu
     body = tvm_ffi.structural_map(function.body, (tirx.AllocBuffer, hoist))
     raw = tirx.PrimFunc(
         parameters,
-        tirx.SeqStmt([*declarations, body]),
+        tirx.SeqStmt([*declarations, approximate(body)]),
         ret_type=PrimType("int32"),
         attrs=function.attrs,
     )

@@ -1,0 +1,128 @@
+"""exp and tanh of float32 as polynomials that run in vector lanes.
+
+LLVM calls libm once per lane for them. Here each call becomes a few multiplications:
+
+    exp(x)  = 2^n * exp(r)                          n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2) / 2
+    tanh(x) = x (1 + x^2 P(x^2))                    |x| < 0.625
+            = sign(x) (1 - 2 / (exp(2 |x|) + 1))    otherwise
+
+ln 2 is subtracted in two parts (Cody and Waite), of which the first product is exact. 2^n is multiplied in as two
+powers of two, each a bit pattern: the result rounds once into the denormals, and overflows to infinity by itself.
+The polynomials are those of S. Moshier's Cephes library, `expf.c` and `tanhf.c`. Both results are within 2 units in
+the last place of the true ones; NaN stays NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call
+
+from graphopt.targets.lower.tensors import Expr, dtype_of
+
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+"""(exp(r) - 1 - r) / r^2, highest power first."""
+
+TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+"""(tanh(x) - x) / x^3 in powers of x^2, highest first."""
+
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
+LOG2_E = 1.44269504088896341
+
+LOWEST, HIGHEST = -104.0, 89.0
+"""exp rounds to zero below, and to infinity above."""
+
+ROUNDER = 1.5 * 2.0**23
+"""Added to a small number, it leaves the nearest integer in the low bits of the sum."""
+
+POLYNOMIAL_BELOW = 0.625
+MANTISSA_BITS, EXPONENT_BIAS = 23, 127
+
+
+def approximate(statement: tirx.Stmt) -> tirx.Stmt:
+    """Replace every exp and tanh of float32, scalar or vector, by its approximation."""
+
+    def replace(call: Call) -> Expr:
+        form = FORMS.get(getattr(call.op, "name", ""))
+        return call if form is None or not _is_float32(call) else form(call.args[0])
+
+    return tvm_ffi.structural_map(statement, (Call, replace))
+
+
+def exponential(x: Expr) -> Expr:
+    terms = _Terms()
+    return terms.close(_exponential(terms, x))
+
+
+def hyperbolic_tangent(x: Expr) -> Expr:
+    terms = _Terms()
+    x = terms.name(x)
+    size = terms.name(tirx.abs(x))
+    square = terms.name(x * x)
+    near = x * (square * _polynomial(square, TANH) + 1.0)
+    far = terms.name(1.0 - 2.0 / (_exponential(terms, size * 2.0) + 1.0))
+    is_near = tirx.Not(size >= _constant(POLYNOMIAL_BELOW, x))  # NaN too
+    return terms.close(tirx.Select(is_near, near, tirx.Select(x < _constant(0.0, x), -far, far)))
+
+
+class _Terms:
+    """Intermediate results by name, so that each is computed once however often it is read."""
+
+    def __init__(self) -> None:
+        self._bindings: list[tuple[tirx.Var, Expr]] = []
+
+    def name(self, value: Expr) -> tirx.Var:
+        variable = tirx.Var("term", dtype_of(value))
+        self._bindings.append((variable, value))
+        return variable
+
+    def close(self, result: Expr) -> Expr:
+        for variable, value in reversed(self._bindings):
+            result = tirx.Let(variable, value, result)
+        return result
+
+
+def _exponential(terms: _Terms, x: Expr) -> Expr:
+    x = terms.name(x)
+    high, low = _constant(HIGHEST, x), _constant(LOWEST, x)
+    x = terms.name(tirx.Select(x > high, high, x))  # comparisons with NaN are false: it stays
+    x = terms.name(tirx.Select(x < low, low, x))
+    shifted = terms.name(x * LOG2_E + ROUNDER)
+    n = terms.name(shifted - ROUNDER)
+    r = terms.name((x - n * LN2_HIGH) - n * LN2_LOW)
+    value = terms.name(_polynomial(r, EXP) * (r * r) + r + 1.0)
+    exponent = terms.name(_bits(shifted) - _bits(_constant(ROUNDER, x)))
+    half = terms.name(exponent >> 1)
+    return value * _power_of_two(half, x) * _power_of_two(exponent - half, x)
+
+
+def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """By Horner's rule."""
+    result: Expr = _constant(coefficients[0], x)
+    for coefficient in coefficients[1:]:
+        result = result * x + coefficient
+    return result
+
+
+def _power_of_two(exponent: Expr, like: Expr) -> Expr:
+    return tirx.reinterpret(dtype_of(like), (exponent + EXPONENT_BIAS) << MANTISSA_BITS)
+
+
+def _bits(x: Expr) -> Expr:
+    return tirx.reinterpret(dtype_of(x).replace("float", "int"), x)
+
+
+def _constant(value: float, like: Expr) -> Expr:
+    """A number in the type and with the lanes of `like`."""
+    element, _, lanes = dtype_of(like).partition("x")
+    number = tirx.const(value, element)
+    return tirx.Broadcast(number, int(lanes)) if lanes else number
+
+
+def _is_float32(x: Expr) -> bool:
+    return dtype_of(x).partition("x")[0] == "float32"
+
+
+FORMS = {"tirx.exp": exponential, "tirx.tanh": hyperbolic_tangent}

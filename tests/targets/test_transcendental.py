@@ -1,0 +1,70 @@
+"""exp and tanh of float32 in vector lanes: how far from the truth, and at the ends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.targets.lower.kernels import Outputs, case, run_cases
+
+POINTS = 1 << 20
+WORST_UNITS = 2.0
+"""Units in the last place, as the module promises."""
+
+
+def sweep(low: float, high: float) -> np.ndarray:
+    """Points of every magnitude of both signs, and evenly spread ones."""
+    sizes = np.geomspace(2.0**-149, high, POINTS // 4)
+    return np.concatenate([np.linspace(low, high, POINTS), sizes, -sizes]).astype(np.float32)
+
+
+ENDS = np.array(
+    [np.inf, -np.inf, np.nan, 0.0, -0.0, 3.4e38, -3.4e38, 88.7, 88.73, -103.9, -104.1], np.float32
+)
+EXP_POINTS, TANH_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0)
+
+EXP_ENDS = np.array([np.inf, 0, np.nan, 1, 1, np.inf, 0, 3.3e38, np.inf, 1.4e-45, 0], np.float32)
+TANH_ENDS = np.array([1, -1, np.nan, 0.0, -0.0, 1, -1, 1, 1, -1, -1], np.float32)
+
+CASES = [
+    case("Exp", EXP_POINTS),
+    case("Tanh", TANH_POINTS),
+    case("Exp", ENDS, expected=[EXP_ENDS]),
+    case("Tanh", ENDS, expected=[TANH_ENDS]),
+    case("Exp", EXP_POINTS.astype(np.float64)),
+    case("Sigmoid", TANH_POINTS),
+]
+
+
+@pytest.fixture(scope="module")
+def results() -> list[Outputs]:
+    return run_cases(CASES)
+
+
+def units(got: np.ndarray, true: np.ndarray) -> float:
+    """The largest distance in units in the last place of the true result's float32."""
+    spacing = np.spacing(np.maximum(np.abs(true), np.finfo(np.float32).tiny).astype(np.float32))
+    return float((np.abs(got.astype(np.float64) - true) / spacing).max())
+
+
+def test_exp_is_within_two_units(results: list[Outputs]) -> None:
+    assert units(results[0][0], np.exp(EXP_POINTS.astype(np.float64))) <= WORST_UNITS
+
+
+def test_tanh_is_within_two_units(results: list[Outputs]) -> None:
+    assert units(results[1][0], np.tanh(TANH_POINTS.astype(np.float64))) <= WORST_UNITS
+
+
+def test_sigmoid_rounds_three_times_more(results: list[Outputs]) -> None:
+    true = 1 / (1 + np.exp(-TANH_POINTS.astype(np.float64)))
+    assert units(results[5][0], true) <= WORST_UNITS + 1.5
+
+
+def test_ends(results: list[Outputs]) -> None:
+    for (got,), want in ((results[2], EXP_ENDS), (results[3], TANH_ENDS)):
+        np.testing.assert_allclose(got, want, rtol=0.02)
+        np.testing.assert_array_equal(np.signbit(got[:-4]), np.signbit(want[:-4]))
+
+
+def test_double_precision_is_left_to_the_library(results: list[Outputs]) -> None:
+    np.testing.assert_allclose(results[4][0], np.exp(EXP_POINTS.astype(np.float64)), rtol=1e-15)
