@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tvm_ffi
-from tvm import tirx
+from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
@@ -42,14 +42,14 @@ def is_elementwise(sch: Schedule, block: SBlockRV) -> bool:
 
 def is_dear(sch: Schedule, block: SBlockRV) -> bool:
     """It calls functions such as exp, or divides: not to be computed again for every reader."""
-    found: list[tirx.Call] = []
+    found: list[ir.Call] = []
 
-    def visit(call: tirx.Call) -> None:
+    def visit(call: ir.Call) -> None:
         name = getattr(call.op, "name", "")
         if name not in CHEAP_CALLS:
             found.append(call)
 
-    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Call, visit))
+    tvm_ffi.structural_walk(sch.get(block).body, (ir.Call, visit))
     return bool(found)
 
 
