@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from graphopt.ir.graph import Attribute, Graph, Node, Value
+from graphopt.ir.literals import raw_bytes
 from graphopt.ir.types import Shape, TensorType
 
 
@@ -34,7 +35,7 @@ def same_data(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     if a.dtype == object:
         return [(type(x), x) for x in a.flat] == [(type(x), x) for x in b.flat]
-    return a is b or a.tobytes() == b.tobytes()
+    return a is b or raw_bytes(a) == raw_bytes(b)
 
 
 class Dims:

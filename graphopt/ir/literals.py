@@ -87,10 +87,15 @@ def array_from(texts: Sequence[str], dtype: DType, shape: tuple[int, ...]) -> np
 
 
 def raw_bytes(array: np.ndarray) -> bytes:
-    """What the digest is taken of and base64 carries; strings as JSON."""
-    if array.dtype != object:
-        return array.tobytes()
-    return json.dumps(elements(array)).encode()
+    """What the digest is taken of and base64 carries; strings as JSON.
+
+    An element smaller than a byte has one of its own; what the bits above it hold does not count.
+    """
+    if array.dtype == object:
+        return json.dumps(elements(array)).encode()
+    data = array.tobytes()
+    bits = DType.of(array.dtype).bits
+    return data if bits >= 8 else (np.frombuffer(data, np.uint8) & ((1 << bits) - 1)).tobytes()
 
 
 def array_from_bytes(data: bytes, dtype: DType, shape: tuple[int, ...]) -> np.ndarray:

@@ -120,7 +120,9 @@ class _Parser:
     def graph(self, outer: Graph | None, scope: Scope) -> Graph:
         closed = self.take("closed")
         self.require("graph")
-        graph = Graph(self.name(), opset=outer.opset if outer else 0, parent=None if closed else outer)
+        graph = Graph(
+            self.name(), opset=0 if outer is None else outer.opset, parent=None if closed else outer
+        )
         if self.take("("):
             self.versions(graph)
         elif outer is not None:

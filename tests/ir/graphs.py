@@ -36,7 +36,7 @@ def tensors(draw: st.DrawFn, largest: int = 12) -> np.ndarray:
         codes = draw(st.lists(st.integers(0, 2**dtype.bits - 1), min_size=size, max_size=size))
         raw = np.array(codes, np.uint8)
         signed = dtype in (DType.int4, DType.int2)
-        if signed:  # kept sign-extended in a whole byte
+        if signed and draw(st.booleans()):  # the bits above the element are free: here its sign
             raw = ((raw.astype(np.int16) ^ (1 << (dtype.bits - 1))) - (1 << (dtype.bits - 1))).astype(
                 np.uint8
             )
