@@ -1,7 +1,7 @@
 """Running a graph with numpy, node by node: slow, simple, and right.
 
 Operators are evaluated by `onnx.reference`, the specification's own implementation; a few that it does too
-slowly have a quicker numpy form here. Serves constant folding, numeric verification, and users without
+slowly, or wrong, have a numpy form beside this file. Serves constant folding, numeric verification, and users without
 ONNX Runtime.
 """
 
@@ -20,6 +20,8 @@ from graphopt.ir.fused import body_of, is_fused
 from graphopt.onnx_io.infer import schema_of
 from graphopt.onnx_io.protos import attribute_to_proto
 from graphopt.runtime.reference_conv import conv
+from graphopt.runtime.reference_conv_transpose import conv_transpose
+from graphopt.runtime.reference_pool import average_pool, max_pool
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -42,6 +44,12 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         return [environment[value] for value in body.outputs]
     if node.is_op("Conv") and operands[0] is not None and operands[0].dtype.kind == "f":
         return [conv(node, operands)]
+    if node.is_op("ConvTranspose") and operands[0] is not None:  # onnx.reference knows no groups
+        return [conv_transpose(node, operands)]
+    if node.is_op("MaxPool") and operands[0] is not None and len(node.outputs) == 1:
+        return [max_pool(node, operands[0])]
+    if node.is_op("AveragePool") and operands[0] is not None:
+        return [average_pool(node, operands[0])]
     if node.is_op("GlobalMaxPool") and operands[0] is not None:  # onnx.reference knows 2-D alone
         return [operands[0].max(axis=tuple(range(2, operands[0].ndim)), keepdims=True)]
     results = _evaluator(node).run(None, {f"i{k}": a for k, a in enumerate(operands) if a is not None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from graphopt.ir import Value
@@ -24,7 +25,7 @@ def conv_with_axes(g: Draft) -> Value:
 
 
 def max_pool(g: Draft) -> Value:
-    return g.op("MaxPool", padded(g, g.const(-3.5e38)), kernel_shape=(3, 3))
+    return g.op("MaxPool", padded(g, g.const(-np.inf)), kernel_shape=(3, 3))
 
 
 def average_pool(g: Draft) -> Value:
