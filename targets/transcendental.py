@@ -37,6 +37,8 @@ LOWEST, HIGHEST = -104.0, 89.0
 ROUNDER = 1.5 * 2.0**23
 """Added to a small number, it leaves the nearest integer in the low bits of the sum."""
 
+ROUNDER_BITS = 0x4B400000
+
 POLYNOMIAL_BELOW = 0.625
 MANTISSA_BITS, EXPONENT_BIAS = 23, 127
 
@@ -59,12 +61,13 @@ def exponential(x: Expr) -> Expr:
 def hyperbolic_tangent(x: Expr) -> Expr:
     terms = _Terms()
     x = terms.name(x)
-    size = terms.name(tirx.abs(x))
+    negative = x < _constant(0.0, x)
+    size = terms.name(tirx.Select(negative, -x, x))
     square = terms.name(x * x)
     near = x * (square * _polynomial(square, TANH) + 1.0)
     far = terms.name(1.0 - 2.0 / (_exponential(terms, size * 2.0) + 1.0))
     is_near = tirx.Not(size >= _constant(POLYNOMIAL_BELOW, x))  # NaN too
-    return terms.close(tirx.Select(is_near, near, tirx.Select(x < _constant(0.0, x), -far, far)))
+    return terms.close(tirx.Select(is_near, near, tirx.Select(negative, -far, far)))
 
 
 class _Terms:
@@ -93,7 +96,7 @@ def _exponential(terms: _Terms, x: Expr) -> Expr:
     n = terms.name(shifted - ROUNDER)
     r = terms.name((x - n * LN2_HIGH) - n * LN2_LOW)
     value = terms.name(_polynomial(r, EXP) * (r * r) + r + 1.0)
-    exponent = terms.name(_bits(shifted) - _bits(_constant(ROUNDER, x)))
+    exponent = terms.name(_bits(shifted) - ROUNDER_BITS)
     half = terms.name(exponent >> 1)
     return value * _power_of_two(half, x) * _power_of_two(exponent - half, x)
 
