@@ -48,8 +48,18 @@ C_TYPES = {
     DType.int64: "int64_t",
     DType.uint64: "uint64_t",
     DType.bool: "uint8_t",
+    DType.int4: "int8_t",
+    DType.uint4: "uint8_t",
+    DType.int2: "int8_t",
+    DType.uint2: "uint8_t",
+    DType.float8e4m3fn: "uint8_t",
+    DType.float8e4m3fnuz: "uint8_t",
+    DType.float8e5m2: "uint8_t",
+    DType.float8e5m2fnuz: "uint8_t",
+    DType.float8e8m0: "uint8_t",
+    DType.float4e2m1: "uint8_t",
 }
-"""The C type of one element; the 16-bit floats travel as their bits."""
+"""The C type of one element. Floats of 16 bits or fewer travel as their bits, one element to a byte or more."""
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,7 @@ class Kind(enum.IntEnum):
     OPAQUE = 3  # a kernel of its own
 
 
-INJECTIVE = frozenset(
-    "Concat DepthToSpace Expand Gather Pad Slice SpaceToDepth Split Tile Transpose DequantizeLinear "
-    "QuantizeLinear".split()
-)
+INJECTIVE = frozenset("Concat DepthToSpace Expand Gather Pad Slice SpaceToDepth Split Tile Transpose".split())
 
 TRANSCENDENTAL = frozenset(
     "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Sin Sinh "

@@ -42,16 +42,20 @@ NARROW = frozenset(d for d in STORAGE if d.bits < 8 or (d.is_float and d.bits ==
 
 ELEMENTWISE = frozenset(
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr "
-    "BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh Div Dropout Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual "
-    "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg "
-    "Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum "
-    "Swish Tan Tanh ThresholdedRelu Where Xor".split()
+    "BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh DequantizeLinear Div Dropout Elu Equal Erf Exp "
+    "Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less "
+    "LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QuantizeLinear Reciprocal Relu Round "
+    "Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu "
+    "Where Xor".split()
 )
 
 ANCHORS = frozenset(
     "AveragePool Conv ConvTranspose Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MatMul "
     "MatMulInteger MaxPool".split()
 )
+
+QUANTIZATION = frozenset("ConvInteger DynamicQuantizeLinear QLinearConv QLinearMatMul".split())
+"""Operators on quantised tensors, besides QuantizeLinear and DequantizeLinear, which are element-wise."""
 
 OPAQUE_OPERATORS = frozenset("GRU LSTM RNN TopK".split())
 """Operators whose kernel is written whole and stands alone in its group."""
@@ -66,9 +70,9 @@ NORMALIZATION = frozenset(
     "LpNormalization MeanVarianceNormalization RMSNormalization Softmax".split()
 )
 
-SUPPORTED: frozenset[str] = ANCHORS | ELEMENTWISE | NORMALIZATION | REDUCTION
+SUPPORTED: frozenset[str] = ANCHORS | ELEMENTWISE | NORMALIZATION | QUANTIZATION | REDUCTION
 
-MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike Identity".split())
+MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike DequantizeLinear Identity QuantizeLinear".split())
 """Operators that also take the types without arithmetic."""
 
 

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from tvm import tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower import convolution, elementwise, matmul, normalization, pooling, reduction
+from graphopt.targets.lower import (
+    convolution,
+    elementwise,
+    matmul,
+    normalization,
+    pooling,
+    quantization,
+    reduction,
+)
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
@@ -16,6 +24,7 @@ LOWERINGS: dict[str, Lowering] = {
     **matmul.LOWERINGS,
     **normalization.LOWERINGS,
     **pooling.LOWERINGS,
+    **quantization.LOWERINGS,
     **reduction.LOWERINGS,
 }
 
