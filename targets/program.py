@@ -13,14 +13,12 @@ from typing import Literal
 
 import numpy as np
 
+from graphopt.analysis.liveness import is_alias, storage_roots
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import is_fused
 from graphopt.targets.abi import ALIGNMENT, C_TYPES, TensorSpec
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
-
-ALIASES = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-"""Operators that change a tensor's shape and not its bytes."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,6 @@ class Program:
         return tuple(step for step in self.steps if isinstance(step, Call))
 
 
-def is_alias(node: Node) -> bool:
-    return node.is_op(*ALIASES)
-
-
 def needs_kernel(node: Node) -> bool:
     """It computes something: it is no alias, and some output has elements."""
     return not is_alias(node) and any(value.type.size for value in node.outputs)
@@ -84,7 +78,8 @@ def build_program(
     inputs = tuple(_spec(value, value.name) for value in graph.inputs)
     outputs = tuple(_spec(v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True))
     calls = [node for node in graph.nodes if needs_kernel(node)]
-    root = _storage_roots(graph)
+    _check_grouped(graph)
+    root = storage_roots(graph)
     places = {value: Place("input", index) for index, value in enumerate(graph.inputs)}
     copies: list[tuple[Value, int]] = []
     for index, value in enumerate(graph.outputs):
@@ -124,17 +119,10 @@ def _spec(value: Value, name: str) -> TensorSpec:
     return TensorSpec(name, value.dtype, value.static_shape)
 
 
-def _storage_roots(graph: Graph) -> dict[Value, Value]:
-    """For each value the value whose bytes it shares: itself, unless an alias made it."""
-    root: dict[Value, Value] = {value: value for value in graph.values()}
+def _check_grouped(graph: Graph) -> None:
     for node in graph.nodes:
-        if is_alias(node):
-            source = node.input(0)
-            assert source is not None
-            root[node.output] = root[source]
-        elif not is_fused(node):
+        if not is_alias(node) and not is_fused(node):
             raise UnsupportedError("it was not grouped", where=f"node '{node.name}' ({node.key})")
-    return root
 
 
 def _pack_weights(graph: Graph) -> tuple[bytes, dict[Value, Place]]:

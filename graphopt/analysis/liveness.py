@@ -1,0 +1,115 @@
+"""When each tensor is alive, and how many bytes are at each step.
+
+A step runs one node. A tensor lives from the step that writes it to the last step that reads it, both
+included. Nodes that only rename bytes (`is_alias`) are no steps: their output is their input, which lives on
+for its sake. Constants, graph inputs and graph outputs are not counted: they have a place of their own, in the
+library or with the caller. The memory plan places exactly these tensors, so that its lower bound is
+`Liveness.peak_bytes` wherever kernels need no workspace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from graphopt.ir import Graph, Node, Value
+from graphopt.ir.nesting import reads
+
+ALIASES = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""Operators that change a tensor's shape and not its bytes."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """`value` is alive from step `first` to step `last`, both included.
+
+    `size` is in bytes, every element whole, rounded up to the alignment; None when a dimension is a symbol.
+    """
+
+    value: Value
+    size: int | None
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """The steps of a graph in its order, and what lives when."""
+
+    steps: tuple[Node, ...]
+    lifetimes: tuple[Lifetime, ...]
+
+    @cached_property
+    def bytes_at(self) -> tuple[int | None, ...]:
+        """Bytes alive at each step; None where a tensor's size is unknown."""
+        changes = [0] * (len(self.steps) + 1)
+        unknown = [0] * (len(self.steps) + 1)
+        for life in self.lifetimes:
+            changes[life.first] += life.size or 0
+            changes[life.last + 1] -= life.size or 0
+            unknown[life.first] += life.size is None
+            unknown[life.last + 1] -= life.size is None
+        alive = open_ends = 0
+        found: list[int | None] = []
+        for step in range(len(self.steps)):
+            alive += changes[step]
+            open_ends += unknown[step]
+            found.append(None if open_ends else alive)
+        return tuple(found)
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most bytes alive at one step; None when a tensor's size is unknown."""
+        known = [count for count in self.bytes_at if count is not None]
+        return max(known, default=0) if len(known) == len(self.steps) else None
+
+    @property
+    def peak_step(self) -> int | None:
+        """The first step at which most bytes are alive; None without steps or sizes."""
+        return None if self.peak_bytes is None or not self.steps else self.bytes_at.index(self.peak_bytes)
+
+
+def is_alias(node: Node) -> bool:
+    """Whether the output has the bytes of the input, and costs nothing."""
+    return node.is_op(*ALIASES)
+
+
+def liveness(graph: Graph, *, alignment: int = 1) -> Liveness:
+    """The lives of what `graph` computes in between; what nested graphs compute is not seen."""
+    steps = tuple(node for node in graph.nodes if not is_alias(node) and not _is_empty(node))
+    root = storage_roots(graph)
+    elsewhere = {root[value] for value in graph.outputs}
+    last_read: dict[Value, int] = {}
+    for number, node in enumerate(steps):
+        for value in reads(node):
+            last_read[root[value]] = number
+    lifetimes = [
+        Lifetime(value, _size(value, alignment), number, last_read.get(value, number))
+        for number, node in enumerate(steps)
+        for value in node.outputs
+        if value not in elsewhere
+    ]
+    return Liveness(steps, tuple(lifetimes))
+
+
+def storage_roots(graph: Graph) -> dict[Value, Value]:
+    """For each value the value whose bytes it shares: itself, unless an alias made it."""
+    root = {value: value for value in graph.values()}
+    for node in graph.nodes:
+        if is_alias(node):
+            source = node.inputs[0]
+            assert source is not None
+            root[node.output] = root[source]
+    return root
+
+
+def _is_empty(node: Node) -> bool:
+    """Nothing is written: every output has zero elements."""
+    return all(v.is_static and 0 in v.static_shape for v in node.outputs)
+
+
+def _size(value: Value, alignment: int) -> int | None:
+    if not value.is_static:
+        return None
+    size = value.type.size * value.dtype.numpy.itemsize if value.type else 0
+    return -(-size // alignment) * alignment
