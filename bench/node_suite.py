@@ -13,6 +13,7 @@ import multiprocessing
 from collections import Counter
 
 import numpy as np
+import onnx
 
 from bench.common import Report, arguments, progress
 
@@ -63,7 +64,8 @@ def run_case(number: int) -> tuple[str, str, str, str]:
     try:
         outcome, reason = "passed_compiled", ""
         rep = prepare(case.model)
-        for inputs, expected in case.data_sets:
+        for given, wanted in case.data_sets:
+            inputs, expected = ([tensor(value) for value in side] for side in (given, wanted))
             outputs = rep.run(inputs)
             reason = reason or mismatch(outputs, expected, case.rtol, case.atol)
             if rep.is_folded(inputs):
@@ -75,6 +77,13 @@ def run_case(number: int) -> tuple[str, str, str, str]:
         return case.name, operator, "refused", str(error)
     except Exception as error:
         return case.name, operator, "crashed", f"{type(error).__name__}: {error}"
+
+
+def tensor(value: object) -> object:
+    """The array of a tensor that a case gives as a message or a number; sequences and the like as they are."""
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.generic) else value
 
 
 def mismatch(outputs: tuple, expected: list, rtol: float, atol: float) -> str:
