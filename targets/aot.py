@@ -49,8 +49,12 @@ def compile_model(
 ) -> CompiledModel:
     """Compile a fused graph with static shapes; `name` is a C identifier.
 
-    Raises UnsupportedError for what the target cannot do, ToolchainError when a tool fails.
+    Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do, ToolchainError
+    when a tool fails.
     """
+    from graphopt.targets.llvm import check_processor
+
+    check_processor(target)
     kernels = compile_groups([n for n in graph.nodes if needs_kernel(n)], target, progress)
     if progress:
         progress("linking", 0, 1)

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 CATALOG = "graphopt.targets.catalog"
 
+ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm", "armv7": "arm"}
+"""First part of the triple -> family, of every machine there is code for."""
+
+MAY_BE_UNKNOWN = ("clock_mhz", "ram_mb")
+"""Numbers that are 0 where nobody knows them."""
+
+_IN_WORDS = {
+    "str": "a text",
+    "int": "a whole number above 0",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of texts",
+}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -91,8 +104,12 @@ class Target:
         return options
 
     def tvm(self) -> tvm.target.Target:
+        """The target as TVM's. Raises UsageError for a processor or a feature that LLVM does not know."""
         import tvm
 
+        from graphopt.targets.llvm import check_processor
+
+        check_processor(self)
         return tvm.target.Target(self.llvm_options())
 
     def explain(self) -> dict[str, str]:
@@ -129,7 +146,7 @@ def load_target(name: str) -> Target:
     """
     if name == "host":
         return detect_host()
-    if name.endswith(".toml") or os.sep in name:
+    if _is_file(name):
         return _from_fields(_read_file(Path(name)), where=name, default_name=Path(name).stem)
     if name not in list_targets():
         close = difflib.get_close_matches(name, list_targets(), 1)
@@ -151,11 +168,11 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
 
 
-def _from_fields(fields: dict[str, Any], where: str, default_name: str) -> Target:
+def _from_fields(fields: dict[str, Any], where: str, default_name: str, seen: tuple[str, ...] = ()) -> Target:
     values: dict[str, Any] = {}
     if "base" in fields:
         fields = dict(fields)
-        values = dataclasses.asdict(load_target(str(fields.pop("base"))))
+        values = dataclasses.asdict(_base(str(fields.pop("base")), where, seen))
     values["name"] = default_name
     known = {f.name: f for f in dataclasses.fields(Target)}
     for key, value in fields.items():
@@ -168,16 +185,43 @@ def _from_fields(fields: dict[str, Any], where: str, default_name: str) -> Targe
     if missing:
         hint = 'give them, or start from a known target with base = "rpi4"'
         raise UsageError(f"missing {', '.join(missing)}", where=where, hint=hint)
+    architecture = values["triple"].split("-")[0]
+    if architecture not in ARCHITECTURES:
+        close = difflib.get_close_matches(architecture, ARCHITECTURES, 1) or list(ARCHITECTURES)
+        hint = f"did you mean {' or '.join(close)}?"
+        raise UsageError(f"triple = '{values['triple']}' is for an unknown machine", where=where, hint=hint)
+    if values["family"] != ARCHITECTURES[architecture]:
+        hint = f"its family is {ARCHITECTURES[architecture]}"
+        raise UsageError(f"{architecture} is not of the family '{values['family']}'", where=where, hint=hint)
     return Target(**values)
+
+
+def _base(name: str, where: str, seen: tuple[str, ...]) -> Target:
+    """The target that one starts from. Raises UsageError for a chain that comes back to where it was."""
+    try:
+        if not _is_file(name):
+            return load_target(name)
+        if name in (*seen, where):
+            raise UsageError("it is based on itself")
+        return _from_fields(_read_file(Path(name)), name, Path(name).stem, (*seen, where))
+    except UsageError as error:
+        inner = f"{error.where}: {error.what}" if error.where else error.what
+        raise UsageError(inner, where=where, hint=error.hint) from None
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".toml") or os.sep in name
 
 
 def _typed(key: str, value: Any, type_name: str, where: str) -> Any:
     if type_name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     wanted = {"str": str, "int": int, "bool": bool}.get(type_name)
-    if wanted and type(value) is wanted:
+    if wanted is not int and type(value) is wanted:
         return value
-    raise UsageError(f"{key} = {value!r} is not a {type_name}", where=where)
+    if wanted is int and type(value) is int and value >= (0 if key in MAY_BE_UNKNOWN else 1):
+        return value
+    raise UsageError(f"{key} = {value!r} is not {_IN_WORDS[type_name]}", where=where)
 
 
 def detect_host() -> Target:

@@ -26,8 +26,9 @@ def missing(target: Target) -> str | None:
     if shutil.which(target.emulator) is None:
         return f"{target.emulator} is not installed (Debian: apt-get install qemu-user)"
     if not Path(target.sysroot, "lib").is_dir():
-        package = PACKAGES.get(target.sysroot, "a C library for it")
-        return f"{target.sysroot} is missing (Debian: apt-get install {package})"
+        package = PACKAGES.get(target.sysroot)
+        hint = f"Debian: apt-get install {package}" if package else "it holds the C library to run against"
+        return f"{target.sysroot} is missing ({hint})"
     return None
 
 
