@@ -113,7 +113,7 @@ def compile(
     if progress:
         progress("optimising", 0, 1)
     optimized, record = (result := optimize_with_record(original, steps)).graph, result.record
-    grouped = legalized(optimized)
+    grouped = optimized.clone()
     check_supported(grouped, machine)
     fuse(grouped)
     compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
@@ -130,26 +130,6 @@ def compile(
         },
         optimized=exported(optimized),
     )
-
-
-def legalized(graph: Graph) -> Graph:
-    """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
-
-    Weights become floats: kernels compute on floats, so a quantised model's weights are dequantised here.
-    """
-    from graphopt.passes.canonicalize import Canonicalize
-    from graphopt.passes.eliminate_dead_code import EliminateDeadCode
-    from graphopt.passes.expand_functions import ExpandFunctions
-    from graphopt.passes.fold_constants import FoldConstants
-    from graphopt.passes.fold_shapes import FoldShapes
-    from graphopt.targets.lower.support import SUPPORTED
-
-    expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED)))
-    fold = FoldConstants(dequantize=True)
-    steps = Pipeline((expand, fold, FoldShapes(), fold, Canonicalize(), EliminateDeadCode()))
-    copy = graph.clone()
-    steps.run(copy)
-    return copy
 
 
 def check_supported(graph: Graph, target: Target) -> None:

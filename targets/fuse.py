@@ -13,7 +13,7 @@ import enum
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
-from graphopt.targets.lower.support import ELEMENTWISE, OPAQUE_OPERATORS
+from graphopt.targets.lower.support import ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
 from graphopt.targets.program import is_alias
 
 LARGEST_GROUP = 24
@@ -29,7 +29,7 @@ class Kind(enum.IntEnum):
     OPAQUE = 3  # a kernel of its own
 
 
-INJECTIVE = frozenset("Concat DepthToSpace Expand Gather Pad Slice SpaceToDepth Split Tile Transpose".split())
+INJECTIVE = GENERATORS | MOVEMENT
 
 TRANSCENDENTAL = frozenset(
     "Acos Acosh Asin Asinh Atan Atanh Celu Cos Cosh Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Sin Sinh "

@@ -33,7 +33,7 @@ def lower(body: Graph) -> tirx.PrimFunc:
 
 def _lower_node(node: Node, tensors: dict[Value, te.Tensor]) -> None:
     _check(node)
-    if node.key in OPAQUE:
+    if node.key not in LOWERINGS:
         raise UnsupportedError("its kernel cannot be fused with other operators", where=where(node))
     inputs = [None if v is None else _read(v, tensors) for v in node.inputs]
     outputs = LOWERINGS[node.key](node, inputs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from graphopt.analysis.liveness import ALIASES
 from graphopt.ir import KERNEL, ONNX, DType, Graph, Node
 from graphopt.ir.structural import structural_inputs
 
@@ -57,7 +58,7 @@ ANCHORS = frozenset(
 QUANTIZATION = frozenset("ConvInteger DynamicQuantizeLinear QLinearConv QLinearMatMul".split())
 """Operators on quantised tensors, besides QuantizeLinear and DequantizeLinear, which are element-wise."""
 
-OPAQUE_OPERATORS = frozenset("GRU LSTM RNN TopK".split())
+OPAQUE_OPERATORS = frozenset("Compress GRU LSTM RNN ScatterElements ScatterND TopK".split())
 """Operators whose kernel is written whole and stands alone in its group."""
 
 REDUCTION = frozenset(
@@ -70,9 +71,40 @@ NORMALIZATION = frozenset(
     "LpNormalization MeanVarianceNormalization RMSNormalization Softmax".split()
 )
 
-SUPPORTED: frozenset[str] = ANCHORS | ELEMENTWISE | NORMALIZATION | QUANTIZATION | REDUCTION
+MOVEMENT = ALIASES | frozenset(
+    "CenterCropPad Compress Concat DepthToSpace Expand Gather GatherElements GatherND Pad ReverseSequence Slice "
+    "SpaceToDepth Split TensorScatter Tile Transpose Trilu".split()
+)
+"""Each element of the output is some element of an input. Aliases need a kernel inside a group only."""
 
-MOVES_ANY_TYPE = frozenset("BitCast Cast CastLike DequantizeLinear Identity QuantizeLinear".split())
+GENERATORS = frozenset("ConstantOfShape EyeLike OneHot Range Shape Size".split())
+"""Operators whose output depends on shapes and positions more than on data."""
+
+UPDATES = frozenset("ScatterElements ScatterND".split())
+
+REFUSED = {
+    **dict.fromkeys(("NonZero", "Unique"), "the shape of its output depends on the data"),
+    **dict.fromkeys(
+        (
+            "Bernoulli",
+            "Multinomial",
+            "RandomNormal",
+            "RandomNormalLike",
+            "RandomUniform",
+            "RandomUniformLike",
+        ),
+        "its output is random, and a compiled model always gives the same answer",
+    ),
+}
+"""Operators that will not have a kernel, and why."""
+
+SUPPORTED: frozenset[str] = (
+    ANCHORS | ELEMENTWISE | GENERATORS | MOVEMENT | NORMALIZATION | QUANTIZATION | REDUCTION | UPDATES
+)
+
+MOVES_ANY_TYPE = MOVEMENT | frozenset(
+    "BitCast Cast CastLike DequantizeLinear QuantizeLinear Shape Size".split()
+)
 """Operators that also take the types without arithmetic."""
 
 
@@ -91,6 +123,8 @@ def is_supported(node: Node) -> str | None:
 
     Shapes must be static, structural operands constant and element types storable.
     """
+    if node.key in REFUSED:
+        return REFUSED[node.key]
     if node.key not in SUPPORTED:
         return f"there is no kernel for the operator {node.key}"
     structural = structural_inputs(node)

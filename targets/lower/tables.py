@@ -9,23 +9,33 @@ from tvm import tirx
 from graphopt.ir import Node
 from graphopt.targets.lower import (
     convolution,
+    copies,
     elementwise,
+    gather,
+    generators,
     matmul,
+    movement,
     normalization,
+    padding,
     pooling,
     quantization,
     reduction,
+    scatter,
 )
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,
+    **gather.LOWERINGS,
+    **generators.LOWERINGS,
     **matmul.LOWERINGS,
+    **movement.LOWERINGS,
     **normalization.LOWERINGS,
+    **padding.LOWERINGS,
     **pooling.LOWERINGS,
     **quantization.LOWERINGS,
     **reduction.LOWERINGS,
 }
 
-OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {}
+OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {**copies.OPAQUE, **scatter.OPAQUE}

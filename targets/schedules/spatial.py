@@ -19,9 +19,9 @@ PARALLEL_FROM = 32768
 def schedule_spatial(sch: Schedule, block: SBlockRV, target: Target) -> None:
     """Vectorise the innermost axis, spread the outer ones over threads."""
     loops = sch.get_loops(block)
-    if not loops:
-        return
     work = math.prod(extent(sch, loop) for loop in loops)
+    if not loops or not work:
+        return
     width = lanes(target, element_bits(sch, block))
     if is_elementwise(sch, block) or extent(sch, loops[-1]) < width // 2:
         loops = [sch.fuse(*loops)]
