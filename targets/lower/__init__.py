@@ -2,7 +2,8 @@
 
 An operator is lowered in one of two ways. `LOWERINGS` holds tensor expressions: `f(node, inputs)` returns the
 output tensors, which fuse and take any schedule. `OPAQUE` holds what tensor expressions cannot say well
-(recurrences, sorting, ordered updates): `f(node)` returns a whole, scheduled kernel, alone in its group.
+(recurrences, sorting, ordered updates): `f(node)` returns a whole, scheduled kernel, alone in its group. An
+operator in both tables, such as Concat, uses the latter when it is alone.
 
 TVM is imported when the tables or `lower_body` are first used; `unsupported` and `is_supported` do without.
 """
