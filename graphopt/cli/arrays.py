@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from graphopt.cli.files import written_beside
 from graphopt.errors import UsageError
 
 
@@ -40,17 +41,10 @@ def read_inputs(pairs: Sequence[str]) -> dict[str, np.ndarray]:
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a .npz file, whole or not at all. Raises UsageError."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with zipfile.ZipFile(beside, "w") as archive:  # np.savez takes names as keywords: `file` would clash
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array)
-        beside.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(path)) from None
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_beside(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+        for name, array in arrays.items():  # np.savez takes names as keywords: `file` would clash
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array)
 
 
 def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:

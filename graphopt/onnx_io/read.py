@@ -47,6 +47,11 @@ def read_model(
         ) from None
 
 
+def declared_versions(source: str | Path | bytes) -> tuple[int, dict[str, int]]:
+    """The standard opset that a model file declares, and its versions of other domains."""
+    return _versions(_parse(source))
+
+
 def _parse(source: str | Path | bytes) -> onnx.ModelProto:
     if isinstance(source, bytes):
         data = source

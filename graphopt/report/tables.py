@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ WIDTH_OF_A_FILE = 160
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A table; columns of numbers are right-aligned. Cells are put into words by `cell`."""
+    """A table; columns of numbers, units included, are right-aligned. Cells are put into words by `cell`."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
@@ -23,7 +24,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     made = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
-        numeric = any(_is_number(c) for c in cells) and all(c is None or _is_number(c) for c in cells)
+        numeric = any(map(_is_number, cells)) and all(c in (None, "") or _is_number(c) for c in cells)
         made.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(cell(value)) for value in row))
@@ -31,7 +32,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 def facts(title: str, entries: Mapping[str, Any]) -> Table:
-    """Two columns: a name and what is to say about it."""
+    """Two columns: a name and what is to say about it; a list takes a line for each item."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -41,8 +42,15 @@ def facts(title: str, entries: Mapping[str, Any]) -> Table:
     made.add_column(style="bold")
     made.add_column(overflow="fold")
     for name, value in entries.items():
-        made.add_row(escape(name), escape(cell(value)))
+        lines = value if isinstance(value, list) else [value]
+        made.add_row(escape(name), escape("\n".join(map(cell, lines))))
     return made
+
+
+def columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Pairs as lines, the second parts below one another."""
+    width = max((len(first) for first, _ in rows), default=0)
+    return [f"{first:{width}}  {second}" for first, second in rows]
 
 
 def show(*renderables: Any) -> None:
@@ -102,7 +110,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+_QUANTITY = re.compile(r"[\d.,]+ ?(%|x|[KMGT]|B|[KMG]iB|us|ms|s)")
+
+
 def _is_number(value: Any) -> bool:
+    if isinstance(value, str):
+        return _QUANTITY.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

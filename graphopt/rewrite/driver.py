@@ -16,15 +16,22 @@ from graphopt.rewrite.rule import Rule
 FIRINGS_PER_NODE = 50
 """More firings than this for each node of the graph means that two rules undo each other."""
 
+WHOLE_MATCH = 1000
+"""The depth of a try whose pattern matched: beyond that of any miss."""
+
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a rule at a node: `reason` is empty when it fired."""
+    """One try of a rule at a node: `reason` is empty when it fired.
+
+    `depth` tells how far into the pattern the try came; a match that the rule's check declined came farthest.
+    """
 
     rule: str
     node: str
     op: str
     reason: str = ""
+    depth: int = 0
 
     @property
     def fired(self) -> bool:
@@ -41,13 +48,13 @@ class Statistics:
     seconds: Counter[str] = field(default_factory=Counter)
     attempts: list[Attempt] = field(default_factory=list)
 
-    def note(self, rule: Rule, node_name: str, op: str, reason: str, seconds: float) -> None:
+    def note(self, rule: Rule, node_name: str, op: str, reason: str, seconds: float, depth: int = 0) -> None:
         self.tried[rule.name] += 1
         self.seconds[rule.name] += seconds  # type: ignore[assignment]
         if not reason:
             self.fired[rule.name] += 1
         if rule.name in self.explain:
-            self.attempts.append(Attempt(rule.name, node_name, op, reason))
+            self.attempts.append(Attempt(rule.name, node_name, op, reason, depth))
 
     def merge(self, other: Statistics) -> None:
         self.fired.update(other.fired)
@@ -121,7 +128,8 @@ def _try(rule: Rule, node: Node, worklist: _Worklist, statistics: Statistics) ->
     reason = misses.reason if match is None else rule.check(match)
     if match is not None and not reason:
         _fire(rule, match, worklist)
-    statistics.note(rule, name, op, reason or "", time.perf_counter() - start)
+    depth = misses.depth if match is None else WHOLE_MATCH
+    statistics.note(rule, name, op, reason or "", time.perf_counter() - start, depth)
     return match is not None and not reason
 
 

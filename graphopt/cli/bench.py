@@ -1,0 +1,97 @@
+"""`graphopt bench`: how long a bundle takes on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphopt.cli.options import BundleArgument, Json
+from graphopt.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphopt.measurement import Benchmark
+
+
+def bench(
+    bundle: BundleArgument,
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N,N,...", help="Numbers of threads to measure.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="How long to measure at each number of threads.")
+    ] = 2.0,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="MODEL.onnx", help="Measure ONNX Runtime on this model too."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure BUNDLE's latency here, on random inputs; with --against, in turns with ONNX Runtime.
+
+    A time is from arrays to new arrays. Emulated bundles are refused: a count of instructions is not a time.
+
+    Example: `graphopt bench model.bundle --threads 1,2 --against model.onnx`
+    """
+    from graphopt.cli.progress import progress
+    from graphopt.measurement import benchmark_bundle
+    from graphopt.report.tables import show, show_json
+
+    with progress(quiet=json) as step:
+        result = benchmark_bundle(
+            bundle, threads=_numbers(threads), seconds=seconds, against=against, progress=step
+        )
+    if json:
+        show_json(_data(result))
+    else:
+        show(*_tables(bundle.name, result))
+
+
+def _numbers(text: str | None) -> list[int]:
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1024 for part in parts):
+        raise UsageError(f"'{text}' is not a list of numbers from 1 to 1024", where="--threads", hint="1,2,4")
+    return [int(part) for part in parts]
+
+
+def _data(result: Benchmark) -> dict[str, Any]:
+    counts = dict.fromkeys(latency.threads for latency in result.latencies)
+    return {
+        "latencies": [
+            {
+                "runtime": latency.runtime,
+                "threads": latency.threads,
+                "runs": len(latency.seconds),
+                "minimum_s": latency.minimum,
+                "median_s": latency.median,
+            }
+            for latency in result.latencies
+        ],
+        "speedup": {count: result.speedup(count) for count in counts},
+        "worst_error": result.worst_error,
+    }
+
+
+def _tables(name: str, result: Benchmark) -> list[Any]:
+    from graphopt.measurement import OURS
+    from graphopt.report.tables import duration, table
+
+    rows = []
+    for latency in result.latencies:
+        speedup = result.speedup(latency.threads) if latency.runtime == OURS else None
+        rows.append(
+            [
+                latency.runtime,
+                latency.threads,
+                duration(latency.minimum),
+                duration(latency.median),
+                len(latency.seconds),
+                "" if speedup is None else f"{speedup:.2f}x",
+            ]
+        )
+    columns = ["runtime", "threads", "minimum", "median", "runs", "speed-up"]
+    if result.worst_error is None:
+        return [table(name, columns[:-1], [row[:-1] for row in rows])]
+    agreement = f"Outputs agree within {result.worst_error:.2g} of their scale."
+    return [table(name, columns, rows), agreement]

@@ -1,0 +1,178 @@
+"""How long a bundle takes on this machine, next to ONNX Runtime on the same inputs.
+
+A shared machine is now fast and now slow, so that two runtimes measured one after the other cannot be
+compared. Here they take turns in short blocks. The first run of a block, which finds cold caches and sleeping
+threads, does not count.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.errors import UnsupportedError, UsageError
+from graphopt.runtime.compare import compare_outputs
+from graphopt.runtime.manifest import runs_here
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+Run = Callable[[], Mapping[str, np.ndarray]]
+Progress = Callable[[str, int, int], None]
+
+BLOCK_SECONDS = 0.05
+"""How long one runtime runs before the next has its turn: longer than ONNX Runtime's threads spin idly."""
+
+SMALLEST_ROUNDS = 3
+"""Turns of each runtime, however short the time."""
+
+OURS = "graphopt"
+PEER = "ONNX Runtime"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of each counted run of `runtime` on so many threads; from arrays to new arrays."""
+
+    runtime: str
+    threads: int
+    seconds: tuple[float, ...]
+
+    @property
+    def minimum(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Latencies in the order of measurement; `worst_error` compares the outputs, as a share of their scale.
+
+    It is None without a peer.
+    """
+
+    latencies: tuple[Latency, ...]
+    worst_error: float | None
+
+    def of(self, runtime: str, threads: int) -> Latency:
+        return next(l for l in self.latencies if (l.runtime, l.threads) == (runtime, threads))
+
+    def speedup(self, threads: int) -> float | None:
+        """ONNX Runtime's median over ours: above 1 we are faster. None without a peer."""
+        if self.worst_error is None:
+            return None
+        return self.of(PEER, threads).median / self.of(OURS, threads).median
+
+
+def benchmark_bundle(
+    bundle: str | Path,
+    *,
+    threads: Sequence[int] = (),
+    seconds: float = 2.0,
+    against: str | Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Benchmark:
+    """Measure `bundle` for about `seconds` at each number of `threads` (none: the bundle's own).
+
+    `against` is the model that ONNX Runtime runs on the same random inputs. Raises UsageError for a bundle of
+    another machine, UnsupportedError where ONNX Runtime is missing or cannot run the model.
+    """
+    from graphopt.runtime.manifest import module_info, read_manifest
+    from graphopt.runtime.module import Module
+    from graphopt.verification import random_sample
+
+    info = module_info(read_manifest(Path(bundle)))
+    reason = runs_here(info.target)
+    if reason:
+        raise UsageError(
+            f"it is for {info.target['name']}, and {reason}: an emulator can count instructions, not time",
+            where=str(bundle),
+            hint="copy the folder to the device and run `./example --repeat 100` there",
+        )
+    counts = tuple(dict.fromkeys(threads)) or (info.default_threads,)
+    inputs = random_sample(info.inputs, seed)
+    runs: dict[tuple[str, int], Run] = {}
+    for count in counts:
+        module = Module(bundle)
+        module.set_num_threads(count)
+        runs[OURS, count] = _bound(module, inputs)
+        if against is not None:
+            runs[PEER, count] = _peer(Path(against), count, inputs)
+    error = None
+    if against is not None:
+        count = counts[0]
+        error = compare_outputs(runs[PEER, count](), runs[OURS, count]()).worst
+    taken = measure(runs, seconds * len(counts), progress)
+    return Benchmark(tuple(Latency(*key, tuple(times)) for key, times in taken.items()), error)
+
+
+def measure(
+    runs: Mapping[tuple[str, int], Run], seconds: float, progress: Progress | None = None
+) -> dict[tuple[str, int], list[float]]:
+    """Seconds of every counted run; the contenders take turns until `seconds` are over."""
+    taken: dict[tuple[str, int], list[float]] = {key: [] for key in runs}
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < SMALLEST_ROUNDS or time.perf_counter() - start < seconds:
+        for key, run in runs.items():
+            taken[key] += _block(run)
+        rounds += 1
+        if progress:
+            passed = min(time.perf_counter() - start, seconds)
+            progress("measuring", round(passed * 10), round(seconds * 10))
+    return taken
+
+
+def _block(run: Run) -> list[float]:
+    run()
+    times = []
+    end = time.perf_counter() + BLOCK_SECONDS
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _bound(module: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]], inputs) -> Run:  # type: ignore[no-untyped-def]
+    return lambda: module(inputs)
+
+
+def _peer(model: Path, threads: int, inputs: Mapping[str, np.ndarray]) -> Run:
+    """ONNX Runtime at its best: every optimisation, the same number of threads."""
+    session = _session(model, threads)
+    names = [output.name for output in session.get_outputs()]
+    wanted = {entry.name for entry in session.get_inputs()}
+    given = {name: array for name, array in inputs.items() if name in wanted}
+    return lambda: dict(zip(names, session.run(names, given), strict=True))
+
+
+def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    from graphopt.api import load
+
+    load(model)  # tells what is wrong with the file better than anyone
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnsupportedError(
+            "ONNX Runtime is not installed", where="--against", hint="pip install onnxruntime"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # C++ exceptions without a common base
+        reason = str(error).strip().split("\n")[0]
+        raise UnsupportedError(f"ONNX Runtime cannot run it: {reason}", where=str(model)) from None

@@ -1,0 +1,213 @@
+"""What is to know of a model before any work starts: its contract, its arithmetic, what a target cannot run.
+
+Counts are those of the model as it was written. What a target cannot run is asked after the default passes,
+as the compiler does: many an odd operator is gone by then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.analysis.cost import Cost, cost_of, cost_of_graph
+from graphopt.analysis.liveness import liveness
+from graphopt.analysis.macs import total
+from graphopt.report import tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from graphopt.ir import Graph, Node
+    from graphopt.targets.device import Target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A node that a target cannot run. `sources` are the nodes of the model that it stands for."""
+
+    node: str
+    operator: str
+    reason: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model, and what `target` says to it."""
+
+    path: Path
+    graph: Graph
+    opsets: dict[str, int]
+    target: Target
+    problems: tuple[Problem, ...]
+    nodes_left: int
+    """Nodes after the default passes."""
+
+    @property
+    def unfixed(self) -> list[str]:
+        """Inputs whose shape is not fixed; nothing can be compiled before it is."""
+        return [value.name for value in self.graph.inputs if not value.is_static]
+
+
+def inspect_model(
+    path: Path, target: Target, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Inspection:
+    """Read a model and ask `target` about it. Raises ModelError, UnsupportedError or UsageError."""
+    from graphopt.api import load, optimize
+
+    graph = load(path, input_shapes=input_shapes)
+    optimized = optimize(graph)
+    return Inspection(path, graph, _opsets(path, graph), target, tuple(_problems(optimized)), len(optimized))
+
+
+def _problems(graph: Graph) -> list[Problem]:
+    """While an input's shape is open, only what no shape can mend."""
+    from graphopt.targets.lower.support import SUPPORTED, unsupported
+
+    found = unsupported(graph)
+    if not all(value.is_static for value in graph.inputs):
+        found = [(node, reason) for node, reason in found if node.key not in SUPPORTED]
+    return [Problem(node.name, node.key, reason, node.origin.sources) for node, reason in found]
+
+
+def _opsets(path: Path, graph: Graph) -> dict[str, int]:
+    """The versions that the file declares of the domains in use; the graph in memory speaks a newer one."""
+    from graphopt.onnx_io.read import declared_versions
+
+    opset, others = declared_versions(path)
+    used = {node.domain for node in graph.all_nodes()}
+    return {"ai.onnx": opset} | {domain: others[domain] for domain in sorted(used) if domain in others}
+
+
+def as_data(inspection: Inspection, nodes: bool = False) -> dict[str, Any]:
+    """Everything, for a program."""
+    graph = inspection.graph
+    cost = cost_of_graph(graph)
+    lives = liveness(graph)
+    data: dict[str, Any] = {
+        "model": inspection.path.name,
+        "opsets": inspection.opsets,
+        "inputs": [{"name": v.name, "type": str(v.type)} for v in graph.inputs],
+        "outputs": [
+            {"name": name, "type": str(value.type)}
+            for name, value in zip(graph.output_names, graph.outputs, strict=True)
+        ],
+        "nodes": len(graph),
+        "operators": dict(_operator_counts(graph).most_common()),
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "parameters": cost.parameters,
+        "weight_bytes": cost.weight_bytes,
+        "peak_activation_bytes": lives.peak_bytes,
+        "peak_at": None if lives.peak_step is None else lives.steps[lives.peak_step].name,
+        "target": inspection.target.name,
+        "nodes_after_passes": inspection.nodes_left,
+        "unfixed_inputs": inspection.unfixed,
+        "unsupported": [
+            {"node": p.node, "operator": p.operator, "reason": p.reason, "sources": list(p.sources)}
+            for p in inspection.problems
+        ],
+    }
+    if nodes:
+        data["node_list"] = [_node_data(node, cost_of(node)) for node in graph.nodes]
+    return data
+
+
+def as_tables(inspection: Inspection, nodes: bool = False) -> list[Any]:
+    """The same for a person."""
+    shown: list[Any] = [_facts(inspection), _operators(inspection.graph)]
+    if nodes:
+        shown.append(_nodes(inspection.graph))
+    shown.extend(_verdict(inspection))
+    return shown
+
+
+def _facts(inspection: Inspection) -> Table:
+    graph = inspection.graph
+    cost, lives = cost_of_graph(graph), liveness(graph)
+    outputs = zip(graph.output_names, graph.outputs, strict=True)
+    entries: dict[str, Any] = {
+        "inputs": tables.columns([(v.name, str(v.type)) for v in graph.inputs]),
+        "outputs": tables.columns([(name, str(value.type)) for name, value in outputs]),
+        "opset": ", ".join(
+            str(version) if domain == "ai.onnx" else f"{domain} {version}"
+            for domain, version in inspection.opsets.items()
+        ),
+        "nodes": f"{len(graph)}, {inspection.nodes_left} after the default passes",
+    }
+    entries["arithmetic"] = f"{tables.amount(cost.macs)} MACs, {tables.amount(cost.flops)} FLOPs"
+    if cost.macs is None:
+        entries["arithmetic"] = "unknown while a shape is open"
+    entries["parameters"] = f"{cost.parameters:,} in {tables.size(cost.weight_bytes)}"
+    if lives.peak_bytes is None:
+        entries["peak memory"] = "unknown while a shape is open"
+    elif lives.peak_step is not None:
+        where = lives.steps[lives.peak_step].name
+        entries["peak memory"] = f"{tables.size(lives.peak_bytes)} of activations, at '{where}'"
+    return tables.facts(inspection.path.name, entries)
+
+
+def _operators(graph: Graph) -> Table:
+    """One line for each operator type, the most arithmetic first."""
+    by_key: dict[str, list[Node]] = {}
+    for node in graph.all_nodes():
+        by_key.setdefault(node.key, []).append(node)
+    all_macs = cost_of_graph(graph).macs
+    rows = []
+    for key, members in by_key.items():
+        costs = [cost_of(node) for node in members]
+        macs = total(cost.macs for cost in costs)
+        share = f"{macs / all_macs:.1%}" if macs and all_macs else ""
+        parameters = sum(cost.parameters for cost in costs)
+        rows.append((macs, len(members), [key, len(members), _blank(macs), share, _blank(parameters)]))
+    rows.sort(key=lambda row: (-(row[0] or 0), -row[1], row[2][0]))
+    return tables.table("", ("operator", "nodes", "MACs", "share", "parameters"), [row[2] for row in rows])
+
+
+def _nodes(graph: Graph) -> Table:
+    rows = []
+    for node in graph.nodes:
+        cost = cost_of(node)
+        made = ", ".join(str(value.type) for value in node.outputs)
+        rows.append([node.name, node.key, made, _blank(cost.macs), _blank(cost.parameters)])
+    return tables.table("", ("node", "operator", "makes", "MACs", "parameters"), rows)
+
+
+def _verdict(inspection: Inspection) -> list[Any]:
+    name = inspection.target.name
+    said: list[Any] = []
+    if inspection.problems:
+        rows = [[p.node, p.operator, p.reason] for p in inspection.problems]
+        title = f"{name} cannot run {len(rows)} of the {inspection.nodes_left} nodes left"
+        said.append(tables.table(title, ("node", "operator", "why"), rows))
+    elif not inspection.unfixed:
+        said.append(f"{name} can run all of it.")
+    if inspection.unfixed:
+        shapes = " ".join(f"--input-shape {name}=..." for name in inspection.unfixed)
+        said.append(f"Shapes are open: to compile, and to see the rest, add {shapes}")
+    return said
+
+
+def _blank(count: int | None) -> int | str | None:
+    """Zeros are left out of tables, to let the rest be seen."""
+    return "" if count == 0 else count
+
+
+def _operator_counts(graph: Graph) -> Counter[str]:
+    return Counter(node.key for node in graph.all_nodes())
+
+
+def _node_data(node: Node, cost: Cost) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "operator": node.key,
+        "outputs": [str(value.type) for value in node.outputs],
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "parameters": cost.parameters,
+        "weight_bytes": cost.weight_bytes,
+        "activation_bytes": cost.activation_bytes,
+    }

@@ -1,0 +1,162 @@
+"""What passes did to a graph: time and nodes pass by pass, and why a rule fired here and not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphopt.errors import UsageError
+from graphopt.ir.fused import body_of, is_fused
+from graphopt.report import tables
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from graphopt.ir import Graph
+    from graphopt.pipeline import PassRecord, Pipeline, PipelineRecord
+    from graphopt.rewrite.driver import Attempt
+
+SHOWN_DECLINED = 40
+"""Lines of an explanation that tell where a rule did not fire; the closest tries come first."""
+
+
+def rules_of(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
+    """What `--explain` may name -> the rules it means: a rule, or a pass with all of its rules."""
+    known: dict[str, tuple[str, ...]] = {}
+    for step in pipeline.passes:
+        known[step.name] = tuple(rule.name for rule in step.rules) or (step.name,)
+    for step in pipeline.passes:
+        for rule in step.rules:
+            known.setdefault(rule.name, (rule.name,))
+    return known
+
+
+def select_rules(pipeline: Pipeline, names: Iterable[str]) -> tuple[str, ...]:
+    """The rules that `names` mean. Raises UsageError, with close matches, for a name without a meaning."""
+    known = rules_of(pipeline)
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 3, 0.4)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"rules: {', '.join(sorted(known))}"
+            raise UsageError(f"no pass of the pipeline has the rule '{name}'", where="--explain", hint=hint)
+        chosen.update(dict.fromkeys(known[name]))
+    return tuple(chosen)
+
+
+def operator_count(graph: Graph) -> int:
+    """Nodes of the graph when its fused groups are taken apart, as the exporter does."""
+    return sum(len(body_of(node)) if is_fused(node) else 1 for node in graph.nodes)
+
+
+def catalog_tables() -> list[Any]:
+    """Every pass with its options, and the pipeline that runs unless told otherwise."""
+    from graphopt import passes
+
+    rows = [
+        [name, cls().summary, ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))]
+        for name, cls in passes.catalog().items()
+    ]
+    default = passes.DEFAULT.replace(",", ", ")
+    return [tables.table("", ("pass", "what it does", "options"), rows), f"The default: {default}"]
+
+
+def time_table(record: PipelineRecord) -> Table:
+    """Seconds, nodes and firings of each pass."""
+    rows: list[list[Any]] = [
+        [step.spec, tables.duration(step.seconds), step.nodes_after, _change(step), _fired(step)]
+        for step in record.passes
+    ]
+    if record.passes:
+        seconds = sum(step.seconds for step in record.passes)
+        first, last = record.passes[0].nodes_before, record.passes[-1].nodes_after
+        fired = sum(step.fired for step in record.passes)
+        rows.append(["total", tables.duration(seconds), last, _signed(last - first), f"{fired} in all"])
+    return tables.table("", ("pass", "time", "nodes", "change", "fired"), rows)
+
+
+def pass_data(record: PipelineRecord) -> list[dict[str, Any]]:
+    """The same for a program."""
+    return [
+        {
+            "pass": step.spec,
+            "seconds": step.seconds,
+            "nodes_before": step.nodes_before,
+            "nodes_after": step.nodes_after,
+            "fired": {rule: count for rule, count in step.statistics.fired.items() if count},
+        }
+        for step in record.passes
+    ]
+
+
+def explanation(record: PipelineRecord, rules: Sequence[str]) -> list[Any]:
+    """For each rule a table where it fired, and one where it was tried in vain, closest first."""
+    shown: list[Any] = []
+    for rule in rules:
+        fired, declined = attempts_of(record, rule)
+        if not fired and not declined:
+            shown.append(f"{rule}: never tried, for no node is of the type that it starts at\n")
+            continue
+        shown.append(_fired_table(rule, fired) if fired else f"{rule} did not fire\n")
+        if declined:
+            title = f"{rule} did not fire at {len(declined)} nodes, the closest first"
+            rows = [[a.node, a.op, a.reason] for a in declined[:SHOWN_DECLINED]]
+            shown.append(tables.table(title, ("node", "operator", "why not"), rows))
+            if len(declined) > SHOWN_DECLINED:
+                shown.append(f"... and {len(declined) - SHOWN_DECLINED} more; --json tells all\n")
+    return shown
+
+
+def explanation_data(record: PipelineRecord, rules: Sequence[str]) -> dict[str, Any]:
+    """The same for a program."""
+    data = {}
+    for rule in rules:
+        fired, declined = attempts_of(record, rule)
+        data[rule] = {
+            "fired": [{"pass": step, "node": a.node, "operator": a.op} for step, a in fired],
+            "declined": [{"node": a.node, "operator": a.op, "reason": a.reason} for a in declined],
+        }
+    return data
+
+
+def attempts_of(record: PipelineRecord, rule: str) -> tuple[list[tuple[str, Attempt]], list[Attempt]]:
+    """Where `rule` fired, with the pass, and where it last declined, closest first.
+
+    A node where it declined first and fired later is among the first alone; a node tried several times in vain
+    is listed with its last reason.
+    """
+    fired: list[tuple[str, Attempt]] = []
+    last: dict[str, Attempt] = {}
+    for step in record.passes:
+        for attempt in step.statistics.attempts:
+            if attempt.rule != rule:
+                continue
+            if attempt.fired:
+                fired.append((step.spec, attempt))
+                last.pop(attempt.node, None)
+            else:
+                last[attempt.node] = attempt
+    return fired, sorted(last.values(), key=lambda a: -a.depth)
+
+
+def _fired_table(rule: str, fired: Sequence[tuple[str, Attempt]]) -> Table:
+    title = f"{rule} fired {len(fired)} times" if len(fired) > 1 else f"{rule} fired once"
+    return tables.table(
+        title, ("node", "operator", "in the pass"), [[a.node, a.op, step] for step, a in fired]
+    )
+
+
+def _change(step: PassRecord) -> str:
+    return _signed(step.nodes_after - step.nodes_before)
+
+
+def _signed(change: int) -> str:
+    return f"{change:+d}" if change else ""
+
+
+def _fired(step: PassRecord) -> str:
+    counts = Counter({rule: count for rule, count in step.statistics.fired.items() if count})
+    return ", ".join(f"{rule} x{count}" if count > 1 else rule for rule, count in counts.most_common())
