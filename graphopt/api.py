@@ -38,6 +38,14 @@ class OptimizeResult:
     record: PipelineRecord
 
 
+@dataclass(frozen=True)
+class CompileResult:
+    """The bundle, and what each pass did on the way to it."""
+
+    bundle: Bundle
+    record: PipelineRecord
+
+
 def load(
     source: str | Path | bytes | onnx.ModelProto,
     *,
@@ -98,9 +106,35 @@ def compile(
     `threads` is the default thread count, the target's cores unless given. Nothing is left at `out` when
     something fails. Raises GraphoptError.
     """
+    return compile_with_record(
+        model,
+        target=target,
+        out=out,
+        name=name,
+        pipeline=pipeline,
+        input_shapes=input_shapes,
+        threads=threads,
+        progress=progress,
+    ).bundle
+
+
+def compile_with_record(
+    model: Graph | str | Path | bytes | onnx.ModelProto,
+    *,
+    target: str | Path | Target = "host",
+    out: str | Path | None = None,
+    name: str | None = None,
+    pipeline: str | Pipeline | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    explain: Iterable[str] = (),
+    after_pass: Callable[[Pass, Graph], None] | None = None,
+) -> CompileResult:
+    """What `compile` does, with the record of the passes; `explain` and `after_pass` as for them."""
     from graphopt.report.layers import bundle_report
     from graphopt.targets.aot import compile_model
-    from graphopt.targets.bundle import write_bundle
+    from graphopt.targets.bundle import check_destination, write_bundle
     from graphopt.targets.device import Target, load_target
     from graphopt.targets.fuse import fuse
 
@@ -110,26 +144,34 @@ def compile(
         raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
     steps = resolve_pipeline(pipeline)
     title = identifier_of(model, original, name)
-    if progress:
-        progress("optimising", 0, 1)
-    optimized, record = (result := optimize_with_record(original, steps)).graph, result.record
-    grouped = optimized.clone()
+    destination = Path(out or f"{title}.bundle")
+    check_destination(destination)
+
+    def before_pass(index: int, step: Pass) -> None:
+        if progress:
+            progress("optimising", index, len(steps.passes))
+
+    result = optimize_with_record(
+        original, steps, explain=explain, before_pass=before_pass, after_pass=after_pass
+    )
+    grouped = result.graph.clone()
     check_supported(grouped, machine)
     fuse(grouped)
     compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
-    return write_bundle(
-        Path(out or f"{title}.bundle"),
+    bundle = write_bundle(
+        destination,
         compiled.abi,
         library=compiled.library,
         target=machine,
-        report=bundle_report(original, compiled.program, record, machine),
+        report=bundle_report(original, compiled.program, result.record, machine),
         manifest_extra={
             "pipeline": str(steps),
             "source": source_fingerprint(model),
             "weights_bytes": len(compiled.program.weights),
         },
-        optimized=exported(optimized),
+        optimized=exported(result.graph),
     )
+    return CompileResult(bundle, result.record)
 
 
 def check_supported(graph: Graph, target: Target) -> None:

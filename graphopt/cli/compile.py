@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +19,10 @@ from graphopt.cli.options import (
     Threads,
     input_shapes,
 )
+from graphopt.cli.passes import Explain, PrintAfter, TimePasses
+
+if TYPE_CHECKING:
+    from graphopt.targets.bundle import Bundle
 
 
 def compile_model(
@@ -31,6 +37,9 @@ def compile_model(
     name: Annotated[
         str | None, typer.Option("--name", help="Prefix of the C functions; else made of MODEL's name.")
     ] = None,
+    print_after: PrintAfter = None,
+    time_passes: TimePasses = False,
+    explain: Explain = None,
     json: Json = False,
 ) -> None:
     """Compile MODEL into a bundle: a library without dependencies, its header, and a report.
@@ -40,52 +49,77 @@ def compile_model(
     Example: `graphopt compile model.onnx --target rpi4 -o model.bundle`
     """
     from graphopt import api
+    from graphopt.cli.passes import check_print_after, findings, findings_data, printer
     from graphopt.cli.progress import progress
+    from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
-    from graphopt.targets.bundle import check_destination
 
-    shapes = input_shapes(input_shape)
-    if out is not None:
-        check_destination(out)
+    steps = api.resolve_pipeline(pipeline)
+    rules = select_rules(steps, explain or ())
+    printed = check_print_after(print_after, steps, json)
     start = time.perf_counter()
-    with progress(quiet=json) as step:
-        bundle = api.compile(
+    with progress(quiet=json or bool(printed)) as step:
+        result = api.compile_with_record(
             model,
             target=target,
             out=out,
             name=name,
-            pipeline=pipeline,
-            input_shapes=shapes or None,
+            pipeline=steps,
+            input_shapes=input_shapes(input_shape) or None,
             threads=threads,
             progress=step,
+            explain=rules,
+            after_pass=printer(printed),
         )
     seconds = time.perf_counter() - start
     if json:
-        show_json(
-            {
-                "path": str(bundle.path),
-                "library": str(bundle.library),
-                "library_bytes": bundle.library.stat().st_size,
-                "contract": bundle.manifest["contract"],
-                "target": bundle.manifest["target"]["name"],
-                "seconds": seconds,
-            }
-        )
+        show_json(_data(result.bundle, seconds) | findings_data(result.record, rules))
     else:
-        show(*_summary(bundle, seconds))
+        show(*findings(result.record, rules, time_passes), *_summary(result.bundle, seconds))
 
 
-def _summary(bundle: Any, seconds: float) -> list[Any]:
-    from graphopt.report.tables import facts, size
+def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:
+    return {
+        "path": str(bundle.path),
+        "library": str(bundle.library),
+        "library_bytes": bundle.library.stat().st_size,
+        "contract": bundle.manifest["contract"],
+        "target": bundle.manifest["target"]["name"],
+        "seconds": seconds,
+    }
 
-    abi, target = bundle.abi, bundle.manifest["target"]
-    entries = {f"input {s.name}": f"{s.dtype}{list(s.shape)}" for s in abi.inputs}
-    entries |= {f"output {s.name}": f"{s.dtype}{list(s.shape)}" for s in abi.outputs}
-    entries |= {
-        "library": size(bundle.library.stat().st_size),
-        "weights": size(bundle.manifest["weights_bytes"]),
-        "workspace": size(abi.workspace_bytes),
+
+def _summary(bundle: Bundle, seconds: float) -> list[Any]:
+    """What was made, then how to use it."""
+    from graphopt.report.tables import amount, columns, facts, size
+
+    abi, told, target = bundle.abi, bundle.report["summary"], bundle.manifest["target"]
+    entries = {
+        "inputs": columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.inputs]),
+        "outputs": columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.outputs]),
         "target": f"{target['name']} ({target['description']})",
+        "work": f"{told['layers']} layers, {told['kernels']} kernels, {amount(told['macs'])} MACs",
+        "library": f"{size(bundle.library.stat().st_size)}, {size(told['weights_bytes'])} of it weights",
+        "workspace": f"{size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
         "took": f"{seconds:.1f} s",
     }
-    return [facts(str(bundle.path), entries)]
+    return [facts(str(bundle.path), entries), "", facts("", _uses(bundle))]
+
+
+def _above_bound(memory: Mapping[str, Any]) -> str:
+    excess = memory["over_bound"] - 1
+    return f"{excess:.1%} above the least possible" if excess > 0 else "the least possible"
+
+
+def _uses(bundle: Bundle) -> dict[str, Any]:
+    where = shlex.quote(str(bundle.path))
+    if not bundle.target.is_native:
+        return {
+            "try it": f"graphopt run {where} --random --on qemu",
+            "use it": f"copy the folder to the device; its README.md shows how, from {bundle.header.name} on",
+        }
+    return {
+        "try it": f"graphopt run {where} --random",
+        "measure it": f"graphopt bench {where}",
+        "use it": f"graphopt.Module({str(bundle.path)!r}) in Python; README.md in it shows C and CMake",
+    }

@@ -116,8 +116,8 @@ def _measures(graph: Graph) -> dict[str, int | None]:
 
     cost = cost_of_graph(graph)
     return {
-        "operators": operator_count(graph),
-        "nodes": len(graph),
+        "nodes": operator_count(graph),
+        "groups": len(graph),
         "MACs": cost.macs,
         "parameters": cost.parameters,
     }
