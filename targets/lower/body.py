@@ -8,7 +8,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node, Value
 from graphopt.targets.lower.support import is_supported, where
 from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
-from graphopt.targets.lower.tensors import literal, placeholder
+from graphopt.targets.lower.tensors import copied, literal, placeholder
 
 LARGEST_LITERAL = 64
 """Elements; a constant inside a body that is read as data, not as a shape, becomes selects up to this size."""
@@ -61,6 +61,6 @@ def _results(body: Graph, tensors: dict[Value, te.Tensor]) -> list[te.Tensor]:
     for value in body.outputs:
         tensor = _read(value, tensors)
         if value in taken or any(tensor.same_as(t) for t in results):
-            tensor = te.compute(tensor.shape, lambda *i, source=tensor: source(*i), name="copy")
+            tensor = copied(tensor)
         results.append(tensor)
     return results

@@ -35,13 +35,31 @@ def _source(inputs: list[te.Tensor | None]) -> te.Tensor:
     return inputs[0]
 
 
-def exponentials(x: te.Tensor, axis: int) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
-    """max(x), exp(x - max) and its sum along `axis`, which is kept with extent 1."""
+def exponentials(x: te.Tensor, axis: int, *, masked: bool = False) -> tuple[te.Tensor, te.Tensor, te.Tensor]:
+    """max(x), exp(x - max) and its sum along `axis`, which is kept with extent 1.
+
+    With `masked`, x may be minus infinity all along the axis: the exponentials are zeros then, and their sum 1.
+    """
     shape, axes, dtype = shape_of(x), (axis,), wide_dtype(dtype_of(x))
     common = partial(reduce_over, shape, axes, keepdims=True, dtype=dtype)
     peak = common(lambda *i: widen(x(*i)), te.max, name="peak")
+    if masked:
+        peak = _bounded_below(peak)
     powers = te.compute(shape, lambda *i: tirx.exp(widen(x(*i)) - peak(*_at(i, axes))), name="powers")
-    return peak, powers, common(powers, te.sum, name="total")
+    total = common(powers, te.sum, name="total")
+    if masked:
+        total = _one_for_zero(total)
+    return peak, powers, total
+
+
+def _bounded_below(x: te.Tensor) -> te.Tensor:
+    lowest = tirx.min_value(x.dtype)
+    return te.compute(x.shape, lambda *i: tirx.max(x(*i), lowest), name="shift")
+
+
+def _one_for_zero(x: te.Tensor) -> te.Tensor:
+    zero, one = tirx.const(0, x.dtype), tirx.const(1, x.dtype)
+    return te.compute(x.shape, lambda *i: tirx.Select(tirx.EQ(x(*i), zero), one, x(*i)), name="divisor")
 
 
 def softmax(x: te.Tensor, axis: int) -> te.Tensor:

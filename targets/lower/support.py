@@ -58,6 +58,8 @@ ANCHORS = frozenset(
 QUANTIZATION = frozenset("ConvInteger DynamicQuantizeLinear QLinearConv QLinearMatMul".split())
 """Operators on quantised tensors, besides QuantizeLinear and DequantizeLinear, which are element-wise."""
 
+ATTENTION = frozenset("Attention RotaryEmbedding".split())
+
 OPAQUE_OPERATORS = frozenset("Compress GRU LSTM RNN ScatterElements ScatterND TopK".split())
 """Operators whose kernel is written whole and stands alone in its group."""
 
@@ -99,7 +101,15 @@ REFUSED = {
 """Operators that will not have a kernel, and why."""
 
 SUPPORTED: frozenset[str] = (
-    ANCHORS | ELEMENTWISE | GENERATORS | MOVEMENT | NORMALIZATION | QUANTIZATION | REDUCTION | UPDATES
+    ANCHORS
+    | ATTENTION
+    | ELEMENTWISE
+    | GENERATORS
+    | MOVEMENT
+    | NORMALIZATION
+    | QUANTIZATION
+    | REDUCTION
+    | UPDATES
 )
 
 MOVES_ANY_TYPE = MOVEMENT | frozenset(
@@ -141,6 +151,8 @@ def is_supported(node: Node) -> str | None:
         if reason:
             return reason
     for value in node.outputs:
+        if not value.uses and not value.is_graph_output:
+            continue
         if value.type is None or not value.is_static:
             return f"output '{value.name}' has the shape {value.type}, which is not static"
         reason = _type_reason(node, value.dtype)

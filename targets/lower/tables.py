@@ -8,6 +8,7 @@ from tvm import tirx
 
 from graphopt.ir import Node
 from graphopt.targets.lower import (
+    attention,
     convolution,
     copies,
     elementwise,
@@ -25,6 +26,7 @@ from graphopt.targets.lower import (
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
+    **attention.LOWERINGS,
     **convolution.LOWERINGS,
     **elementwise.LOWERINGS,
     **gather.LOWERINGS,

@@ -123,6 +123,11 @@ def _regroup(indices: Sequence[Expr], shape: Sequence[int], source: Sequence[int
     return result
 
 
+def copied(tensor: te.Tensor) -> te.Tensor:
+    """The same elements as a stage of their own."""
+    return te.compute(tensor.shape, lambda *i: tensor(*i), name="copy")
+
+
 def fill(shape: Sequence[int], value: float | int | bool, dtype: str, name: str = "fill") -> te.Tensor:
     return te.compute(tuple(shape), lambda *_: tirx.const(value, dtype), name=name)
 
