@@ -55,7 +55,8 @@ class Literal:
 
 
 class Writer:
-    """Statements of one kernel. Parameters are the node's inputs that are data, each once, then its outputs.
+    """Statements of one kernel. Parameters are the node's inputs that are data, each once, then those of its
+    outputs that leave its group.
 
     `shapes` gives operands and results the shape to be indexed by, in that order; None: the tensor's own.
     """
@@ -64,7 +65,8 @@ class Writer:
         self._memory: dict[Value, Memory] = {}
         values = [*node.inputs, *node.outputs]
         for value, shape in zip(values, [*shapes, *[None] * (len(values) - len(shapes))], strict=True):
-            if value is not None and value.constant is None and value not in self._memory:
+            wanted = value is not None and (value.producer is not node or value.is_graph_output)
+            if wanted and value.constant is None and value not in self._memory:
                 self._memory[value] = _parameter(value, shape, len(self._memory))
         self._node = node
 
@@ -79,6 +81,19 @@ class Writer:
 
     def result(self, index: int) -> Memory:
         return self._memory[self._node.outputs[index]]
+
+    def optional_operand(self, index: int) -> Memory | Literal | None:
+        """Input `index`; None when it is left out."""
+        return None if self._node.input(index) is None else self.operand(index)
+
+    def optional_result(self, index: int) -> Memory | None:
+        """Output `index`; None when nobody reads it."""
+        outputs = self._node.outputs
+        return self._memory.get(outputs[index]) if index < len(outputs) else None
+
+    def scratch(self, shape: Sequence[int], dtype: str) -> Memory:
+        """A temporary tensor. Where it is made decides who shares it: inside a loop, one iteration."""
+        return Memory(T.alloc_buffer(tuple(shape), dtype), dtype)
 
     def each(self, extent: int, *, work: int) -> AbstractContextManager[Expr]:
         """A loop whose iterations do not depend on each other, `work` elementary operations in all."""

@@ -60,7 +60,12 @@ QUANTIZATION = frozenset("ConvInteger DynamicQuantizeLinear QLinearConv QLinearM
 
 ATTENTION = frozenset("Attention RotaryEmbedding".split())
 
-OPAQUE_OPERATORS = frozenset("Compress GRU LSTM RNN ScatterElements ScatterND TopK".split())
+RECURRENT = frozenset("GRU LSTM RNN".split())
+
+PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
+"""Operators whose constant weights `graphopt.targets.pack_weights` has brought into a kernel's order."""
+
+OPAQUE_OPERATORS = PACKED | RECURRENT | frozenset("Compress ScatterElements ScatterND TopK".split())
 """Operators whose kernel is written whole and stands alone in its group."""
 
 REDUCTION = frozenset(
@@ -107,7 +112,9 @@ SUPPORTED: frozenset[str] = (
     | GENERATORS
     | MOVEMENT
     | NORMALIZATION
+    | PACKED
     | QUANTIZATION
+    | RECURRENT
     | REDUCTION
     | UPDATES
 )

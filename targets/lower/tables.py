@@ -20,6 +20,7 @@ from graphopt.targets.lower import (
     padding,
     pooling,
     quantization,
+    recurrent,
     reduction,
     scatter,
 )
@@ -40,4 +41,4 @@ LOWERINGS: dict[str, Lowering] = {
     **reduction.LOWERINGS,
 }
 
-OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {**copies.OPAQUE, **scatter.OPAQUE}
+OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {**copies.OPAQUE, **recurrent.OPAQUE, **scatter.OPAQUE}
