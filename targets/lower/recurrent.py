@@ -201,12 +201,16 @@ class _Kernel:
                 put(self._if_unit(0, unit, lambda unit: source[(*at, unit)]), d, b, unit)
 
     def _write_state(self, target: Memory | None, state: Read) -> None:
-        sizes = self.sizes
+        """The state after the last step; that of a sequence without steps is zero, as in ONNX Runtime."""
+        sizes, lengths = self.sizes, self.writer.optional_operand(LENGTHS)
         if target is None:
             return
         with T.grid(sizes.directions, sizes.batch, sizes.hidden) as (d, b, unit):
             at = (b, d) if sizes.batch_first else (d, b)
-            target.store(state(d, b, unit).astype(target.dtype), *at, unit)
+            value = state(d, b, unit)
+            if lengths is not None:
+                value = tirx.Select(lengths[b] > 0, value, tirx.const(0, self.dtype))
+            target.store(value.astype(target.dtype), *at, unit)
 
     def _if_unit(self, tile: Expr | int, lane: Expr, value: Callable[[Expr], Expr]) -> Expr:
         """`value` of a hidden unit; zero in what fills up the last tile."""
