@@ -154,7 +154,7 @@ def compile_with_record(
     result = optimize_with_record(
         original, steps, explain=explain, before_pass=before_pass, after_pass=after_pass
     )
-    grouped = result.graph.clone()
+    grouped = legalized(result.graph)
     check_supported(grouped, machine)
     fuse(grouped)
     compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
@@ -172,6 +172,26 @@ def compile_with_record(
         optimized=exported(result.graph),
     )
     return CompileResult(bundle, result.record)
+
+
+def legalized(graph: Graph) -> Graph:
+    """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
+
+    Weights become floats: kernels compute on floats, so a quantised model's weights are dequantised here.
+    """
+    from graphopt.passes.canonicalize import Canonicalize
+    from graphopt.passes.eliminate_dead_code import EliminateDeadCode
+    from graphopt.passes.expand_functions import ExpandFunctions
+    from graphopt.passes.fold_constants import FoldConstants
+    from graphopt.passes.fold_shapes import FoldShapes
+    from graphopt.targets.lower.support import REFUSED, SUPPORTED
+
+    expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
+    fold = FoldConstants(dequantize=True)
+    steps = Pipeline((expand, fold, FoldShapes(), fold, Canonicalize(), EliminateDeadCode()))
+    copy = graph.clone()
+    steps.run(copy)
+    return copy
 
 
 def check_supported(graph: Graph, target: Target) -> None:

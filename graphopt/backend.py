@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
-from graphopt.api import compile, load, resolve_pipeline
+from graphopt.api import compile, legalized, load, resolve_pipeline
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.ir import Graph, Value
 from graphopt.ir.structural import structural_inputs
@@ -121,7 +121,7 @@ class GraphoptBackend(Backend):
         from graphopt.targets.lower import unsupported
 
         try:
-            return not unsupported(load(model))
+            return not unsupported(legalized(load(model)))
         except GraphoptError:
             return False
 

@@ -10,6 +10,7 @@ PASSES: dict[str, str] = {
     "canonicalize": "canonicalize:Canonicalize",
     "eliminate-common-subexpressions": "eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "eliminate_dead_code:EliminateDeadCode",
+    "expand-functions": "expand_functions:ExpandFunctions",
     "fold-affine": "fold_affine:FoldAffine",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-constants": "fold_constants:FoldConstants",

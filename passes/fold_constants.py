@@ -3,8 +3,8 @@
     Add(1, 2)  -->  3
 
 A result much larger than its operands (Expand, Tile, ConstantOfShape) is left to run time above `max_bytes`,
-so that folding never blows a model up. Weights behind DequantizeLinear stay quantised unless `dequantize` is
-set: a quantised graph must keep saying what is quantised.
+so that folding never blows a model up. Weights behind QuantizeLinear and DequantizeLinear stay quantised unless
+`dequantize` is set, whatever they grow to: a quantised graph must keep saying what is quantised.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from graphopt.runtime.reference import evaluate_node
 RANDOM = frozenset(
     "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
 )
+
+QUANTISERS = frozenset({"DequantizeLinear", "QuantizeLinear"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class FoldConstants(Pass):
             return "it is not a plain ONNX operator"
         if node.op_type in RANDOM:
             return "it is random"
-        if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and not self.dequantize):
+        if node.op_type in QUANTISERS and not self.dequantize:
             return "quantisation stays explicit"
         if node.op_type == "Dropout" and node.int("training_mode"):
             return "it is random"
@@ -63,9 +65,12 @@ class FoldConstants(Pass):
     def _growth(self, node: Node) -> str:
         made = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.is_static)
         given = sum(v.type.nbytes for v in node.inputs if v is not None and v.type is not None)
-        if made > self.max_bytes and made > given:
+        if self._too_large(node, made, given):
             return f"its result of {made} bytes is larger than its operands"
         return ""
+
+    def _too_large(self, node: Node, made: int, given: int) -> bool:
+        return made > self.max_bytes and made > given and node.op_type not in QUANTISERS
 
     def _fold(self, graph: Graph, node: Node) -> str:
         operands = [None if v is None else v.constant for v in node.inputs]
@@ -73,7 +78,7 @@ class FoldConstants(Pass):
             results = evaluate_node(node, operands)
         except GraphoptError as error:
             return str(error)
-        if any(array.nbytes > self.max_bytes and array.nbytes > _given(operands) for array in results):
+        if any(self._too_large(node, array.nbytes, _given(operands)) for array in results):
             return "its result is larger than its operands"
         for value, array in zip(node.outputs, results, strict=False):
             if value.uses or value.is_graph_output:

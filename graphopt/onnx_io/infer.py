@@ -47,7 +47,7 @@ def infer_outputs(node: Node) -> tuple[TensorType | None, ...]:
         types[value.name] = type_to_proto(value.type)
         if value.constant is not None and _may_shape(value.constant):
             data[value.name] = tensor_to_proto(value.constant, value.name)
-    proto = _node_proto(node, schema)
+    proto = node_to_proto(node, schema)
     opset = node.graph.opset if node.graph else defs.onnx_opset_version()
     imports = [helper.make_opsetid(node.domain, opset)]
     try:
@@ -130,7 +130,8 @@ def _may_shape(data: np.ndarray) -> bool:
     return data.size <= LARGEST_SHAPE_OPERAND
 
 
-def _node_proto(node: Node, schema: defs.OpSchema) -> NodeProto:
+def node_to_proto(node: Node, schema: defs.OpSchema) -> NodeProto:
+    """A node without nested graphs, under the names of its values."""
     proto = NodeProto(op_type=node.op_type, domain=node.domain, name=node.name)
     proto.input.extend("" if v is None else v.name for v in node.inputs)
     proto.output.extend(v.name for v in node.outputs)
