@@ -26,8 +26,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Segment:
+    """`size` is that in memory."""
+
     kind: int
     flags: int
+    size: int
 
 
 class Elf:
@@ -59,7 +62,9 @@ class Elf:
             layout.unpack_from(self.data, self.program_headers + n * layout.size)
             for n in range(self.segment_count)
         )
-        return [Segment(row[0], row[1] if self.wide else row[6]) for row in rows]
+        if self.wide:
+            return [Segment(row[0], row[1], row[6]) for row in rows]
+        return [Segment(row[0], row[6], row[5]) for row in rows]
 
     @cached_property
     def dynamic(self) -> list[tuple[int, int]]:

@@ -1,0 +1,93 @@
+"""What the shared library asks of the machine it is loaded on, and what it shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from graphopt.targets.bundle import Bundle
+from graphopt.targets.device import list_targets, load_target
+from tests.targets import elf
+from tests.targets.conftest import Compile
+
+TARGETS = ("host", "rpi4", "rpi-armv7")
+LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1", "ld-linux-armhf.so.3"}
+"""The C library's own parts; the loader itself is the last of them where it holds the thread-local storage."""
+
+WITHOUT_MEMORY = set(
+    "pthread_atfork __register_atfork pthread_cond_broadcast pthread_cond_wait pthread_create pthread_detach "
+    "pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock memcpy memmove memset "
+    "acosf acoshf asinf asinhf atanf atanhf ceilf cosf coshf erff expf exp2f floorf fmaf fmodf log1pf log2f logf "
+    "nearbyintf powf rintf roundf sinf sinhf sqrtf tanf tanhf truncf".split()
+)
+"""Functions of the C library that allocate nothing; pthread_create is reached once, when the pool grows."""
+
+
+@pytest.fixture(params=TARGETS)
+def library(request: pytest.FixtureRequest, compiled: Compile) -> elf.Elf:
+    return elf.Elf(compiled(request.param).library)
+
+
+def test_it_needs_the_c_library_alone(library: elf.Elf) -> None:
+    assert set(library.texts(elf.DT_NEEDED)) <= LIBRARIES
+    assert library.texts(elf.DT_SONAME) == ["libtiny.so"]
+    assert not library.has(elf.DT_RPATH) and not library.has(elf.DT_RUNPATH)
+
+
+def test_it_shows_its_four_functions(library: elf.Elf) -> None:
+    assert library.exports == {"tiny_run", "tiny_error_string", "tiny_description", "tiny_abi_version"}
+
+
+def test_what_it_calls_allocates_nothing(library: elf.Elf) -> None:
+    assert library.imports <= WITHOUT_MEMORY
+    assert "pthread_create" in library.imports
+
+
+def test_code_is_read_only_and_data_is_not_code(library: elf.Elf) -> None:
+    assert not library.has(elf.DT_TEXTREL)
+    for segment in library.segments:
+        if segment.kind in (elf.PT_LOAD, elf.PT_GNU_STACK):
+            assert segment.flags & (elf.WRITE | elf.EXECUTE) != elf.WRITE | elf.EXECUTE
+    assert any(segment.kind == elf.PT_GNU_STACK for segment in library.segments)
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_it_is_for_the_machine_and_the_c_library_that_the_target_names(compiled: Compile, name: str) -> None:
+    target = load_target(name)
+    library = elf.Elf(compiled(name).library)
+    assert library.machine == target.triple.split("-")[0].replace("armv7", "arm")
+    floor = tuple(map(int, target.glibc.split(".")))
+    assert floor == ((2, 28) if target.family == "x86" else (2, 31))
+    assert (2, 0) <= library.glibc <= floor
+
+
+def test_weights_are_read_only(bundle: Bundle) -> None:
+    """The segment that can be written is smaller than the weights."""
+    assert bundle.manifest["weights_bytes"] > 1000
+    assert writable_bytes(bundle.library) < bundle.manifest["weights_bytes"]
+
+
+def writable_bytes(path: Path) -> int:
+    library = elf.Elf(path)
+    return sum(s.size for s in library.segments if s.kind == elf.PT_LOAD and s.flags & elf.WRITE)
+
+
+def test_it_may_be_closed_while_its_threads_live(bundle: Bundle) -> None:
+    """The pool's threads run the library's code: it stays in memory."""
+    code = (
+        "import _ctypes, ctypes, sys, time\n"
+        "import numpy as np\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from tiny import Model\n"
+        "model = Model(threads=3)\n"
+        "arrays = [np.ones(t.shape, t.dtype) for t in model.inputs]\n"
+        "before = model.run(*arrays)\n"
+        "_ctypes.dlclose(model._library._handle)\n"
+        "time.sleep(0.05)\n"
+        "again = Model(threads=3).run(*arrays)\n"
+        "assert all(np.array_equal(before[name], again[name]) for name in before)\n"
+    )
+    subprocess.run([sys.executable, "-B", "-c", code, str(bundle.path)], check=True, timeout=60)
