@@ -113,8 +113,9 @@ def _tables(graph: Graph, result: OptimizeResult, out: Path | None, text: Path |
 def _measures(graph: Graph) -> dict[str, int | None]:
     from graphopt.analysis.cost import cost_of_graph
     from graphopt.report.passes import operator_count
+    from graphopt.report.shapes import sharpened
 
-    cost = cost_of_graph(graph)
+    cost = cost_of_graph(sharpened(graph))
     return {
         "nodes": operator_count(graph),
         "groups": len(graph),

@@ -16,6 +16,7 @@ from graphopt.analysis.cost import Cost, cost_of, cost_of_graph
 from graphopt.analysis.liveness import liveness
 from graphopt.analysis.macs import total
 from graphopt.report import tables
+from graphopt.report.shapes import sharpened
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +37,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model, and what `target` says to it."""
+    """A model, and what `target` says to it.
+
+    `nodes_left` counts the nodes after the default passes; `fused_peak_bytes` is the peak of activations once those
+    are grouped into kernels, whose workspaces come on top.
+    """
 
     path: Path
     graph: Graph
@@ -44,7 +49,7 @@ class Inspection:
     target: Target
     problems: tuple[Problem, ...]
     nodes_left: int
-    """Nodes after the default passes."""
+    fused_peak_bytes: int | None
 
     @property
     def unfixed(self) -> list[str]:
@@ -57,10 +62,22 @@ def inspect_model(
 ) -> Inspection:
     """Read a model and ask `target` about it. Raises ModelError, UnsupportedError or UsageError."""
     from graphopt.api import load, optimize
+    from graphopt.targets.fuse import fuse
 
-    graph = load(path, input_shapes=input_shapes)
+    graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
-    return Inspection(path, graph, _opsets(path, graph), target, tuple(_problems(optimized)), len(optimized))
+    problems = tuple(_problems(optimized))
+    grouped = optimized.clone()
+    fuse(grouped)
+    return Inspection(
+        path,
+        graph,
+        _opsets(path, graph),
+        target,
+        problems,
+        len(optimized),
+        liveness(grouped).peak_bytes,
+    )
 
 
 def _problems(graph: Graph) -> list[Problem]:
@@ -102,6 +119,7 @@ def as_data(inspection: Inspection, nodes: bool = False) -> dict[str, Any]:
         "parameters": cost.parameters,
         "weight_bytes": cost.weight_bytes,
         "peak_activation_bytes": lives.peak_bytes,
+        "peak_activation_bytes_fused": inspection.fused_peak_bytes,
         "peak_at": None if lives.peak_step is None else lives.steps[lives.peak_step].name,
         "target": inspection.target.name,
         "nodes_after_passes": inspection.nodes_left,
@@ -147,6 +165,8 @@ def _facts(inspection: Inspection) -> Table:
     elif lives.peak_step is not None:
         where = lives.steps[lives.peak_step].name
         entries["peak memory"] = f"{tables.size(lives.peak_bytes)} of activations, at '{where}'"
+        if inspection.fused_peak_bytes is not None:
+            entries["when fused"] = f"{tables.size(inspection.fused_peak_bytes)} of activations"
     return tables.facts(inspection.path.name, entries)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.analysis.cost import cost_of, cost_of_graph
 from graphopt.analysis.macs import total
+from graphopt.report.shapes import sharpened
 from graphopt.targets.fuse import operators
 from graphopt.targets.program import storage_bytes
 
@@ -43,7 +44,7 @@ def bundle_report(
 
 
 def _summary(original: Graph, program: Program, record: PipelineRecord, target: Target) -> dict[str, Any]:
-    before = cost_of_graph(original)
+    before = cost_of_graph(sharpened(original))
     after = [cost_of(call.node) for call in program.calls]
     return {
         "target": target.name,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import PassRecord, Pipeline, PipelineRecord
     from graphopt.rewrite.driver import Attempt
 
-SHOWN_DECLINED = 40
+SHOWN_DECLINED = 12
 """Lines of an explanation that tell where a rule did not fire; the closest tries come first."""
 
 
@@ -41,7 +41,9 @@ def select_rules(pipeline: Pipeline, names: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, 3, 0.4)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"rules: {', '.join(sorted(known))}"
+            hint = "`graphopt optimize --list-passes` lists passes and rules"
+            if close:
+                hint = f"did you mean {' or '.join(close)}?"
             raise UsageError(f"no pass of the pipeline has the rule '{name}'", where="--explain", hint=hint)
         chosen.update(dict.fromkeys(known[name]))
     return tuple(chosen)
@@ -53,15 +55,19 @@ def operator_count(graph: Graph) -> int:
 
 
 def catalog_tables() -> list[Any]:
-    """Every pass with its options, and the pipeline that runs unless told otherwise."""
+    """Every pass with its options and rules, and the pipeline that runs unless told otherwise."""
     from graphopt import passes
 
-    rows = [
-        [name, cls().summary, ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls))]
-        for name, cls in passes.catalog().items()
-    ]
+    entries: dict[str, Any] = {}
+    for name, cls in passes.catalog().items():
+        step = cls()
+        entries[name] = [step.summary]
+        if options := ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls)):
+            entries[name].append(f"options: {options}")
+        if rules := ", ".join(rule.name for rule in step.rules if rule.name != name):
+            entries[name].append(f"rules: {rules}")
     default = passes.DEFAULT.replace(",", ", ")
-    return [tables.table("", ("pass", "what it does", "options"), rows), f"The default: {default}"]
+    return [tables.facts("", entries), "", tables.facts("", {"the default": default})]
 
 
 def time_table(record: PipelineRecord) -> Table:
@@ -97,16 +103,12 @@ def explanation(record: PipelineRecord, rules: Sequence[str]) -> list[Any]:
     shown: list[Any] = []
     for rule in rules:
         fired, declined = attempts_of(record, rule)
-        if not fired and not declined:
-            shown.append(f"{rule}: never tried, for no node is of the type that it starts at\n")
-            continue
-        shown.append(_fired_table(rule, fired) if fired else f"{rule} did not fire\n")
+        if fired:
+            shown.append(_fired_table(rule, fired))
+        elif not declined:
+            shown.append(f"{rule} was never tried: no node is of the type that it starts at\n")
         if declined:
-            title = f"{rule} did not fire at {len(declined)} nodes, the closest first"
-            rows = [[a.node, a.op, a.reason] for a in declined[:SHOWN_DECLINED]]
-            shown.append(tables.table(title, ("node", "operator", "why not"), rows))
-            if len(declined) > SHOWN_DECLINED:
-                shown.append(f"... and {len(declined) - SHOWN_DECLINED} more; --json tells all\n")
+            shown += _declined_table(rule, declined)
     return shown
 
 
@@ -147,6 +149,16 @@ def _fired_table(rule: str, fired: Sequence[tuple[str, Attempt]]) -> Table:
     return tables.table(
         title, ("node", "operator", "in the pass"), [[a.node, a.op, step] for step, a in fired]
     )
+
+
+def _declined_table(rule: str, declined: Sequence[Attempt]) -> list[Any]:
+    count = f"{len(declined)} nodes" if len(declined) > 1 else "one node"
+    title = f"{rule} did not fire at {count}" + (", the closest first" if len(declined) > 1 else "")
+    rows = [[a.node, a.op, a.reason] for a in declined[:SHOWN_DECLINED]]
+    made: list[Any] = [tables.table(title, ("node", "operator", "why not"), rows)]
+    if len(declined) > SHOWN_DECLINED:
+        made.append(f"... and {len(declined) - SHOWN_DECLINED} more, which --json lists\n")
+    return made
 
 
 def _change(step: PassRecord) -> str:
