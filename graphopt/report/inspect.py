@@ -1,7 +1,7 @@
 """What is to know of a model before any work starts: its contract, its arithmetic, what a target cannot run.
 
-Counts are those of the model as it was written. What a target cannot run is asked after the default passes,
-as the compiler does: many an odd operator is gone by then.
+Counts are those of the model as it was written. What a target cannot run is asked after the default passes and
+the expansion of operators into others, as the compiler does: many an odd operator is gone by then.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def inspect_model(
     path: Path, target: Target, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Inspection:
     """Read a model and ask `target` about it. Raises ModelError, UnsupportedError or UsageError."""
-    from graphopt.api import load, optimize
+    from graphopt.api import legalized, load, optimize
     from graphopt.targets.fuse import fuse
 
     graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
-    problems = tuple(_problems(optimized))
-    grouped = optimized.clone()
+    grouped = legalized(optimized)
+    problems = tuple(_problems(grouped))
     fuse(grouped)
     return Inspection(
         path,
@@ -201,7 +201,7 @@ def _verdict(inspection: Inspection) -> list[Any]:
     said: list[Any] = []
     if inspection.problems:
         rows = [[p.node, p.operator, p.reason] for p in inspection.problems]
-        title = f"{name} cannot run {len(rows)} of the {inspection.nodes_left} nodes left"
+        title = f"{name} cannot run {len(rows)} nodes" if len(rows) > 1 else f"{name} cannot run one node"
         said.append(tables.table(title, ("node", "operator", "why"), rows))
     elif not inspection.unfixed:
         said.append(f"{name} can run all of it.")
