@@ -17,6 +17,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.access import is_strided, reading_without, variable_of
 from graphopt.targets.schedules.blocks import (
     axis_loops,
+    block_names,
     element_bits,
     extent,
     iterations,
@@ -158,6 +159,9 @@ def _one_result(sch: Schedule, block: SBlockRV, target: Target) -> None:
     inner = vector_width(total, lanes(target, element_bits(sch, block)))
     if inner == 1 or len(sch.get(block).writes) > 1:
         return
+    for name in block_names(sch):  # rfactor stumbles over a block without a loop
+        if not sch.get_loops(sch.get_sblock(name)):
+            sch.add_unit_loop(sch.get_sblock(name))
     whole = sch.fuse(*reduce) if len(reduce) > 1 else reduce[0]
     _, lane = sch.split(whole, [None, inner])
     try:
