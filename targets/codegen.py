@@ -172,5 +172,5 @@ def _inside_parallel(body: tirx.Stmt) -> set[tirx.Var]:
 
 
 def _nbytes(buffer: tirx.Var) -> int:
-    bits = tvm.DataType(str(buffer.ty.dtype)).bits
-    return math.prod(int(extent) for extent in buffer.ty.shape) * ((bits + 7) // 8)
+    element = tvm.DataType(str(buffer.ty.dtype))
+    return math.prod(int(extent) for extent in buffer.ty.shape) * element.lanes * ((element.bits + 7) // 8)
