@@ -137,6 +137,7 @@ def compile_with_record(
     from graphopt.targets.bundle import check_destination, write_bundle
     from graphopt.targets.device import Target, load_target
     from graphopt.targets.fuse import fuse
+    from graphopt.targets.pack_weights import pack_weights
 
     machine = target if isinstance(target, Target) else load_target(str(target))
     original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
@@ -156,6 +157,7 @@ def compile_with_record(
     )
     grouped = legalized(result.graph)
     check_supported(grouped, machine)
+    pack_weights(grouped, machine)
     fuse(grouped)
     compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
     bundle = write_bundle(

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 
 from graphopt.errors import IRError
-from graphopt.ir import ONNX, Node, Value
+from graphopt.ir import KERNEL, ONNX, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 
 MOVES = frozenset(
@@ -69,6 +69,8 @@ def flops(node: Node) -> int | None:
 
 
 def _macs(node: Node) -> int:
+    if node.domain == KERNEL and node.op_type in GATES:
+        return _recurrent_macs(node)
     if node.domain != ONNX:
         return 0
     match node.op_type:
@@ -98,9 +100,10 @@ def _taps(node: Node, weights: int) -> int:
 
 
 def _recurrent_macs(node: Node) -> int:
-    """X is [T, B, I] (layout 1: [B, T, I]), W [directions, gates*H, I], R [directions, gates*H, H]."""
-    steps_and_batch = math.prod(_shape(node.input(0))[:2])
-    return steps_and_batch * (_size(node.input(1)) + _size(node.input(2)))
+    """X is [T, B, I] (layout 1: [B, T, I]), R is [D, gates*H, H], or [D, tiles, H, ...] when it is packed."""
+    steps, batch, inputs = _shape(node.input(0))
+    directions, _, hidden = _shape(node.input(2))[:3]
+    return steps * batch * directions * GATES[node.op_type] * hidden * (inputs + hidden)
 
 
 def _attention_macs(node: Node) -> int:
