@@ -15,7 +15,7 @@ from graphopt.ir import Node
 from graphopt.targets.lower.gather import wrap
 from graphopt.targets.lower.kernel import Writer, write_kernel
 from graphopt.targets.lower.support import where
-from graphopt.targets.lower.tensors import Expr, flat_index, normalise_axis, widen
+from graphopt.targets.lower.tensors import Expr, flat_index, normalise_axis, unflatten, widen
 
 Update = Callable[[Expr, Expr], Expr]
 """(what is there, what comes) -> what stays."""
@@ -101,12 +101,40 @@ def _scatter_nd(node: Node) -> tirx.PrimFunc:
     return write_kernel(node, build, [flat, (count, depth), (count, size), flat])
 
 
+def _max_unpool(node: Node) -> tirx.PrimFunc:
+    """Each pooled element back where it was, zeros elsewhere.
+
+    The indices count in the smallest input that pools to this shape; a larger output has that in its corner.
+    """
+    x = node.inputs[0]
+    assert x is not None
+    kernel, pooled = node.ints("kernel_shape"), x.static_shape
+    assert kernel is not None
+    rank = len(kernel)
+    strides, pads = node.ints("strides", (1,) * rank), node.ints("pads", (0,) * 2 * rank)
+    assert strides is not None and pads is not None
+    spatial = [(pooled[a + 2] - 1) * strides[a] - pads[a] - pads[a + rank] + kernel[a] for a in range(rank)]
+    counted, shape = (*pooled[:2], *spatial), node.output.static_shape
+    sizes = [(math.prod(pooled),), (math.prod(pooled),), None, (math.prod(shape),)]
+
+    def build(write: Writer) -> None:
+        result = write.result(0)
+        zero = tirx.const(0, result.dtype)
+        write.lanes(math.prod(shape), lambda i: result.store(zero, i), result.dtype, work=math.prod(shape))
+        with write.serial(math.prod(pooled)) as n:
+            place = unflatten(wrap(write.operand(1)[n], math.prod(counted)), counted)
+            result.store(write.operand(0)[n], flat_index(place, shape))
+
+    return write_kernel(node, build, sizes[: len(node.inputs)] + sizes[3:])
+
+
 def _copy_data(write: Writer, size: int) -> None:
     data, result = write.operand(0), write.result(0)
     write.lanes(size, lambda i: result.store(data[i], i), result.dtype, work=size)
 
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {
+    "MaxUnpool": _max_unpool,
     "ScatterElements": _scatter_elements,
     "ScatterND": _scatter_nd,
 }

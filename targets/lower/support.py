@@ -51,7 +51,7 @@ ELEMENTWISE = frozenset(
 )
 
 ANCHORS = frozenset(
-    "AveragePool Conv ConvTranspose Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MatMul "
+    "AveragePool Col2Im Conv ConvTranspose Einsum Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MatMul "
     "MatMulInteger MaxPool".split()
 )
 
@@ -60,12 +60,15 @@ QUANTIZATION = frozenset("ConvInteger DynamicQuantizeLinear QLinearConv QLinearM
 
 ATTENTION = frozenset("Attention RotaryEmbedding".split())
 
+ORDERED = frozenset("CumProd CumSum MaxUnpool ScatterElements ScatterND TopK".split())
+"""Operators whose steps follow one another."""
+
 RECURRENT = frozenset("GRU LSTM RNN".split())
 
 PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
 """Operators whose constant weights `graphopt.targets.pack_weights` has brought into a kernel's order."""
 
-OPAQUE_OPERATORS = PACKED | RECURRENT | frozenset("Compress ScatterElements ScatterND TopK".split())
+OPAQUE_OPERATORS = ORDERED | PACKED | RECURRENT | {"Compress"}
 """Operators whose kernel is written whole and stands alone in its group."""
 
 REDUCTION = frozenset(
@@ -87,7 +90,6 @@ MOVEMENT = ALIASES | frozenset(
 GENERATORS = frozenset("ConstantOfShape EyeLike OneHot Range Shape Size".split())
 """Operators whose output depends on shapes and positions more than on data."""
 
-UPDATES = frozenset("ScatterElements ScatterND".split())
 
 REFUSED = {
     **dict.fromkeys(("NonZero", "Unique"), "the shape of its output depends on the data"),
@@ -112,11 +114,11 @@ SUPPORTED: frozenset[str] = (
     | GENERATORS
     | MOVEMENT
     | NORMALIZATION
+    | ORDERED
     | PACKED
     | QUANTIZATION
     | RECURRENT
     | REDUCTION
-    | UPDATES
 )
 
 MOVES_ANY_TYPE = MOVEMENT | frozenset(

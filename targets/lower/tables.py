@@ -9,8 +9,10 @@ from tvm import tirx
 from graphopt.ir import Node
 from graphopt.targets.lower import (
     attention,
+    col2im,
     convolution,
     copies,
+    einsum,
     elementwise,
     gather,
     generators,
@@ -22,13 +24,17 @@ from graphopt.targets.lower import (
     quantization,
     recurrent,
     reduction,
+    scan,
     scatter,
+    sorting,
 )
 from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
     **attention.LOWERINGS,
+    **col2im.LOWERINGS,
     **convolution.LOWERINGS,
+    **einsum.LOWERINGS,
     **elementwise.LOWERINGS,
     **gather.LOWERINGS,
     **generators.LOWERINGS,
@@ -41,4 +47,10 @@ LOWERINGS: dict[str, Lowering] = {
     **reduction.LOWERINGS,
 }
 
-OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {**copies.OPAQUE, **recurrent.OPAQUE, **scatter.OPAQUE}
+OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {
+    **copies.OPAQUE,
+    **recurrent.OPAQUE,
+    **scan.OPAQUE,
+    **scatter.OPAQUE,
+    **sorting.OPAQUE,
+}

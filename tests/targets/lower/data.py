@@ -20,3 +20,8 @@ def data(*shape: int, dtype: type = np.float32) -> np.ndarray:
 def indices(dim: int, *shape: int, dtype: type = np.int64) -> np.ndarray:
     """Positions on an axis of `dim` elements, half of them counted from the end."""
     return RANDOM.integers(-dim, dim, shape).astype(dtype)
+
+
+def whole(*shape: int, dtype: type = np.float32, limit: int = 8) -> np.ndarray:
+    """Whole numbers below `limit`, whose small sums and products are exact in any order."""
+    return RANDOM.integers(1 - limit, limit, shape).astype(dtype)
