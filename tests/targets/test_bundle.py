@@ -18,6 +18,7 @@ from graphopt.runtime.compare import compare_outputs
 from graphopt.targets import aot
 from graphopt.targets.bundle import Bundle
 from tests.copy_model import abi_of, copy_bundle
+from tests.oracle import onnx_runtime
 from tests.targets.conftest import Compile, environment
 
 Samples = list[dict[str, np.ndarray]]
@@ -76,9 +77,9 @@ def test_the_report_tells_where_layers_come_from(bundle: Bundle) -> None:
 
 
 def test_it_answers_as_the_model_does(bundle: Bundle, tiny_model: Path, tiny_samples: Samples) -> None:
-    module = graphopt.Module(bundle.path)
+    oracle, module = onnx_runtime(tiny_model), graphopt.Module(bundle.path)
     for sample in tiny_samples:
-        compare_outputs(by_onnx_runtime(tiny_model, sample), module(sample)).raise_if_worse_than(FLOAT_STEPS)
+        compare_outputs(oracle(sample), module(sample)).raise_if_worse_than(FLOAT_STEPS)
 
 
 def test_the_optimised_model_answers_so_too(bundle: Bundle, tiny_model: Path, tiny_samples: Samples) -> None:
@@ -86,9 +87,9 @@ def test_the_optimised_model_answers_so_too(bundle: Bundle, tiny_model: Path, ti
     model = onnx.load(bundle.optimized)
     onnx.checker.check_model(model, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    before, after = onnx_runtime(tiny_model), onnx_runtime(bundle.optimized)
     for sample in tiny_samples:
-        want = by_onnx_runtime(tiny_model, sample)
-        compare_outputs(want, by_onnx_runtime(bundle.optimized, sample)).raise_if_worse_than(FLOAT_STEPS)
+        compare_outputs(before(sample), after(sample)).raise_if_worse_than(FLOAT_STEPS)
 
 
 def test_same_input_same_bytes(compiled: Compile, tiny_model: Path, tmp_path: Path) -> None:
@@ -216,13 +217,3 @@ def test_a_name_must_be_an_identifier(tiny_model: Path, tmp_path: Path) -> None:
 
 def contents(bundle: Bundle) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in bundle.path.iterdir()}
-
-
-def by_onnx_runtime(model: Path, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, sample), strict=True))

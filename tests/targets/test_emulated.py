@@ -12,8 +12,9 @@ from graphopt.runtime.compare import compare_outputs
 from graphopt.targets.device import list_targets, load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.verification import runner, verify_bundle
+from tests.oracle import onnx_runtime
 from tests.targets.conftest import Compile, runnable
-from tests.targets.test_bundle import FLOAT_STEPS, Samples, by_onnx_runtime
+from tests.targets.test_bundle import FLOAT_STEPS, Samples
 
 EVERY_TARGET = [pytest.param(name, marks=runnable(name)) for name in list_targets()]
 FOREIGN = "rpi4" if load_target("host").family == "x86" else "x86-64-v2"
@@ -25,8 +26,9 @@ def test_it_answers_as_the_model_does(
 ) -> None:
     run, machine = runner(compiled(name))
     assert machine == "this machine" or load_target(name).emulator in machine
+    oracle = onnx_runtime(tiny_model)
     for sample in tiny_samples:
-        compare_outputs(by_onnx_runtime(tiny_model, sample), run(sample)).raise_if_worse_than(FLOAT_STEPS)
+        compare_outputs(oracle(sample), run(sample)).raise_if_worse_than(FLOAT_STEPS)
 
 
 @pytest.mark.parametrize("name", [pytest.param(FOREIGN, marks=runnable(FOREIGN))])
