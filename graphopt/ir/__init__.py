@@ -1,7 +1,7 @@
 """The typed graph IR: `Graph`, `Node`, `Value`, `TensorType`."""
 
 from graphopt.ir.graph import KERNEL, ONNX, QUANT, Attribute, Graph, Node, Origin, Use, Value
-from graphopt.ir.types import Dim, DType, Shape, TensorType, fresh_dim
+from graphopt.ir.types import Dim, DType, Shape, TensorType, fresh_dim, is_unnamed
 from graphopt.ir.verify import verify
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Use",
     "Value",
     "fresh_dim",
+    "is_unnamed",
     "verify",
 ]

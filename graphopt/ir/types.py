@@ -102,6 +102,11 @@ def fresh_dim() -> str:
     return f"?{next(_fresh)}"
 
 
+def is_unnamed(dim: Dim) -> bool:
+    """Whether the dimension is a symbol that nobody named."""
+    return isinstance(dim, str) and dim.startswith("?")
+
+
 @dataclass(frozen=True)
 class TensorType:
     """What is known of a value: `dtype`; `shape` (None: the rank is unknown); `layout` such as `NCHW16c`.

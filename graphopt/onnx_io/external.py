@@ -6,6 +6,7 @@ External data must lie in the model's own folder: a path that leaves it could re
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,31 @@ from graphopt.ir import DType
 LARGEST_TENSOR = 1 << 36
 """Elements; a tensor that claims more is a broken or hostile file."""
 
+LARGEST_SPARSE = 1 << 28
+"""Elements of a sparse tensor, which is held as a dense one: a small file could claim any size."""
+
+HINT = "keep the model and its data files in one folder"
+
+
+def check_dims(dims: Sequence[int], where: str, largest: int = LARGEST_TENSOR) -> int:
+    """The number of elements. Raises ModelError for a negative dimension, or more than `largest` elements."""
+    count = 1
+    for dim in dims:
+        count *= dim
+        if dim < 0 or dim > largest or count > largest:
+            shown = str(list(dims[:8])) + ("..." if len(dims) > 8 else "")
+            raise ModelError(
+                f"its shape {shown} is absurd",
+                where=where,
+                hint="the file is damaged; export the model again",
+            )
+    return count
+
 
 def read_tensor(proto: onnx.TensorProto, folder: Path | None) -> np.ndarray:
     """The tensor's data; external data is mapped, not read. Raises ModelError naming the tensor."""
     where = f"tensor '{proto.name}'"
-    if any(d < 0 for d in proto.dims) or math.prod(proto.dims) > LARGEST_TENSOR:
-        raise ModelError(f"its shape {list(proto.dims)} is absurd", where=where)
+    check_dims(proto.dims, where)
     if proto.data_location == onnx.TensorProto.EXTERNAL:
         return _map_external(proto, folder, where)
     try:
@@ -39,40 +59,50 @@ def read_sparse(proto: onnx.SparseTensorProto, folder: Path | None) -> np.ndarra
     values = read_tensor(proto.values, folder)
     indices = read_tensor(proto.indices, folder)
     where = f"sparse tensor '{proto.values.name}'"
-    if math.prod(proto.dims) > LARGEST_TENSOR or any(d < 0 for d in proto.dims):
-        raise ModelError(f"its shape {list(proto.dims)} is absurd", where=where)
+    check_dims(proto.dims, where, LARGEST_SPARSE)
     dense = np.zeros(tuple(proto.dims), values.dtype)
+    positions = indices if indices.ndim == 1 else indices.T
     try:
+        if positions.size and positions.min() < 0:
+            raise ValueError("one is negative")
         if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
+            dense.reshape(-1)[positions] = values
         else:
-            dense[tuple(indices.T)] = values
+            dense[tuple(positions)] = values
     except (IndexError, ValueError) as error:
         raise ModelError(f"its indices do not fit its shape: {error}", where=where) from None
+    dense.flags.writeable = False
     return dense
 
 
 def _map_external(proto: onnx.TensorProto, folder: Path | None, where: str) -> np.ndarray:
+    """External data as a map of its file; nothing is read before it is used."""
     entries = {entry.key: entry.value for entry in proto.external_data}
     location = entries.get("location", "")
-    hint = "keep the model and its data files in one folder"
     if folder is None:
-        raise ModelError(f"its data is in '{location}', but the model has no folder", where=where, hint=hint)
-    path = (folder / location).resolve()
-    if not location or Path(location).is_absolute() or not path.is_relative_to(folder.resolve()):
-        raise ModelError(f"its data path '{location}' leaves the model's folder", where=where, hint=hint)
-    if not path.is_file():
-        raise ModelError(f"its data file '{location}' is missing", where=where, hint=hint)
+        raise ModelError(f"its data is in '{location}', but the model has no folder", where=where, hint=HINT)
+    path = _beside(location, folder, where)
     try:
         dtype = DType.of(proto.data_type)
-        offset = int(entries.get("offset", "0"))
-        length = int(entries.get("length", "-1"))
+        offset = int(entries.get("offset") or "0")
+        length = int(entries.get("length") or "-1")
     except (KeyError, ValueError):
         raise ModelError("its external data is described wrongly", where=where) from None
     count = math.prod(proto.dims)
     needed = (count * dtype.bits + 7) // 8
-    if dtype is DType.string or offset < 0 or offset + needed > path.stat().st_size or -1 < length < needed:
-        raise ModelError(f"'{location}' does not hold {needed} bytes at {offset}", where=where)
+    if dtype is DType.string:
+        raise ModelError("texts cannot be external data", where=where)
+    if offset < 0 or (length != -1 and length != needed):
+        raise ModelError(
+            f"its external data has {length} bytes at {offset}, its shape needs {needed}", where=where
+        )
+    size = path.stat().st_size
+    if offset + needed > size:
+        raise ModelError(
+            f"'{location}' ends at byte {size}, before its data ({needed} bytes at {offset})",
+            where=where,
+            hint="the file is cut short; copy it again",
+        )
     if not needed:
         return np.zeros(tuple(proto.dims), dtype.numpy)
     raw = np.memmap(path, np.uint8, "r", offset, (needed,))
@@ -80,3 +110,18 @@ def _map_external(proto: onnx.TensorProto, folder: Path | None, where: str) -> n
         inline = onnx.TensorProto(data_type=proto.data_type, dims=proto.dims, raw_data=raw.tobytes())
         return numpy_helper.to_array(inline)
     return raw.view(dtype.numpy).reshape(tuple(proto.dims))
+
+
+def _beside(location: str, folder: Path, where: str) -> Path:
+    """The file `location` in `folder`. Raises ModelError when it lies elsewhere, by its path or by a link."""
+    try:
+        path = (folder / location).resolve()
+        inside = path.is_relative_to(folder.resolve())
+        exists = inside and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a NUL byte, a name too long, a circle of links
+        raise ModelError(f"its data path {location[:80]!r} is no path", where=where, hint=HINT) from None
+    if not location or Path(location).is_absolute() or not inside:
+        raise ModelError(f"its data path '{location}' leaves the model's folder", where=where, hint=HINT)
+    if not exists:
+        raise ModelError(f"its data file '{location}' is missing", where=where, hint=HINT)
+    return path

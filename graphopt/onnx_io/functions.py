@@ -11,9 +11,9 @@ import onnx
 from onnx import defs, helper
 
 from graphopt.ir import Graph, Node, Value
-from graphopt.onnx_io.infer import node_to_proto, schema_of
+from graphopt.onnx_io.infer import LARGEST_SHAPE_OPERAND, node_to_proto, schema_of
 from graphopt.onnx_io.protos import tensor_to_proto, type_to_proto
-from graphopt.onnx_io.read import SMALL_TENSOR, read_model
+from graphopt.onnx_io.read import read_model
 
 
 def function_graph(node: Node) -> tuple[Graph, dict[str, Value]] | None:
@@ -34,7 +34,7 @@ def function_graph(node: Node) -> tuple[Graph, dict[str, Value]] | None:
     for proto in function.node:
         graph.node.append(_bound(proto, attributes, absent))
     for name, value in operands.items():
-        if value.constant is not None and value.constant.size <= SMALL_TENSOR:
+        if value.constant is not None and value.constant.size <= LARGEST_SHAPE_OPERAND:
             graph.initializer.append(tensor_to_proto(value.constant, name))
         elif value.type is not None:
             graph.input.append(helper.make_value_info(name, type_to_proto(value.type)))

@@ -1,17 +1,25 @@
 """Output types of one node, by ONNX's own inference functions.
 
-Whole models are inferred at import; this serves the nodes that rewrites create, and re-inference after
-symbolic dimensions became numbers.
+Node by node, so that an impossible shape is found where it arises: fed with it, the next operator's inference may
+bring the interpreter down. Shapes are followed through arithmetic on them by `graphopt.ir.elements`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
-from onnx import NodeProto, defs, helper, shape_inference
+from onnx import NodeProto, TypeProto, defs, helper, shape_inference
 
 from graphopt.errors import IRError
-from graphopt.ir import KERNEL, QUANT, Graph, Node, TensorType, fresh_dim
+from graphopt.ir import KERNEL, QUANT, Graph, Node, TensorType, Value, fresh_dim
+from graphopt.ir.elements import Elements, elements_of, evaluate, is_numbers
+from graphopt.onnx_io.check import schema_at
+from graphopt.onnx_io.infer_nested import nested_outputs
 from graphopt.onnx_io.protos import attribute_to_proto, tensor_to_proto, type_from_proto, type_to_proto
+from graphopt.onnx_io.reasons import plain_reason
+from graphopt.onnx_io.symbolic import TARGETS, symbolic_shape
 
 LARGEST_SHAPE_OPERAND = 1024
 """Elements; constants up to this size are shown to the inference (shapes, axes, pads, scales)."""
@@ -23,58 +31,85 @@ def schema_of(node: Node) -> defs.OpSchema | None:
     version = graph.opset if graph else defs.onnx_opset_version()
     if node.domain:
         version = (_root(graph).domains.get(node.domain, 1)) if graph else 1
-    try:
-        return defs.get_schema(node.op_type, version, node.domain)
-    except defs.SchemaError:
-        return None
+    return schema_at(node.op_type, version, node.domain)
 
 
-def infer_outputs(node: Node) -> tuple[TensorType | None, ...]:
+def infer_outputs(
+    node: Node, known: Mapping[Value, Elements] = MappingProxyType({})
+) -> tuple[TensorType | None, ...]:
     """The type of each output; None where inference cannot tell.
 
-    Raises IRError when the inputs contradict the operator's specification.
+    `known` holds what has been found out about the elements of shapes. Raises IRError when the inputs contradict
+    the operator's specification, or leave less than nothing of an output.
     """
     unknown: tuple[TensorType | None, ...] = (None,) * len(node.outputs)
     schema = schema_of(node)
-    if schema is None or node.domain in (KERNEL, QUANT) or node.subgraphs:
+    if schema is None or node.domain in (KERNEL, QUANT):
         return unknown
+    if node.subgraphs:
+        return nested_outputs(node)
     types, data = {}, {}
     for value in node.inputs:
         if value is None:
             continue
         if value.type is None:
             return unknown
-        types[value.name] = type_to_proto(value.type)
-        if value.constant is not None and _may_shape(value.constant):
-            data[value.name] = tensor_to_proto(value.constant, value.name)
+        types[value.name] = type_to_proto(value.type, keep_unnamed=True)
+        shown = _shown(value, known)
+        if shown is not None:
+            data[value.name] = tensor_to_proto(shown, value.name)
     proto = node_to_proto(node, schema)
     opset = node.graph.opset if node.graph else defs.onnx_opset_version()
     imports = [helper.make_opsetid(node.domain, opset)]
+    where = f"node '{node.name}' ({node.key})"
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports)
     except Exception as error:  # the C++ inference raises several unrelated types
-        message = str(error).split("\n")[0]
-        raise IRError(f"{message}", where=f"node '{node.name}' ({node.key})") from None
-    return tuple(
-        _refine(node, type_from_proto(found[v.name])) if v.name in found else None for v in node.outputs
-    )
+        raise IRError(plain_reason(error), where=where) from None
+    for value in node.outputs:
+        if value.name in found:
+            _check_positive(found[value.name], value.name, where)
+    inferred = [type_from_proto(found[v.name], where) if v.name in found else None for v in node.outputs]
+    return (_refine(node, inferred[0], known), *inferred[1:]) if inferred else ()
 
 
 def infer_graph(graph: Graph) -> int:
     """Infer every node output again, in order, where that tells more; returns how many types changed."""
-    changed = 0
-    for node in graph.nodes:
-        if node.subgraphs:
-            continue
-        for value, type in zip(node.outputs, infer_outputs(node), strict=True):
-            better = _sharper(value.type, type)
-            if better != value.type:
-                value.type = better
-                changed += 1
+    return _infer_graph(graph, {})
+
+
+def _infer_graph(graph: Graph, known: dict[Value, Elements]) -> int:
+    return sum(infer_node(node, known) for node in graph.nodes)
+
+
+def infer_node(node: Node, known: dict[Value, Elements]) -> int:
+    """Infer the node's outputs, and those inside its nested graphs, where that tells more.
+
+    What the node computes of shapes is added to `known`. Returns how many types changed.
+    """
+    changed = sum(_infer_graph(nested, known) for nested in node.subgraphs if nested.parent is not None)
+    for value, type in zip(node.outputs, _possible_outputs(node, known), strict=True):
+        better = sharper(value.type, type)
+        if better != value.type:
+            value.type = better
+            changed += 1
+    for value, elements in zip(node.outputs, evaluate(node, known), strict=False):
+        if elements is not None:
+            known[value] = elements
     return changed
 
 
-def _sharper(old: TensorType | None, new: TensorType | None) -> TensorType | None:
+def _possible_outputs(node: Node, known: Mapping[Value, Elements]) -> tuple[TensorType | None, ...]:
+    """A branch that is never taken may be impossible; nothing is known of what it computes then."""
+    try:
+        return infer_outputs(node, known)
+    except IRError:
+        if node.graph is None or node.graph.parent is None:
+            raise
+        return (None,) * len(node.outputs)
+
+
+def sharper(old: TensorType | None, new: TensorType | None) -> TensorType | None:
     """What both types together say; named symbols and numbers win over unnamed dimensions."""
     if old is None or new is None:
         return old or new
@@ -89,27 +124,38 @@ def _sharper(old: TensorType | None, new: TensorType | None) -> TensorType | Non
     return new.with_shape(dims)
 
 
-def _refine(node: Node, type: TensorType | None) -> TensorType | None:
-    """What ONNX's inference leaves out: the rank of a reshape, the names of dimensions."""
-    if type is not None and type.shape is None and node.is_op("Reshape"):
-        target = node.input(1)
-        if target is not None and target.is_static and target.rank == 1:
-            return type.with_shape(tuple(fresh_dim() for _ in range(target.static_shape[0])))
-    return _keep_symbols(node, type)
-
-
-def _keep_symbols(node: Node, type: TensorType | None) -> TensorType | None:
-    """Element-wise operators on operands of one shape keep its unnamed symbols."""
-    if type is None or type.shape is None or type.is_static:
+def _refine(node: Node, type: TensorType | None, known: Mapping[Value, Elements]) -> TensorType | None:
+    """What ONNX's inference leaves out of the first output."""
+    if type is None or type.is_static or node.op_type not in TARGETS or node.domain:
         return type
-    for value in node.inputs:
-        if value is None or value.shape is None or len(value.shape) != len(type.shape):
-            continue
-        if node.op_type in UNARY_ELEMENTWISE and type.accepts(type.with_shape(value.shape)):
-            return type.with_shape(
-                tuple(v if isinstance(v, str) else t for v, t in zip(value.shape, type.shape, strict=True))
-            )
+    target = node.input(TARGETS[node.op_type])
+    elements = elements_of(target, known)
+    if elements is not None:
+        return sharper(type.with_shape(symbolic_shape(node, elements)), type)
+    if type.shape is None and target is not None and target.is_static and target.rank == 1:
+        return type.with_shape(tuple(fresh_dim() for _ in range(target.static_shape[0])))
     return type
+
+
+def _check_positive(type: TypeProto, name: str, where: str) -> None:
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in type.tensor_type.shape.dim]
+    if any(isinstance(d, int) and d < 0 for d in dims):
+        shape = ", ".join(str(d) or "?" for d in dims)
+        raise IRError(
+            f"its output '{name}' would be of shape [{shape}]",
+            where=where,
+            hint="its window or its bounds are larger than its input",
+        )
+
+
+def _shown(value: Value, known: Mapping[Value, Elements]) -> np.ndarray | None:
+    """The data of an operand that may decide a shape."""
+    if value.constant is not None:
+        return value.constant if value.constant.size <= LARGEST_SHAPE_OPERAND else None
+    elements = known.get(value)
+    if elements is None or value.type is None or not is_numbers(elements):
+        return None
+    return np.array(elements.tolist(), value.dtype.numpy).reshape(elements.shape)
 
 
 UNARY_ELEMENTWISE = frozenset(
@@ -117,6 +163,7 @@ UNARY_ELEMENTWISE = frozenset(
     "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Sigmoid Sign Sin "
     "Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Dropout".split()
 )
+"""Operators whose output has the shape of their first operand."""
 
 
 def _root(graph: Graph | None) -> Graph:
@@ -124,10 +171,6 @@ def _root(graph: Graph | None) -> Graph:
     while graph.parent is not None:
         graph = graph.parent
     return graph
-
-
-def _may_shape(data: np.ndarray) -> bool:
-    return data.size <= LARGEST_SHAPE_OPERAND
 
 
 def node_to_proto(node: Node, schema: defs.OpSchema) -> NodeProto:

@@ -7,16 +7,34 @@ import onnx
 from onnx import AttributeProto, helper, numpy_helper
 
 from graphopt.errors import ModelError, UnsupportedError
-from graphopt.ir import Attribute, Dim, DType, TensorType, fresh_dim
+from graphopt.ir import Attribute, Dim, DType, TensorType, fresh_dim, is_unnamed
 
-LIST_ATTRIBUTES = {"ints", "floats", "strings"}
+STANDARD_DOMAINS = ("", "ai.onnx")
 
 
-def type_to_proto(type: TensorType) -> onnx.TypeProto:
-    """`?`-symbols, which nobody named, become unnamed dimensions."""
+def standard(domain: str) -> str:
+    """The domain by one name: the standard operators' has two."""
+    return "" if domain in STANDARD_DOMAINS else domain
+
+
+def place(node: onnx.NodeProto) -> str:
+    """How messages call a node: by its name, or else by what it computes."""
+    name = node.name or next((output for output in node.output if output), "?")
+    return f"node '{name}' ({node.op_type})"
+
+
+def weight_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that stand for data of the file, even when the graph lists them among its inputs."""
+    return {tensor.name for tensor in graph.initializer} | {
+        tensor.values.name for tensor in graph.sparse_initializer
+    }
+
+
+def type_to_proto(type: TensorType, *, keep_unnamed: bool = False) -> onnx.TypeProto:
+    """`?`-symbols, which nobody named, become unnamed dimensions, unless they are to be followed."""
     if type.shape is None:
         return helper.make_tensor_type_proto(type.dtype.onnx_code, None)
-    dims = [None if isinstance(d, str) and d.startswith("?") else d for d in type.shape]
+    dims = [None if is_unnamed(d) and not keep_unnamed else d for d in type.shape]
     return helper.make_tensor_type_proto(type.dtype.onnx_code, dims)
 
 
@@ -26,7 +44,11 @@ def type_from_proto(proto: onnx.TypeProto, where: str = "") -> TensorType | None
     if kind is None:
         return None
     if kind != "tensor_type":
-        raise UnsupportedError(f"it is a {kind.removesuffix('_type')}, not a tensor", where=where)
+        kind = kind.removesuffix("_type").replace("_", " ")
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise UnsupportedError(
+            f"it is {article} {kind}, not a tensor", where=where, hint="graphopt works on dense tensors alone"
+        )
     tensor = proto.tensor_type
     if tensor.elem_type == 0:
         return None
@@ -36,12 +58,15 @@ def type_from_proto(proto: onnx.TypeProto, where: str = "") -> TensorType | None
         raise ModelError(f"unknown element type {tensor.elem_type}", where=where) from None
     if not tensor.HasField("shape"):
         return TensorType(dtype, None)
-    return TensorType(dtype, tuple(_dim_from_proto(d) for d in tensor.shape.dim))
+    return TensorType(dtype, tuple(_dim_from_proto(d, where) for d in tensor.shape.dim))
 
 
-def _dim_from_proto(dim: onnx.TensorShapeProto.Dimension) -> Dim:
-    if dim.HasField("dim_value") and dim.dim_value >= 0:
-        return dim.dim_value
+def _dim_from_proto(dim: onnx.TensorShapeProto.Dimension, where: str) -> Dim:
+    """Exporters write -1 for a dimension they do not know."""
+    if dim.HasField("dim_value"):
+        if dim.dim_value < -1:
+            raise ModelError(f"a dimension is {dim.dim_value}", where=where, hint="export the model again")
+        return dim.dim_value if dim.dim_value >= 0 else fresh_dim()
     return dim.dim_param if dim.HasField("dim_param") and dim.dim_param else fresh_dim()
 
 

@@ -9,7 +9,7 @@ adapters between its version and the IR's. Changes that only admit more types ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,15 +25,18 @@ OLDEST_OPSET = 7
 
 @dataclass
 class Draft:
-    """A node on its way in. `after` wraps the first output once the node exists."""
+    """A node on its way in: `outputs` are the model's names for what it computes.
+
+    `after` wraps outputs, by number, once the node exists.
+    """
 
     op_type: str
     inputs: list[Value | None]
     attributes: dict[str, Attribute]
-    outputs: int
+    outputs: list[str]
     name: str
     build: Builder
-    after: Callable[[Value], Value] | None = None
+    after: dict[int, Callable[[Value], Value]] = field(default_factory=dict)
 
     def to_input(self, attribute: str, index: int) -> None:
         """Turn an attribute of integers into the input `index`."""
@@ -102,7 +105,7 @@ def _split(draft: Draft) -> None:
 
 def _split_count(draft: Draft) -> None:
     if draft.inputs[1:2] in ([], [None]):
-        draft.attributes["num_outputs"] = draft.outputs
+        draft.attributes["num_outputs"] = len(draft.outputs)
 
 
 def _flattening_softmax(draft: Draft) -> None:
@@ -116,7 +119,7 @@ def _flattening_softmax(draft: Draft) -> None:
     build, shape = draft.build, draft.build.op("Shape", x)
     draft.set(0, build.op("Flatten", x, axis=axis))
     draft.attributes["axis"] = -1
-    draft.after = lambda y: build.op("Reshape", y, shape)
+    draft.after[0] = lambda y: build.op("Reshape", y, shape)
 
 
 def _dropout(draft: Draft) -> None:
@@ -129,7 +132,7 @@ def _batch_normalization(draft: Draft) -> None:
 
 
 def _batch_normalization_outputs(draft: Draft) -> None:
-    if draft.outputs > 1:
+    if len(draft.outputs) > 1:
         draft.attributes["training_mode"] = 1
 
 
