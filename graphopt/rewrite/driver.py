@@ -60,6 +60,7 @@ class Statistics:
         self.fired.update(other.fired)
         self.tried.update(other.tried)
         self.seconds.update(other.seconds)
+        self.seconds.update(other.seconds)
         self.attempts.extend(other.attempts)
 
 
@@ -74,7 +75,7 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], statistics: Statistics | No
     for rule in rules:
         for key in rule.pattern.keys:
             by_op.setdefault(key, []).append(rule)
-    worklist = _Worklist(_rewritable(graph))
+    worklist = _Worklist(_rewritable(graph), reach=max((rule.pattern.depth for rule in rules), default=0))
     limit = FIRINGS_PER_NODE * (len(worklist) + 10)
     fired = 0
     while (node := worklist.pop()) is not None:
@@ -89,11 +90,12 @@ def apply_rules(graph: Graph, rules: Sequence[Rule], statistics: Statistics | No
 
 
 class _Worklist:
-    """Nodes to visit, each at most once at a time."""
+    """Nodes to visit, each at most once at a time. No pattern looks further from its root than `reach`."""
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
+    def __init__(self, nodes: Iterable[Node], reach: int) -> None:
         self._queue = deque(nodes)
         self._waiting = set(self._queue)
+        self._reach = reach
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -102,6 +104,14 @@ class _Worklist:
         if node not in self._waiting:
             self._waiting.add(node)
             self._queue.append(node)
+
+    def push_readers(self, value: Value) -> None:
+        """Visit every node that may be the root of a match with `value` in it."""
+        level = dict.fromkeys(value.users)
+        for _ in range(self._reach):
+            for node in level:
+                self.push(node)
+            level = {user: None for node in level for made in node.outputs for user in made.users}
 
     def pop(self) -> Node | None:
         while self._queue:
@@ -145,15 +155,11 @@ def _fire(rule: Rule, match: Match, worklist: _Worklist) -> None:
             f"it returned {len(replacements)} values for {len(root.outputs)} outputs",
             where=f"rule '{rule.name}'",
         )
-    for old, new in zip(root.outputs, replacements, strict=True):
-        if new is None:
-            continue
-        _take_over(old, new, rule)
-        old.replace_uses(new)
-        for user in new.users:
-            worklist.push(user)
     names = [value.name for value in root.outputs]
-    neighbours = [v.producer for node in match.nodes for v in node.inputs if v is not None and v.producer]
+    for old, new in zip(root.outputs, replacements, strict=True):
+        if new is not None:
+            _replace(old, new, rule, build)
+    read = [value for node in match.nodes for value in node.inputs if value is not None]
     for node in match.nodes:
         _remove_dead(node)
     if root.graph is not None:
@@ -162,9 +168,23 @@ def _fire(rule: Rule, match: Match, worklist: _Worklist) -> None:
     for name, new in zip(names, replacements, strict=True):
         if new is not None and new.producer in created and new.name != name:
             graph.rename(new, name)
-    for node in (*build.created, *neighbours):
+    for node in build.created:
         if node.graph is not None:
             worklist.push(node)
+    for value in (*(new for new in replacements if new is not None), *read):
+        if value.producer is not None and value.producer.graph is not None:
+            worklist.push(value.producer)
+        if value.constant is None:
+            worklist.push_readers(value)
+
+
+def _replace(old: Value, new: Value, rule: Rule, build: Builder) -> None:
+    """Put `new` in the place of `old`. A nested graph hands out no outer value: it makes one of its own."""
+    _take_over(old, new, rule)
+    outside = old.graph is not None and new.graph is not old.graph
+    old.replace_uses(new, outputs=not outside)
+    if outside and old.is_graph_output:
+        old.replace_uses(build.op("Identity", new))
 
 
 def _take_over(old: Value, new: Value, rule: Rule) -> None:

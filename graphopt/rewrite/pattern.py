@@ -5,7 +5,8 @@
 matches a Relu whose input is made by a Conv with constant weights, and binds the names. A pattern is
 matched backwards from one node, its root. Operands of commutative operators match in either order. What is
 matched inside (not the root) must not be used outside the match, or it could not be removed; `shared=True`
-on an `Op` lifts that.
+on an `Op` lifts that. A match never leaves the root's graph for an enclosing one: a loop's body must not take in
+work that is done once outside.
 """
 
 from __future__ import annotations
@@ -17,18 +18,29 @@ import numpy as np
 from graphopt.errors import IRError
 from graphopt.ir import ONNX, Attribute, Node, Value
 
+WHOLE = 1 << 30
+"""The depth of a miss that comes after the whole pattern has matched."""
+
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
 
 
 class Match:
-    """What a pattern bound: values by name, nodes by name, and every node it covers (root first)."""
+    """What a pattern bound: values by name, nodes by name, and every node it covers (root first).
+
+    `private` are the nodes that must not be used outside the match.
+    """
 
     def __init__(
-        self, values: Mapping[str, Value | None], named: Mapping[str, Node], nodes: tuple[Node, ...]
-    ):
+        self,
+        values: Mapping[str, Value | None],
+        named: Mapping[str, Node],
+        nodes: tuple[Node, ...],
+        private: tuple[Node, ...] = (),
+    ) -> None:
         self.values = dict(values)
         self.named = dict(named)
         self.nodes = nodes
+        self.private = private
 
     @property
     def root(self) -> Node:
@@ -67,11 +79,13 @@ class Match:
             return self
         if name in self.values:
             return self if self.values[name] is value else None
-        return Match({**self.values, name: value}, self.named, self.nodes)
+        return Match({**self.values, name: value}, self.named, self.nodes, self.private)
 
-    def with_node(self, name: str, node: Node) -> Match:
+    def with_node(self, name: str, node: Node, shared: bool) -> Match:
+        """This match with one more node; the root, which comes first, may always be used outside."""
         nodes = self.nodes if node in self.nodes else (*self.nodes, node)
-        return Match(self.values, {**self.named, name: node} if name else self.named, nodes)
+        private = self.private if shared or not self.nodes else (*self.private, node)
+        return Match(self.values, {**self.named, name: node} if name else self.named, nodes, private)
 
 
 class Misses:
@@ -90,6 +104,11 @@ class Pattern:
     """Something a value may match."""
 
     optional = False
+
+    @property
+    def depth(self) -> int:
+        """Nodes on the longest path of the pattern: how far from its root it looks."""
+        return 0
 
     def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
         """Every way to match `value`, each extending `match`."""
@@ -183,6 +202,10 @@ class Op(Pattern):
     def keys(self) -> tuple[str, ...]:
         return tuple(f"{self.domain}::{t}" if self.domain else t for t in self.op_types)
 
+    @property
+    def depth(self) -> int:
+        return 1 + max((pattern.depth for pattern in self.inputs), default=0)
+
     def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
         wanted = " or ".join(self.op_types)
         if value is None:
@@ -195,6 +218,8 @@ class Op(Pattern):
             misses.note(depth, f"'{value.name}' is made by {node.key} '{node.name}', want {wanted}")
         elif value.index != self.output:
             misses.note(depth, f"'{value.name}' is output {value.index} of its node, want {self.output}")
+        elif value.graph is not match.root.graph:
+            misses.note(depth, f"'{value.name}' is made outside the nested graph")
         else:
             yield from self.matches_node(value.producer, match, depth, misses)
 
@@ -214,7 +239,7 @@ class Op(Pattern):
             misses.note(depth, f"'{node.name}' has {len(inputs)} inputs, want {len(self.inputs)}")
             return
         padded = (*inputs, *(None,) * (len(self.inputs) - len(inputs)))
-        found = match.with_node(self.bind, node)
+        found = match.with_node(self.bind, node, self.shared)
         yield from self._operands(padded[: len(self.inputs)], found, depth + 1, misses)
         if len(self.inputs) == 2 and node.domain == ONNX and node.op_type in COMMUTATIVE:
             yield from self._operands(padded[1::-1], found, depth + 1, misses)
@@ -240,6 +265,10 @@ class Either(Pattern):
         self.alternatives = alternatives
         self.optional = any(p.optional for p in alternatives)
 
+    @property
+    def depth(self) -> int:
+        return max((pattern.depth for pattern in self.alternatives), default=0)
+
     def matches(self, value: Value | None, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
         for alternative in self.alternatives:
             yield from alternative.matches(value, match, depth, misses)
@@ -250,34 +279,17 @@ def find(pattern: Op, node: Node, misses: Misses) -> Match | None:
 
     `misses` receives the reason of the closest failure.
     """
-    shared_ops = _shared(pattern)
     for match in pattern.matches_node(node, Match({}, {}, ()), 0, misses):
-        reason = _escapes(match, shared_ops)
+        reason = _escapes(match)
         if not reason:
             return match
-        misses.note(100, reason)
+        misses.note(WHOLE, reason)
     return None
 
 
-def _shared(pattern: Pattern) -> frozenset[str]:
-    """Keys of the operators that some `Op` of the pattern admits with outside uses."""
-    found: set[str] = set()
-    if isinstance(pattern, Op):
-        if pattern.shared:
-            found.update(pattern.keys)
-        children: Sequence[Pattern] = pattern.inputs
-    else:
-        children = getattr(pattern, "alternatives", ())
-    for child in children:
-        found |= _shared(child)
-    return frozenset(found)
-
-
-def _escapes(match: Match, shared: frozenset[str]) -> str:
+def _escapes(match: Match) -> str:
     """Why an inner node of the match cannot be removed, or an empty string."""
-    for node in match.nodes[1:]:
-        if node.key in shared:
-            continue
+    for node in match.private:
         for value in node.outputs:
             if value.is_graph_output:
                 return f"'{value.name}' (made by {node.key} '{node.name}') is a graph output"
