@@ -141,22 +141,31 @@ class Pipeline:
 def parse_pipeline(spec: str, catalog: Mapping[str, type[Pass]]) -> Pipeline:
     """The pipeline of a spec string such as `"canonicalize,fold-constants{max_bytes=65536}"`.
 
-    `catalog` maps names to pass classes. Options are `key=value`, separated by spaces or commas.
-    Raises UsageError for an unknown pass or option, or a value of the wrong type.
+    `catalog` maps names to pass classes. Options are `key=value`, separated by spaces or commas; the items of a
+    list by `+`. Raises UsageError for text of another form, an unknown pass or option, a value of the wrong type.
     """
-    return Pipeline(tuple(_parse_pass(text, catalog) for text in _split_top(spec)))
+    if not spec.strip():
+        return Pipeline(())
+    passes: list[Pass] = []
+    offset = 0
+    while match := _PASS.match(spec, offset):
+        passes.append(_parse_pass(match["name"], match["options"] or "", catalog))
+        offset = match.end()
+        if not match["comma"]:
+            break
+    if offset < len(spec) or spec.rstrip().endswith(","):
+        raise UsageError(
+            f"'{spec[offset:]}' is not a pass",
+            where=f"pipeline '{spec}'",
+            hint="write pass,pass{option=value}",
+        )
+    return Pipeline(tuple(passes))
 
 
-def _split_top(spec: str) -> list[str]:
-    parts = re.findall(r"[^,{}]+(?:\{[^{}]*\})?", spec)
-    if "".join(parts) != re.sub(r",", "", spec) and spec.count("{") != spec.count("}"):
-        raise UsageError(f"unbalanced braces in '{spec}'", where="pipeline", hint="write pass{option=value}")
-    return [part.strip() for part in parts if part.strip()]
+_PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\}\s*)?(?P<comma>,)?")
 
 
-def _parse_pass(text: str, catalog: Mapping[str, type[Pass]]) -> Pass:
-    name, _, rest = text.partition("{")
-    name = name.strip()
+def _parse_pass(name: str, options: str, catalog: Mapping[str, type[Pass]]) -> Pass:
     if name not in catalog:
         raise UsageError(
             f"there is no pass '{name}'", where="pipeline", hint=f"passes: {', '.join(sorted(catalog))}"
@@ -164,32 +173,38 @@ def _parse_pass(text: str, catalog: Mapping[str, type[Pass]]) -> Pass:
     cls = catalog[name]
     types = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
-    options = {}
-    for item in re.findall(r"[^\s,]+", rest.rstrip("}")):
+    given = {}
+    for item in re.findall(r"[^\s,]+", options):
         key, equals, value = item.partition("=")
         if key not in known or not equals:
             hint = f"options: {', '.join(sorted(known)) or 'none'}"
             raise UsageError(f"pass '{name}' has no option '{key}'", where="pipeline", hint=hint)
-        options[key] = _parse_option(name, key, value, types[key])
-    return cls(**options)
+        given[key] = _parse_option(name, key, value, types[key])
+    return cls(**given)
 
 
 def _parse_option(pass_name: str, key: str, text: str, type_: object) -> object:
     try:
-        if type_ is bool:
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        if type_ in (int, float, str):
-            return type_(text)  # type: ignore[operator]
-        if typing.get_origin(type_) is tuple:
-            return tuple(text.split("+")) if text else ()
-        if typing.get_origin(type_) is Literal and text in typing.get_args(type_):
-            return text
+        return _parsed(text, type_)
     except (KeyError, ValueError):
-        pass
-    wanted = "|".join(map(str, typing.get_args(type_))) or getattr(type_, "__name__", str(type_))
-    raise UsageError(
-        f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}"
-    )
+        wanted = "|".join(map(str, typing.get_args(type_))) or getattr(type_, "__name__", str(type_))
+        raise UsageError(
+            f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}"
+        ) from None
+
+
+def _parsed(text: str, type_: object) -> object:
+    """Raises KeyError or ValueError when `text` is no value of the type."""
+    if type_ is bool:
+        return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+    if type_ in (int, float, str):
+        return type_(text)  # type: ignore[operator]
+    if typing.get_origin(type_) is tuple:
+        item = typing.get_args(type_)[0]
+        return tuple(_parsed(part, item) for part in text.split("+")) if text else ()
+    if typing.get_origin(type_) is Literal and text in typing.get_args(type_):
+        return text
+    raise ValueError
 
 
 def _print_option(value: object) -> str:
