@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from graphopt.errors import IRError, UnsupportedError, UsageError
+from graphopt.errors import UnsupportedError, UsageError
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.onnx_io.infer import schema_of
@@ -36,7 +36,10 @@ def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
 
 
 def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-    """The outputs of one node on numpy operands. Raises UnsupportedError for an unknown operator."""
+    """The outputs of one node on numpy operands. Raises UnsupportedError for an unknown operator.
+
+    The same when the reference fails on these operands.
+    """
     if is_fused(node):
         body = body_of(node)
         environment = {v: a for v, a in zip(body.inputs, operands, strict=True) if a is not None}
@@ -52,7 +55,15 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         return [average_pool(node, operands[0])]
     if node.is_op("GlobalMaxPool") and operands[0] is not None:  # onnx.reference knows 2-D alone
         return [operands[0].max(axis=tuple(range(2, operands[0].ndim)), keepdims=True)]
-    results = _evaluator(node).run(None, {f"i{k}": a for k, a in enumerate(operands) if a is not None})
+    try:
+        results = _evaluator(node).run(None, {f"i{k}": a for k, a in enumerate(operands) if a is not None})
+    except UnsupportedError:
+        raise
+    except Exception as error:  # onnx.reference raises whatever numpy does
+        raise UnsupportedError(
+            f"the reference evaluator failed: {type(error).__name__}: {error}",
+            where=f"node '{node.name}' ({node.key})",
+        ) from error
     return [
         np.asarray(result, None if value.type is None else value.type.dtype.numpy)
         for result, value in zip(results, node.outputs, strict=False)
@@ -100,15 +111,7 @@ def _execute(graph: Graph, environment: dict[Value, np.ndarray]) -> None:
     waiting = {v: len(v.uses) + v.outputs_of_graph for v in graph.values()}
     for node in graph.nodes:
         operands = [None if v is None else environment[v] for v in node.inputs]
-        try:
-            results = _control_flow(node, operands, environment) or evaluate_node(node, operands)
-        except (IRError, UnsupportedError, UsageError):
-            raise
-        except Exception as error:  # onnx.reference raises whatever numpy does
-            raise UnsupportedError(
-                f"the reference evaluator failed: {type(error).__name__}: {error}",
-                where=f"node '{node.name}' ({node.key})",
-            ) from error
+        results = _control_flow(node, operands, environment) or evaluate_node(node, operands)
         environment.update(zip(node.outputs, results, strict=False))
         for value in node.inputs:
             if value is not None and value in waiting:
