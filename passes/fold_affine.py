@@ -1,10 +1,10 @@
 """Scales and shifts by constants into the neighbouring convolution or product.
 
     Mul(Conv(x, W, b), s)       -->  Conv(x, s W, s b)     Div likewise; also ConvTranspose, Gemm, MatMul
-    Add(Conv(x, W, b), t)       -->  Conv(x, W, b + t)             Sub likewise; also ConvTranspose, Gemm
-    Conv(Mul(x, s), W, b)       -->  Conv(x, W s, b)               s per input channel; also Gemm, MatMul
-    Conv(Add(x, t), W, b)       -->  Conv(x, W, b + W t)           without pads; also Gemm
-    Mul(Mul(x, s), r)           -->  Mul(x, s r)                   Add of Add likewise
+    Add(Conv(x, W, b), t)       -->  Conv(x, W, b + t)     Sub likewise; also ConvTranspose, Gemm, MatMul
+    Conv(Mul(x, s), W, b)       -->  Conv(x, W s, b)       s per input channel; Div likewise; also the others
+    Conv(Add(x, t), W, b)       -->  Conv(x, W, b + W t)   without pads; Sub likewise; also Gemm, MatMul
+    Mul(Mul(x, s), r)           -->  Mul(x, s r)           Div of Mul, Add of Sub, ... likewise
 
 The arithmetic is done in float64 and rounded once.
 """
@@ -18,7 +18,19 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.ir import Node, Value
-from graphopt.passes.algebra import channel_axis, output_channels, per_channel, scale_outputs
+from graphopt.passes.algebra import (
+    bias_of,
+    channel_axis,
+    input_axis,
+    input_channels,
+    output_channels,
+    per_channel,
+    rebuilt,
+    scale_inputs,
+    scale_outputs,
+    shift_inputs,
+    takes_bias,
+)
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
 
@@ -31,27 +43,6 @@ def _output_factors(match: Match, anchor: Node) -> np.ndarray | None:
     if channels is None or rank is None:
         return None
     return per_channel(match.data("c"), rank, channels, channel_axis(anchor))
-
-
-def _bias_of(match: Match, anchor: Node, channels: int) -> np.ndarray | None:
-    """The bias in float64, one number per channel; None when it is of another form."""
-    if match.get("b") is None:
-        return np.zeros(channels)
-    bias = per_channel(match.data("b"), 2 if anchor.op_type == "Gemm" else 1, channels, -1)
-    return None if bias is None else bias * (anchor.float("beta", 1.0) if anchor.op_type == "Gemm" else 1.0)
-
-
-def _rebuild(
-    match: Match, build: Builder, anchor: Node, weights: np.ndarray, bias: np.ndarray | None
-) -> Value:
-    w = match["w"]
-    attributes = {**anchor.attributes}
-    if anchor.op_type == "Gemm":
-        attributes["beta"] = 1.0
-    operands = [match["x"], build.const(weights, like=w, name=w.name)]
-    if bias is not None:
-        operands.append(build.const(bias, like=w, name=f"{anchor.name}.bias"))
-    return build.op(anchor.op_type, *operands, **attributes)
 
 
 class ScaleAfter(Rule):
@@ -71,20 +62,22 @@ class ScaleAfter(Rule):
             return f"'{match['c'].name}' is not one number per output channel"
         if match.root.op_type == "Div" and (factors == 0).any():
             return f"'{match['c'].name}' has zeros"
-        if match["w"].dtype.is_float is False:
+        if not match["w"].dtype.is_float:
             return "the weights are not floats"
-        return None if _bias_of(match, anchor, factors.size) is not None else "the bias is not per channel"
+        return None if bias_of(anchor, factors.size) is not None else "the bias is not per channel"
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         anchor = match.node("anchor")
-        factors = _output_factors(match, anchor)
+        factors, bias = _output_factors(match, anchor), None
         assert factors is not None
         if match.root.op_type == "Div":
             factors = 1.0 / factors
-        bias = _bias_of(match, anchor, factors.size)
+        if match.get("b") is not None:
+            bias = bias_of(anchor, factors.size)
+            assert bias is not None
+            bias = bias * factors
         weights = scale_outputs(anchor, match.data("w"), factors)
-        assert bias is not None
-        return _rebuild(match, build, anchor, weights, None if match.get("b") is None else bias * factors)
+        return rebuilt(build, anchor, match["x"], weights=weights, bias=bias)
 
 
 class ShiftAfter(Rule):
@@ -93,7 +86,7 @@ class ShiftAfter(Rule):
     name = "fold-shift-into-producer"
     pattern = Op(
         ("Add", "Sub"),
-        Op(ANCHORS[:3], Any("x"), Const("w"), Const("b", optional=True), bind="anchor"),
+        Op(ANCHORS, Any("x"), Const("w"), Const("b", optional=True), bind="anchor"),
         Const("c"),
     )
 
@@ -102,42 +95,26 @@ class ShiftAfter(Rule):
         shift = _output_factors(match, anchor)
         if shift is None:
             return f"'{match['c'].name}' is not one number per output channel"
-        return None if _bias_of(match, anchor, shift.size) is not None else "the bias is not per channel"
+        if not takes_bias(anchor) or not match["w"].dtype.is_float:
+            return f"'{anchor.name}' has no place for a bias"
+        return None if bias_of(anchor, shift.size) is not None else "the bias is not per channel"
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         anchor = match.node("anchor")
         shift = _output_factors(match, anchor)
         assert shift is not None
-        bias = _bias_of(match, anchor, shift.size)
+        bias = bias_of(anchor, shift.size)
         assert bias is not None
         total = bias - shift if match.root.op_type == "Sub" else bias + shift
-        return _rebuild(match, build, anchor, match.data("w"), total)
+        return rebuilt(build, anchor, match["x"], weights=None, bias=total)
 
 
 def _input_factors(match: Match, anchor: Node) -> np.ndarray | None:
     """The constant `c` as one number per input channel."""
-    w, rank = match.data("w"), match["x"].rank
-    if rank is None:
+    rank, channels = match["x"].rank, input_channels(anchor)
+    if rank is None or channels is None:
         return None
-    if anchor.op_type == "Conv":
-        return per_channel(match.data("c"), rank, w.shape[1] * anchor.int("group", 1), 1)
-    if anchor.op_type == "Gemm":
-        if anchor.int("transA"):
-            return None
-        return per_channel(match.data("c"), rank, w.shape[1] if anchor.int("transB") else w.shape[0], -1)
-    return per_channel(match.data("c"), rank, w.shape[0], -1) if w.ndim == 2 else None
-
-
-def _scale_inputs(anchor: Node, weights: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    w = weights.astype(np.float64)
-    if anchor.op_type == "Conv":
-        groups = anchor.int("group", 1)
-        grouped = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        by_group = factors.reshape(groups, 1, w.shape[1], *(1,) * (w.ndim - 2))
-        return (grouped * by_group).reshape(w.shape)
-    if anchor.op_type == "Gemm" and anchor.int("transB"):
-        return w * factors
-    return w * factors.reshape(-1, 1)
+    return per_channel(match.data("c"), rank, channels, input_axis(anchor))
 
 
 class ScaleBefore(Rule):
@@ -145,7 +122,7 @@ class ScaleBefore(Rule):
 
     name = "fold-scale-into-consumer"
     pattern = Op(
-        ("Conv", "Gemm", "MatMul"),
+        ANCHORS,
         Op(("Mul", "Div"), Any("x"), Const("c"), bind="affine"),
         Const("w"),
         Any("b", optional=True),
@@ -161,14 +138,13 @@ class ScaleBefore(Rule):
         return None if match["w"].dtype.is_float else "the weights are not floats"
 
     def rewrite(self, match: Match, build: Builder) -> Value:
-        anchor = match.node("anchor")
+        anchor, w = match.node("anchor"), match["w"]
         factors = _input_factors(match, anchor)
         assert factors is not None
         if match.node("affine").op_type == "Div":
             factors = 1.0 / factors
-        w = match["w"]
-        weights = build.const(_scale_inputs(anchor, match.data("w"), factors), like=w, name=w.name)
-        operands = [match["x"], weights] + ([match["b"]] if match.get("b") is not None else [])
+        weights = build.const(scale_inputs(anchor, match.data("w"), factors), like=w, name=w.name)
+        operands = [match["x"], weights, *anchor.inputs[2:]]
         return build.op(anchor.op_type, *operands, **anchor.attributes)
 
 
@@ -177,7 +153,7 @@ class ShiftBefore(Rule):
 
     name = "fold-shift-into-consumer"
     pattern = Op(
-        ("Conv", "Gemm"),
+        ANCHORS,
         Op(("Add", "Sub"), Any("x"), Const("c"), bind="affine"),
         Const("w"),
         Const("b", optional=True),
@@ -186,56 +162,68 @@ class ShiftBefore(Rule):
 
     def check(self, match: Match) -> str | None:
         anchor = match.node("anchor")
-        if _input_factors(match, anchor) is None:
+        shift, channels = _input_factors(match, anchor), output_channels(anchor)
+        if shift is None:
             return f"'{match['c'].name}' is not one number per input channel"
-        if anchor.str("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or any(anchor.ints("pads", ()) or ()):
+        if shift_inputs(anchor, match.data("w"), shift) is None:
             return f"'{anchor.name}' pads its input with zeros"
-        channels = output_channels(anchor)
-        if channels is None or _bias_of(match, anchor, channels) is None:
+        if not takes_bias(anchor) or not match["w"].dtype.is_float:
+            return f"'{anchor.name}' has no place for a bias"
+        if channels is None or bias_of(anchor, channels) is None:
             return "the bias is not per channel"
         return None
 
     def rewrite(self, match: Match, build: Builder) -> Value:
-        anchor = match.node("anchor")
-        shift, channels = _input_factors(match, anchor), output_channels(anchor)
-        assert shift is not None and channels is not None
+        anchor, weights = match.node("anchor"), match.data("w")
+        shift = _input_factors(match, anchor)
+        assert shift is not None
         if match.node("affine").op_type == "Sub":
             shift = -shift
-        shifted = _scale_inputs(anchor, match.data("w"), shift)
-        if anchor.op_type == "Conv":
-            moved = shifted.sum(axis=tuple(range(1, shifted.ndim)))
-        else:
-            moved = anchor.float("alpha", 1.0) * shifted.sum(axis=1 if anchor.int("transB") else 0)
-        bias = _bias_of(match, anchor, channels)
-        assert bias is not None
-        return _rebuild(match, build, anchor, match.data("w"), bias + moved)
+        moved, bias = shift_inputs(anchor, weights, shift), bias_of(anchor, output_channels(anchor) or 0)
+        assert moved is not None and bias is not None
+        return rebuilt(build, anchor, match["x"], weights=None, bias=bias + moved)
 
 
 class AffineChain(Rule):
-    """Mul(Mul(x, s), r) --> Mul(x, s r); Add(Add(x, s), r) --> Add(x, s + r)."""
+    """Mul(Div(x, s), r) --> Mul(x, r / s); Sub(Add(x, s), r) --> Add(x, s - r)."""
 
     name = "affine-chain"
-    pattern = Op(("Mul", "Add"), Op(("Mul", "Add"), Any("x"), Const("s"), bind="inner"), Const("r"))
+    pattern = Op(
+        ("Mul", "Div", "Add", "Sub"),
+        Op(("Mul", "Div", "Add", "Sub"), Any("x"), Const("s"), bind="inner"),
+        Const("r"),
+    )
 
     def check(self, match: Match) -> str | None:
-        if match.root.op_type != match.node("inner").op_type:
+        if self._scales(match.root) != self._scales(match.node("inner")):
             return "one scales, the other shifts"
         if not match["x"].dtype.is_float:
             return "integers may overflow in another order"
+        s, r = match.data("s"), match.data("r")
         try:
-            shape = np.broadcast_shapes(match.data("s").shape, match.data("r").shape)
+            shape = np.broadcast_shapes(s.shape, r.shape)
         except ValueError:
             return "the constants do not broadcast to one shape"
-        if np.prod(shape) > max(match.data("s").size, match.data("r").size):
+        if np.prod(shape) > max(s.size, r.size):
             return "the product of the constants is larger than either"
-        return None
+        divides = (match.node("inner").op_type == "Div" and not s.all()) or (
+            match.root.op_type == "Div" and not r.all()
+        )
+        return "a divisor has zeros" if divides else None
+
+    @staticmethod
+    def _scales(node: Node) -> bool:
+        return node.op_type in ("Mul", "Div")
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         s, r = (match.data(n).astype(np.float64) for n in "sr")
-        both = s * r if match.root.op_type == "Mul" else s + r
-        return build.op(
-            match.root.op_type, match["x"], build.const(both, like=match["x"], name=match["s"].name)
-        )
+        inner, outer = match.node("inner").op_type, match.root.op_type
+        if self._scales(match.root):
+            both = (1 / s if inner == "Div" else s) * (1 / r if outer == "Div" else r)
+        else:
+            both = (-s if inner == "Sub" else s) + (-r if outer == "Sub" else r)
+        constant = build.const(both, like=match["x"], name=match["s"].name)
+        return build.op("Mul" if self._scales(match.root) else "Add", match["x"], constant)
 
 
 RULES = (ScaleAfter(), ShiftAfter(), ScaleBefore(), ShiftBefore(), AffineChain())

@@ -5,6 +5,7 @@ Inference computes y = (x - mean) / sqrt(var + eps) * gamma + beta = x * s + t w
     s = gamma / sqrt(var + eps)        t = beta - mean * s
 
     BatchNormalization(Conv(x, W, b))  -->  Conv(x, s W, s b + t)      also ConvTranspose, Gemm, MatMul
+    Conv(BatchNormalization(x), W, b)  -->  Conv(x, W s, b + W t)      where no pad dilutes t; also Gemm, MatMul
     BatchNormalization(x)              -->  Add(Mul(x, s), t)          (fold-affine takes it further)
 
 The arithmetic is done in float64 and rounded once.
@@ -18,13 +19,23 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import Node, Value
-from graphopt.passes.algebra import output_channels, scale_outputs
+from graphopt.ir import Graph, Node, Value
+from graphopt.passes.algebra import (
+    bias_of,
+    input_axis,
+    input_channels,
+    output_channels,
+    rebuilt,
+    scale_inputs,
+    scale_outputs,
+    shift_inputs,
+    takes_bias,
+)
 from graphopt.pipeline import RulePass
-from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
+from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule, Statistics, apply_rules
 
 STATISTICS = (Const("gamma"), Const("beta"), Const("mean"), Const("var"))
-ANCHORS = ("Conv", "ConvTranspose", "Gemm")
+ANCHORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def scale_and_shift(match: Match, node: Node) -> tuple[np.ndarray, np.ndarray]:
@@ -57,31 +68,60 @@ class FoldIntoProducer(Rule):
 
     def check(self, match: Match) -> str | None:
         anchor = match.node("anchor")
-        if match.get("b") is not None and match.data("b").ndim > 1 and match.data("b").shape[0] != 1:
-            return f"the bias of '{anchor.name}' varies from row to row"
-        if output_channels(anchor) != match.data("gamma").size:
+        channels = match.data("gamma").size
+        if output_channels(anchor) != channels:
             return f"the channels of '{anchor.name}' are not those of the statistics"
+        if not takes_bias(anchor):
+            return f"the channels of '{anchor.name}' are not its last axis"
+        if bias_of(anchor, channels) is None:
+            return f"the bias of '{anchor.name}' varies from row to row"
         return inference_only(match, match.node("bn"))
 
     def rewrite(self, match: Match, build: Builder) -> Sequence[Value | None]:
         anchor, bn = match.node("anchor"), match.node("bn")
         scale, shift = scale_and_shift(match, bn)
-        w = match["w"]
-        bias = np.zeros_like(scale)
-        if match.get("b") is not None:
-            bias = match.data("b").astype(np.float64).reshape(-1) * anchor.float("beta", 1.0)
         weights = scale_outputs(anchor, match.data("w"), scale)
-        attributes = {**anchor.attributes}
-        if anchor.op_type == "Gemm":
-            attributes["beta"] = 1.0
-        folded = build.op(
-            anchor.op_type,
-            match["x"],
-            build.const(weights, like=w, name=w.name),
-            build.const(bias * scale + shift, like=w, name=f"{anchor.name}.bias"),
-            **attributes,
-        )
+        bias = bias_of(anchor, scale.size)
+        assert bias is not None
+        folded = rebuilt(build, anchor, match["x"], weights=weights, bias=bias * scale + shift)
         return (folded, *(None for _ in bn.outputs[1:]))
+
+
+class FoldIntoConsumer(Rule):
+    """Conv(BatchNormalization(x), W, b) --> Conv(x, W s, b + W t), where no pad dilutes t."""
+
+    name = "fold-batchnorm-into-consumer"
+    pattern = Op(
+        ANCHORS,
+        Op("BatchNormalization", Any("x"), *STATISTICS, bind="bn"),
+        Const("w"),
+        Const("b", optional=True),
+        bind="anchor",
+    )
+
+    def check(self, match: Match) -> str | None:
+        anchor, bn = match.node("anchor"), match.node("bn")
+        channels, rank = output_channels(anchor), match["x"].rank
+        if input_channels(anchor) != match.data("gamma").size or rank is None:
+            return f"the channels of '{anchor.name}' are not those of the statistics"
+        if input_axis(anchor) % rank != 1 or channels is None or not takes_bias(anchor):
+            return f"the channels of '{anchor.name}' are not those that are normalised"
+        if bias_of(anchor, channels) is None:
+            return f"the bias of '{anchor.name}' varies from row to row"
+        if reason := inference_only(match, bn):
+            return reason
+        if shift_inputs(anchor, match.data("w"), scale_and_shift(match, bn)[1]) is None:
+            return f"'{anchor.name}' pads its input with zeros"
+        return None
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        anchor = match.node("anchor")
+        scale, shift = scale_and_shift(match, match.node("bn"))
+        weights = match.data("w")
+        bias, moved = bias_of(anchor, output_channels(anchor) or 0), shift_inputs(anchor, weights, shift)
+        assert bias is not None and moved is not None
+        scaled = scale_inputs(anchor, weights, scale)
+        return rebuilt(build, anchor, match["x"], weights=scaled, bias=bias + moved)
 
 
 class BatchNormToAffine(Rule):
@@ -104,7 +144,8 @@ class BatchNormToAffine(Rule):
         return (result, *(None for _ in bn.outputs[1:]))
 
 
-RULES = (FoldIntoProducer(), BatchNormToAffine())
+NEIGHBOURS = (FoldIntoProducer(), FoldIntoConsumer())
+RULES = (*NEIGHBOURS, BatchNormToAffine())
 
 
 @dataclass(frozen=True)
@@ -116,3 +157,8 @@ class FoldBatchNorm(RulePass):
     @property
     def rules(self) -> Sequence[Rule]:
         return RULES
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        """Neighbours first: alone is what none of them could take."""
+        apply_rules(graph, NEIGHBOURS, statistics)
+        super().run(graph, statistics)

@@ -1,68 +1,62 @@
 """Activations spelt out of primitives, back to one operator.
 
-    x * Sigmoid(x)                                   -->  Swish(x)
     1 / (1 + Exp(-x))                                -->  Sigmoid(x)
+    x * Sigmoid(x), x / (1 + Exp(-x))                -->  Swish(x)
     Clip(x + 3, 0, 6) / 6, Relu6(x + 3) * (1/6)      -->  HardSigmoid(x, 1/6, 1/2)
+    Clip(a x + b, 0, 1)                              -->  HardSigmoid(x, a, b)
     x * HardSigmoid(x, 1/6, 1/2)                     -->  HardSwish(x)
-    x * Clip(x + 3, 0, 6) / 6                        -->  HardSwish(x)
-    0.5 * x * (1 + Erf(x / sqrt(2)))                 -->  Gelu(x)
-    0.5 * x * (1 + Tanh(sqrt(2/pi) (x + 0.044715 x^3))) --> Gelu(x, approximate="tanh")
+    x * Clip(x + 3, 0, 6) / 6, ... * (1/6)           -->  HardSwish(x)
     Max(x, 0)                                        -->  Relu(x)
     Max(x, a x), PRelu(x, a)                         -->  LeakyRelu(x, a)        0 <= a < 1, one number
-    Min(Max(x, a), b), Max(Min(x, b), a)             -->  Clip(x, a, b)
+    Min(Max(x, a), b), Max(Min(x, b), a), Min(Relu(x), b) --> Clip(x, a, b)
     Log(1 + Exp(x))                                  -->  Softplus(x)
     x * Tanh(Softplus(x))                            -->  Mish(x)
 
-Products match in any order of their factors. Gelu: Hendrycks and Gimpel, "Gaussian error linear units", 2016.
+Products match in any order of their factors. Gelu is in `recognize_gelu`. Sources: Howard et al., "Searching for
+MobileNetV3", 2019 (HardSwish); Ramachandran et al., "Searching for activation functions", 2017 (Swish); Misra,
+"Mish", 2019.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir import Value
+from graphopt.passes import recognize_gelu
+from graphopt.passes.algebra import ToOperator
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Either, Match, Op, Rule, Scalar
 
 SIXTH = 1 / 6
 
 
-class _ToOperator(Rule):
-    """Replaces the match by one operator on x; the result must have x's shape."""
-
-    operator: ClassVar[str]
-    attributes: ClassVar[dict] = {}
-
-    def check(self, match: Match) -> str | None:
-        x = match["x"]
-        if x.type is None or not x.dtype.is_float:
-            return f"'{x.name}' is not a float"
-        if match.root.output.shape != x.shape:
-            return "a constant changes the shape"
-        return None
-
-    def rewrite(self, match: Match, build: Builder) -> Value:
-        return build.op(self.operator, match["x"], **self.attributes)
-
-
-class Swish(_ToOperator):
+class Swish(ToOperator):
     """x * Sigmoid(x) --> Swish(x)."""
 
     name, operator = "recognize-swish", "Swish"
     pattern = Op("Mul", Any("x"), Op("Sigmoid", Any("x")))
 
 
-class SigmoidQuotient(_ToOperator):
+class SwishQuotient(ToOperator):
+    """x / (1 + Exp(-x)) --> Swish(x)."""
+
+    name, operator = "recognize-swish-quotient", "Swish"
+    pattern = Op("Div", Any("x"), Op("Add", Op("Exp", Op("Neg", Any("x"))), Scalar(1)))
+
+    def check(self, match: Match) -> str | None:
+        return "it is 1 / (1 + Exp(-1))" if match["x"].is_constant else super().check(match)
+
+
+class SigmoidQuotient(ToOperator):
     """1 / (1 + Exp(-x)) --> Sigmoid(x)."""
 
     name, operator = "recognize-sigmoid-quotient", "Sigmoid"
     pattern = Op("Div", Scalar(1), Op("Add", Op("Exp", Op("Neg", Any("x"))), Scalar(1)))
 
 
-class ReciprocalSigmoid(_ToOperator):
+class ReciprocalSigmoid(ToOperator):
     """Reciprocal(1 + Exp(-x)) --> Sigmoid(x)."""
 
     name, operator = "recognize-sigmoid-reciprocal", "Sigmoid"
@@ -72,7 +66,7 @@ class ReciprocalSigmoid(_ToOperator):
 _RELU6_OF_X_PLUS_3 = Op("Clip", Op("Add", Any("x"), Scalar(3)), Scalar(0), Scalar(6))
 
 
-class HardSigmoid(_ToOperator):
+class HardSigmoid(ToOperator):
     """Clip(x + 3, 0, 6) / 6 --> HardSigmoid(x, 1/6, 1/2)."""
 
     name, operator = "recognize-hard-sigmoid", "HardSigmoid"
@@ -80,7 +74,7 @@ class HardSigmoid(_ToOperator):
     pattern = Op("Div", _RELU6_OF_X_PLUS_3, Scalar(6))
 
 
-class HardSigmoidByProduct(_ToOperator):
+class HardSigmoidByProduct(ToOperator):
     """Clip(x + 3, 0, 6) * (1/6) --> HardSigmoid(x, 1/6, 1/2)."""
 
     name, operator = "recognize-hard-sigmoid-product", "HardSigmoid"
@@ -88,7 +82,23 @@ class HardSigmoidByProduct(_ToOperator):
     pattern = Op("Mul", _RELU6_OF_X_PLUS_3, Scalar(SIXTH))
 
 
-class HardSwish(_ToOperator):
+class HardSigmoidFromClip(ToOperator):
+    """Clip(a x + b, 0, 1) --> HardSigmoid(x, a, b)."""
+
+    name, operator = "recognize-hard-sigmoid-clip", "HardSigmoid"
+    pattern = Op(
+        "Clip",
+        Op("Add", Op("Mul", Any("x"), Scalar(None, "a")), Scalar(None, "b")),
+        Scalar(0),
+        Scalar(1),
+    )
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        alpha, beta = (float(match[name].scalar() or 0) for name in "ab")
+        return build.op("HardSigmoid", match["x"], alpha=alpha, beta=beta)
+
+
+class HardSwish(ToOperator):
     """x * HardSigmoid(x, 1/6, 1/2) --> HardSwish(x)."""
 
     name, operator = "recognize-hard-swish", "HardSwish"
@@ -102,61 +112,21 @@ class HardSwish(_ToOperator):
         return super().check(match)
 
 
-class HardSwishQuotient(_ToOperator):
+class HardSwishQuotient(ToOperator):
     """x * Clip(x + 3, 0, 6) / 6 --> HardSwish(x)."""
 
     name, operator = "recognize-hard-swish-quotient", "HardSwish"
     pattern = Op("Div", Op("Mul", Any("x"), _RELU6_OF_X_PLUS_3), Scalar(6))
 
 
-_ERF = Op(
-    "Add",
-    Op("Erf", Either(Op("Div", Any("x"), Scalar(math.sqrt(2))), Op("Mul", Any("x"), Scalar(math.sqrt(0.5))))),
-    Scalar(1),
-)
-_CUBE = Either(
-    Op("Pow", Any("x"), Scalar(3)),
-    Op("Mul", Op("Mul", Any("x"), Any("x")), Any("x")),
-)
-_TANH = Op(
-    "Add",
-    Op(
-        "Tanh",
-        Op(
-            "Mul",
-            Op("Add", Any("x"), Op("Mul", _CUBE, Scalar(0.044715))),
-            Scalar(math.sqrt(2 / math.pi)),
-        ),
-    ),
-    Scalar(1),
-)
+class HardSwishProduct(ToOperator):
+    """x * Clip(x + 3, 0, 6) * (1/6) --> HardSwish(x)."""
+
+    name, operator = "recognize-hard-swish-product", "HardSwish"
+    pattern = Op("Mul", Op("Mul", Any("x"), _RELU6_OF_X_PLUS_3), Scalar(SIXTH))
 
 
-class _Gelu(_ToOperator):
-    """Half of x times one plus the gate, the half standing anywhere."""
-
-    operator = "Gelu"
-
-
-def _gelu_patterns(gate: Op) -> tuple[Op, ...]:
-    half, x = Scalar(0.5), Any("x")
-    return (
-        Op("Mul", Op("Mul", x, gate), half),
-        Op("Mul", Op("Mul", x, half), gate),
-        Op("Mul", x, Op("Mul", gate, half)),
-        Op("Mul", Op("Div", x, Scalar(2)), gate),
-        Op("Div", Op("Mul", x, gate), Scalar(2)),
-    )
-
-
-class _GeluOf(_Gelu):
-    def __init__(self, number: int, kind: str, pattern: Op) -> None:
-        self.name = f"recognize-gelu-{kind}-{number}"  # type: ignore[misc]
-        self.pattern = pattern
-        self.attributes = {"approximate": "none" if kind == "erf" else "tanh"}  # type: ignore[misc]
-
-
-class ReluFromMax(_ToOperator):
+class ReluFromMax(ToOperator):
     """Max(x, 0) --> Relu(x)."""
 
     name, operator = "recognize-relu", "Relu"
@@ -200,41 +170,45 @@ class LeakyReluFromPRelu(Rule):
         return build.op("LeakyRelu", match["x"], alpha=float(match.data("slope").reshape(-1)[0]))
 
 
-class ClipFromMinMax(Rule):
-    """Min(Max(x, a), b) and Max(Min(x, b), a) --> Clip(x, a, b) for a <= b."""
+class ClipFromMinMax(ToOperator):
+    """Min(Max(x, a), b), Max(Min(x, b), a), Min(Relu(x), b) --> Clip(x, a, b) for a <= b."""
 
-    name = "recognize-clip"
+    name, operator = "recognize-clip", "Clip"
     pattern = Op(
         ("Min", "Max"),
-        Op(("Min", "Max"), Any("x"), Scalar(None, "inner"), bind="first"),
+        Either(
+            Op(("Min", "Max"), Any("x"), Scalar(None, "inner"), bind="first"),
+            Op("Relu", Any("x"), bind="first"),
+        ),
         Scalar(None, "outer"),
     )
 
-    def _bounds(self, match: Match) -> tuple[Value, Value]:
-        inner, outer = match["inner"], match["outer"]
+    @staticmethod
+    def _bounds(match: Match) -> tuple[float, float]:
+        inner, outer = (float(match[n].scalar() or 0) if match.has(n) else 0.0 for n in ("inner", "outer"))
         return (inner, outer) if match.root.op_type == "Min" else (outer, inner)
 
     def check(self, match: Match) -> str | None:
-        if match.root.op_type == match.node("first").op_type:
+        first = match.node("first").op_type
+        if match.root.op_type == ("Max" if first == "Relu" else first):
             return "both bound the same side"
         low, high = self._bounds(match)
-        if float(low.constant.reshape(-1)[0]) > float(high.constant.reshape(-1)[0]):  # type: ignore[union-attr]
+        if not low <= high:
             return "the bounds do not leave a range"
-        return None if match.root.output.shape == match["x"].shape else "a constant changes the shape"
+        return super().check(match)
 
     def rewrite(self, match: Match, build: Builder) -> Value:
-        low, high = (build.const(v.constant.reshape(()), like=match["x"]) for v in self._bounds(match))  # type: ignore[union-attr]
-        return build.op("Clip", match["x"], low, high)
+        return build.op("Clip", match["x"], *(build.const(b, like=match["x"]) for b in self._bounds(match)))
 
 
-class Softplus(_ToOperator):
+class Softplus(ToOperator):
     """Log(1 + Exp(x)) --> Softplus(x)."""
 
     name, operator = "recognize-softplus", "Softplus"
     pattern = Op("Log", Op("Add", Op("Exp", Any("x")), Scalar(1)))
 
 
-class Mish(_ToOperator):
+class Mish(ToOperator):
     """x * Tanh(Softplus(x)) --> Mish(x)."""
 
     name, operator = "recognize-mish", "Mish"
@@ -245,12 +219,14 @@ RULES = (
     SigmoidQuotient(),
     ReciprocalSigmoid(),
     Swish(),
+    SwishQuotient(),
     HardSigmoid(),
     HardSigmoidByProduct(),
+    HardSigmoidFromClip(),
     HardSwish(),
     HardSwishQuotient(),
-    *(_GeluOf(i, "erf", p) for i, p in enumerate(_gelu_patterns(_ERF), 1)),
-    *(_GeluOf(i, "tanh", p) for i, p in enumerate(_gelu_patterns(_TANH), 1)),
+    HardSwishProduct(),
+    *recognize_gelu.RULES,
     ReluFromMax(),
     LeakyReluFromMax(),
     LeakyReluFromPRelu(),

@@ -3,7 +3,8 @@
     MatMul(Softmax(MatMul(q, k^T) * s [+ mask]), v)   -->   Attention(q, k, v, mask, scale=s)
 
 on four-dimensional q, k, v: (batch, heads, tokens, width). The scale may be a quotient, or stand on q or on k
-instead of the scores; k^T is a Transpose of the last two axes. Source: Vaswani et al., "Attention is all you
+instead of the scores. k^T is a Transpose that ends in the last two axes swapped; what it moves besides stays behind
+as a Transpose of k. Source: Vaswani et al., "Attention is all you
 need", 2017; ONNX, Attention-23.
 """
 
@@ -16,8 +17,6 @@ from typing import ClassVar
 from graphopt.ir import Value
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Either, Match, Op, Pattern, Rule, Scalar
-
-SWAP_LAST = (0, 1, 3, 2)
 
 
 def _scaled(inner: Pattern, name: str) -> Either:
@@ -47,20 +46,21 @@ class Attention(Rule):
         q, k, v = match["q"], match["k"], match["v"]
         if any(t.rank != 4 or not t.is_static for t in (q, k, v)):
             return "q, k and v are not static with four dimensions"
-        if match.node("transpose").ints("perm") != SWAP_LAST:
-            return "the keys are not transposed in their last two axes"
+        order = _keys_order(match)
+        keys = tuple(k.static_shape[axis] for axis in order)
         if match.node("softmax").int("axis", -1) not in (-1, 3):
             return "softmax is not over the keys"
-        if q.static_shape[:2] != k.static_shape[:2] or k.static_shape[:3] != v.static_shape[:3]:
+        if q.static_shape[:2] != keys[:2] or keys[:3] != v.static_shape[:3]:
             return "batch or heads of q, k and v differ"
         mask = match.get("mask")
         if mask is not None:
             wanted = match.node("scores").output.shape
             if not mask.is_static or mask.rank not in (2, 3, 4) or wanted is None:
                 return "the mask's shape is not known"
-            tail = mask.static_shape[-2:]
-            if tail != tuple(wanted[-2:]):
-                return f"the mask {list(mask.static_shape)} does not cover every query and key"
+            given = (1,) * (4 - len(mask.static_shape)) + mask.static_shape
+            fits = all(m in (1, w) for m, w in zip(given, wanted, strict=True)) and given[3] == wanted[3]
+            if not fits:
+                return f"the mask {list(mask.static_shape)} does not cover every key"
         return None
 
     def rewrite(self, match: Match, build: Builder) -> Value:
@@ -70,11 +70,21 @@ class Attention(Rule):
                 continue
             number = float(match.data(name).reshape(-1)[0])
             scale = scale / number if f"{name} divisor" in match.named else scale * number
-        operands = [match["q"], match["k"], match["v"]]
+        k, order = match["k"], _keys_order(match)
+        if order != (0, 1, 2, 3):
+            k = build.op("Transpose", k, perm=order)
+        operands = [match["q"], k, match["v"]]
         mask = match.get("mask")
         if mask is not None:
             operands.append(mask)
         return build.op("Attention", *operands, scale=scale)
+
+
+def _keys_order(match: Match) -> tuple[int, ...]:
+    """What the keys' transpose does besides swapping the last two axes."""
+    order = match.node("transpose").ints("perm", (3, 2, 1, 0))
+    assert order is not None
+    return (*order[:-2], order[-1], order[-2])
 
 
 RULES = (Attention(),)

@@ -15,7 +15,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import Node, Value
+from graphopt.ir import Value
+from graphopt.passes.algebra import reduced_axes
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Either, Match, Op, Rule, Scalar
 
@@ -118,18 +119,6 @@ def _fits(match: Match, name: str) -> str | None:
     if match.root.output.shape != match["x"].shape:
         return "the constant changes the shape"
     return None
-
-
-def reduced_axes(node: Node) -> tuple[int, ...] | None:
-    """The reduced axes, non-negative and sorted; None when they are not known."""
-    source, axes = node.input(0), node.input(1)
-    if source is None or source.rank is None:
-        return None
-    if axes is None:
-        return tuple(range(source.rank))
-    if axes.constant is None:
-        return None
-    return tuple(sorted(int(a) % source.rank for a in axes.constant.reshape(-1)))
 
 
 RULES = (LayerNorm(), LayerNormByReciprocal(), ScaleLayerNorm(), ShiftLayerNorm())

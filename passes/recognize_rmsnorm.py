@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir import Value
-from graphopt.passes.recognize_layernorm import reduced_axes
+from graphopt.passes.algebra import reduced_axes
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Either, Match, Op, Rule, Scalar
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir import Value
-from graphopt.passes.recognize_layernorm import reduced_axes
+from graphopt.passes.algebra import reduced_axes
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
 

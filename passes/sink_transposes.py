@@ -8,9 +8,8 @@ operator that needs the order it makes:
     Add(Transpose(x, p), Transpose(y, p))     -->   Transpose(Add(x, y), p)
     Add(Transpose(x, p), c)                   -->   Transpose(Add(x, c'), p)       c' = c with its axes put back
     Softmax, ReduceMean, Concat, Split, Pad, Slice, QuantizeLinear ... (Transpose(x, p))   axes renamed alike
-    Transpose(constant)                       -->   constant                       (fold-constants)
-    MatMul(Transpose(x), W)                   -->   Gemm(x, W, transA=1)           matrices
 
+What constants and products can take in is in `absorb_transposes`.
 A rule fires only where the number of transposes does not grow: an operand that is not transposed must be a
 constant. So the pass ends, since a transpose only ever moves down.
 """
@@ -25,41 +24,17 @@ import numpy as np
 
 from graphopt.ir import Value
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
-from graphopt.passes.canonicalize import RemoveNoOp, TransposeChain
-from graphopt.passes.recognize_layernorm import reduced_axes
+from graphopt.passes import absorb_transposes
+from graphopt.passes.absorb_transposes import Permutation, inverse, permutation_of, source_of
+from graphopt.passes.algebra import REDUCTIONS, reduced_axes
+from graphopt.passes.canonical_reshape import TransposeChain
+from graphopt.passes.canonicalize import RemoveNoOp
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
-
-Permutation = tuple[int, ...]
 
 BROADCASTING = tuple("Add Sub Mul Div Max Min Pow PRelu And Or Xor Equal Less Greater Where Mean Sum".split())
 WITH_AXIS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "Concat", "Split")
 QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
-REDUCTIONS = tuple(
-    f"Reduce{k}"
-    for k in ("Max", "Min", "Mean", "Sum", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
-)
-
-
-def permutation_of(value: Value | None) -> Permutation | None:
-    """The permutation of the Transpose that makes `value`; None when something else does."""
-    if value is None or value.producer is None or not value.producer.is_op("Transpose"):
-        return None
-    source = value.producer.input(0)
-    if source is None or source.rank is None:
-        return None
-    return value.producer.ints("perm", tuple(reversed(range(source.rank))))
-
-
-def _source(value: Value) -> Value:
-    assert value.producer is not None
-    source = value.producer.input(0)
-    assert source is not None
-    return source
-
-
-def _inverse(permutation: Permutation) -> Permutation:
-    return tuple(int(i) for i in np.argsort(permutation))
 
 
 def _only_reader(match: Match, value: Value) -> bool:
@@ -119,11 +94,11 @@ class SinkThroughBroadcast(Rule):
         if value is None:
             return None
         if value.constant is None:
-            return _source(value)
+            return source_of(value)
         if value.constant.size == 1:
             return value
         data = value.constant.reshape((1,) * (len(order) - value.constant.ndim) + value.constant.shape)
-        return build.const(np.ascontiguousarray(data.transpose(_inverse(order))), name=value.name)
+        return build.const(np.ascontiguousarray(data.transpose(inverse(order))), name=value.name)
 
 
 class SinkThroughAxis(Rule):
@@ -153,7 +128,7 @@ class SinkThroughAxis(Rule):
         default = {"Softmax": -1, "LogSoftmax": -1, "Hardmax": -1}.get(node.op_type, 0)
         axis = order[node.int("axis", default) % len(order)]
         tensors = len(node.inputs) if node.op_type == "Concat" else 1
-        operands = [_source(v) if v else None for v in node.inputs[:tensors]]
+        operands = [source_of(v) if v else None for v in node.inputs[:tensors]]
         attributes = {**node.attributes, "axis": axis}
         made = build.ops(
             node.op_type, *operands, *node.inputs[tensors:], outputs=len(node.outputs), **attributes
@@ -215,7 +190,7 @@ class SinkThroughPad(Rule):
         node, pads = match.root, match.data("pads")
         order = permutation_of(node.inputs[0])
         assert order is not None
-        back = list(_inverse(order))
+        back = list(inverse(order))
         moved = [*pads[: len(order)][back], *pads[len(order) :][back]]
         y = build.op("Pad", match["x"], build.shape(moved, "pads"), match.get("value"), **node.attributes)
         return build.op("Transpose", y, perm=order)
@@ -244,55 +219,6 @@ class SinkThroughSlice(Rule):
         return build.op("Transpose", y, perm=order)
 
 
-class TransposedDequantisedWeights(Rule):
-    """Transpose(DequantizeLinear(W, s, z, axis), p) --> DequantizeLinear(W transposed, s, z, p^-1[axis])."""
-
-    name = "transpose-of-quantised-weights"
-    pattern = Op(
-        "Transpose",
-        Op("DequantizeLinear", Const("w"), Const("scale"), Const("zero", optional=True), bind="dequantize"),
-        bind="transpose",
-    )
-
-    def check(self, match: Match) -> str | None:
-        return "it works in blocks" if match.node("dequantize").int("block_size") else None
-
-    def rewrite(self, match: Match, build: Builder) -> Value:
-        dequantize, w = match.node("dequantize"), match["w"]
-        rank = w.rank or 0
-        order = match.root.ints("perm", tuple(reversed(range(rank))))
-        assert order is not None
-        data = np.ascontiguousarray(match.data("w").transpose(order))
-        attributes = {**dequantize.attributes}
-        if match["scale"].rank:
-            attributes["axis"] = order.index(dequantize.int("axis", 1) % rank)
-        operands = (build.const(data, name=w.name), match["scale"], match.get("zero"))
-        return build.op("DequantizeLinear", *operands, **attributes)
-
-
-class TransposeIntoGemm(Rule):
-    """MatMul(Transpose(x), W) and MatMul(x, Transpose(W)) of matrices --> Gemm with transA or transB."""
-
-    name = "transpose-into-gemm"
-    pattern = Op("MatMul", Any("a"), Any("b"))
-
-    def check(self, match: Match) -> str | None:
-        a, b = match["a"], match["b"]
-        if a.rank != 2 or b.rank != 2 or not a.dtype.is_float:
-            return "an operand is not a matrix of floats"
-        if permutation_of(a) != (1, 0) and permutation_of(b) != (1, 0):
-            return "neither operand is transposed"
-        return None
-
-    def rewrite(self, match: Match, build: Builder) -> Value:
-        operands, flags = [], []
-        for value in (match["a"], match["b"]):
-            transposed = permutation_of(value) == (1, 0)
-            operands.append(_source(value) if transposed else value)
-            flags.append(int(transposed))
-        return build.op("Gemm", *operands, transA=flags[0], transB=flags[1])
-
-
 RULES = (
     RemoveNoOp(),
     TransposeChain(),
@@ -303,8 +229,7 @@ RULES = (
     SinkThroughQuantiser(),
     SinkThroughPad(),
     SinkThroughSlice(),
-    TransposedDequantisedWeights(),
-    TransposeIntoGemm(),
+    *absorb_transposes.RULES,
 )
 
 
