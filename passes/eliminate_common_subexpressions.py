@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import Attribute, Graph, Node, Value
+from graphopt.ir import KERNEL, Attribute, Graph, Node, Value
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Statistics
 from graphopt.rewrite.pattern import COMMUTATIVE
@@ -30,21 +30,28 @@ class EliminateCommonSubexpressions(Pass):
     name: ClassVar[str] = "eliminate-common-subexpressions"
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        statistics.fired[self.name] += _merge_constants(graph)
+        statistics.fired[self.name] += self._merge(graph)
+        graph.remove_unused_constants()
+
+    def _merge(self, graph: Graph) -> int:
+        """Merge within `graph`, then within each graph nested in it; returns how many nodes and constants went."""
+        merged = _merge_constants(graph)
         seen: dict[tuple, Node] = {}
         for node in graph.nodes:
-            if node.subgraphs or node.op_type in RANDOM:
+            if node.subgraphs:
+                merged += sum(self._merge(nested) for nested in node.subgraphs if node.domain != KERNEL)
                 continue
-            key = _key(node)
-            first = seen.setdefault(key, node)
+            if node.op_type in RANDOM:
+                continue
+            first = seen.setdefault(_key(node), node)
             if first is node:
                 continue
             for old, new in zip(node.outputs, first.outputs, strict=True):
                 old.replace_uses(new)
             first.origin = first.origin.merged(first.origin.rule or self.name, [node])
             graph.remove(node)
-            statistics.fired[self.name] += 1
-        graph.remove_unused_constants()
+            merged += 1
+        return merged
 
 
 def _merge_constants(graph: Graph) -> int:

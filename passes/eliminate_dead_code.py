@@ -22,10 +22,11 @@ class EliminateDeadCode(Pass):
     name: ClassVar[str] = "eliminate-dead-code"
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        statistics.fired[self.name] += _sweep(graph)
+        statistics.fired[self.name] += sweep(graph)
 
 
-def _sweep(graph: Graph) -> int:
+def sweep(graph: Graph) -> int:
+    """Remove dead nodes and constants of `graph` and of the graphs nested in it; returns how many."""
     removed = 0
     node = graph.last
     while node is not None:  # backwards, so that one sweep reaches every producer
@@ -34,6 +35,6 @@ def _sweep(graph: Graph) -> int:
             graph.remove(node)
             removed += 1
         elif node.domain != KERNEL:
-            removed += sum(_sweep(nested) for nested in node.subgraphs)
+            removed += sum(sweep(nested) for nested in node.subgraphs)
         node = previous
     return removed + graph.remove_unused_constants()

@@ -2,9 +2,10 @@
 
     Add(1, 2)  -->  3
 
-A result much larger than its operands (Expand, Tile, ConstantOfShape) is left to run time above `max_bytes`,
-so that folding never blows a model up. Weights behind QuantizeLinear and DequantizeLinear stay quantised unless
-`dequantize` is set, whatever they grow to: a quantised graph must keep saying what is quantised.
+Folding never blows a model up: results larger than their operands (Expand, Tile, Range, ConstantOfShape) are
+folded up to `max_bytes` more bytes in one run, the rest is left to run time. Weights behind QuantizeLinear and
+DequantizeLinear stay quantised unless `dequantize` is set, whatever they grow to: a quantised graph must keep saying
+what is quantised.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.errors import GraphoptError
-from graphopt.ir import ONNX, Graph, Node
+from graphopt.ir import ONNX, Graph, Node, TensorType
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Statistics
 from graphopt.runtime.reference import evaluate_node
@@ -36,57 +37,70 @@ class FoldConstants(Pass):
     dequantize: bool = False
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
+        self._fold_graph(graph, statistics, self.max_bytes)
+        graph.remove_unused_constants()
+
+    def _fold_graph(self, graph: Graph, statistics: Statistics, room: int) -> int:
+        """Fold in `graph`, then in the graphs nested in it; returns what is left of `room` bytes to grow by."""
         for node in graph.nodes:
-            reason = self.reason_against(node)
-            if not reason:
-                reason = self._fold(graph, node)
+            reason, room = self._try(node, room)
             statistics.tried[self.name] += 1
             if not reason:
                 statistics.fired[self.name] += 1
             if self.name in statistics.explain:
                 statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
-        graph.remove_unused_constants()
+            if node.domain == ONNX:
+                for nested in node.subgraphs:
+                    room = self._fold_graph(nested, statistics, room)
+        return room
+
+    def _try(self, node: Node, room: int) -> tuple[str, int]:
+        """Fold `node`, or say why not; with what is left of `room`."""
+        if reason := self.reason_against(node):
+            return reason, room
+        made = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.is_static)
+        if (growth := _growth(node, made)) > room:
+            return f"the model would grow by {growth} bytes", room
+        try:
+            results = evaluate_node(node, [None if v is None else v.constant for v in node.inputs])
+        except GraphoptError as error:
+            return str(error), room
+        for value, array in zip(node.outputs, results, strict=False):
+            if value.type is None or not value.type.accepts(TensorType(value.dtype, array.shape)):
+                return f"the reference gives '{value.name}' the shape {list(array.shape)}", room
+        if (growth := _growth(node, sum(array.nbytes for array in results))) > room:
+            return f"the model would grow by {growth} bytes", room
+        _replace(node, results)
+        return "", room - growth
 
     def reason_against(self, node: Node) -> str:
-        """Why the node is not folded; empty when it may be."""
+        """Why the node is not folded, its size aside; empty when it may be."""
         if node.domain != ONNX or node.subgraphs:
             return "it is not a plain ONNX operator"
         if node.op_type in RANDOM:
             return "it is random"
         if node.op_type in QUANTISERS and not self.dequantize:
             return "quantisation stays explicit"
-        if node.op_type == "Dropout" and node.int("training_mode"):
+        training = node.input(2)
+        if node.op_type == "Dropout" and training is not None and training.scalar() is not False:
             return "it is random"
         for value in node.inputs:
             if value is not None and value.constant is None:
                 return f"'{value.name}' is not a constant"
-        return self._growth(node)
-
-    def _growth(self, node: Node) -> str:
-        made = sum(v.type.nbytes for v in node.outputs if v.type is not None and v.is_static)
-        given = sum(v.type.nbytes for v in node.inputs if v is not None and v.type is not None)
-        if self._too_large(node, made, given):
-            return f"its result of {made} bytes is larger than its operands"
-        return ""
-
-    def _too_large(self, node: Node, made: int, given: int) -> bool:
-        return made > self.max_bytes and made > given and node.op_type not in QUANTISERS
-
-    def _fold(self, graph: Graph, node: Node) -> str:
-        operands = [None if v is None else v.constant for v in node.inputs]
-        try:
-            results = evaluate_node(node, operands)
-        except GraphoptError as error:
-            return str(error)
-        if any(self._too_large(node, array.nbytes, _given(operands)) for array in results):
-            return "its result is larger than its operands"
-        for value, array in zip(node.outputs, results, strict=False):
-            if value.uses or value.is_graph_output:
-                data = np.ascontiguousarray(array).reshape(array.shape)
-                value.replace_uses(graph.add_constant(data, value.name))
-        graph.remove(node)
         return ""
 
 
-def _given(operands: list[np.ndarray | None]) -> int:
-    return sum(a.nbytes for a in operands if a is not None)
+def _growth(node: Node, made: int) -> int:
+    """Bytes by which the results exceed the operands; those of dequantised weights do not count."""
+    given = {v: v.constant.nbytes for v in node.inputs if v is not None and v.constant is not None}
+    return 0 if node.op_type in QUANTISERS else max(made - sum(given.values()), 0)
+
+
+def _replace(node: Node, results: list[np.ndarray]) -> None:
+    graph = node.graph
+    assert graph is not None
+    for value, array in zip(node.outputs, results, strict=False):
+        if value.uses or value.is_graph_output:
+            data = np.ascontiguousarray(array).reshape(array.shape)
+            value.replace_uses(graph.add_constant(data, value.name))
+    graph.remove(node)

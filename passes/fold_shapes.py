@@ -13,9 +13,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import Graph, Node, Value
+from graphopt.ir import ONNX, Graph, Node, Value
 from graphopt.ir.elements import Elements, evaluate, is_numbers
 from graphopt.onnx_io.infer import infer_outputs
+from graphopt.passes.eliminate_dead_code import sweep
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Statistics
 
@@ -27,18 +28,24 @@ class FoldShapes(Pass):
     name: ClassVar[str] = "fold-shapes"
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        known: dict[Value, Elements] = {}
+        statistics.fired[self.name] += self._fold(graph, {})
+        sweep(graph)
+
+    def _fold(self, graph: Graph, known: dict[Value, Elements]) -> int:
+        """Fold in `graph` and, with what is `known` there, in the graphs nested in it."""
+        folded = 0
         for node in graph.nodes:
             self._sharpen(node)
             for value, elements in zip(node.outputs, evaluate(node, known), strict=False):
-                if elements is None:
-                    continue
-                known[value] = elements
-                statistics.fired[self.name] += _materialise(graph, value, elements)
+                if elements is not None:
+                    known[value] = elements
+                    folded += _materialise(graph, value, elements)
             if node.is_op("Reshape"):
-                statistics.fired[self.name] += _fix_reshape(graph, node, known)
+                folded += _fix_reshape(graph, node, known)
                 self._sharpen(node)
-        graph.remove_unused_constants()
+            if node.domain == ONNX:
+                folded += sum(self._fold(nested, known) for nested in node.subgraphs)
+        return folded
 
     def _sharpen(self, node: Node) -> None:
         """Infer again: operands may have become constants."""

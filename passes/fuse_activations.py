@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphopt.ir import Graph, Node
+from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Statistics
@@ -46,6 +46,7 @@ class FuseActivations(Pass):
                 group = fuse_nodes(graph, [producer, node])
                 group.origin = group.origin.merged(self.name, [group])
                 statistics.fired[self.name] += 1
+        graph.remove_unused_constants()
 
     def reason_against(self, node: Node) -> str:
         """Why the activation stays on its own; empty when it is fused."""
@@ -54,7 +55,7 @@ class FuseActivations(Pass):
             return "it works on a graph input"
         if not anchored(source.producer):
             return f"'{source.producer.name}' ({source.producer.key}) is not an anchor"
-        if source.is_graph_output or len(source.users) > 1:
+        if needed_elsewhere(source):
             return f"'{source.name}' is needed elsewhere too"
         if node.output.shape != source.shape:
             return "its slopes change the shape"
@@ -66,3 +67,11 @@ def anchored(node: Node) -> bool:
     if is_fused(node):
         return any(member.is_op(*ANCHORS) for member in body_of(node).nodes)
     return node.is_op(*ANCHORS)
+
+
+def needed_elsewhere(value: Value) -> bool:
+    """Whether more than one node reads what the producer of `value` makes, or the graph returns it."""
+    assert value.producer is not None
+    outputs = value.producer.outputs
+    readers = {use.node for output in outputs for use in output.uses}
+    return len(readers) > 1 or any(output.is_graph_output for output in outputs)

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import fuse_nodes
-from graphopt.passes.fuse_activations import ACTIVATIONS, anchored
+from graphopt.passes.fuse_activations import ACTIVATIONS, anchored, needed_elsewhere
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Statistics
 
@@ -45,6 +45,7 @@ class FuseResidual(Pass):
             group.origin = group.origin.merged(self.name, [group])
             position[group] = number
             statistics.fired[self.name] += 1
+        graph.remove_unused_constants()
 
     @staticmethod
     def later_operand(node: Node, position: dict[Node, int]) -> Value | None:
@@ -58,7 +59,7 @@ class FuseResidual(Pass):
             return "no operand is computed"
         if not anchored(later.producer):
             return f"'{later.producer.name}' ({later.producer.key}) is not an anchor"
-        if later.is_graph_output or len(later.users) > 1 or node.inputs[0] is node.inputs[1]:
+        if needed_elsewhere(later) or node.inputs[0] is node.inputs[1]:
             return f"'{later.name}' is needed elsewhere too"
         if node.output.shape != later.shape:
             return "the other operand is larger"

@@ -1,7 +1,7 @@
 """Parallel layers on one input become one wider layer and a Split.
 
     Conv(x, W1, b1), Conv(x, W2, b2)      -->   Split(Conv(x, [W1; W2], [b1; b2]))      same window, no groups
-    MatMul(x, W1), MatMul(x, W2), ...     -->   Split(MatMul(x, [W1 W2 ...]))           Q, K and V projections
+    MatMul(x, W1) [+ b1], MatMul(x, W2)   -->   Split(MatMul(x, [W1 W2]) [+ [b1 b2]])   Q, K and V projections
     Gemm(x, W1, b1), Gemm(x, W2, b2)      -->   Split(Gemm(x, [W1 W2], [b1 b2]))
 
 The input is read once and the wide product fills the registers better. The Split costs a copy where its parts are
@@ -76,24 +76,56 @@ def _kind(node: Node) -> tuple:
     assert weights is not None and weights.constant is not None
     window = weights.constant.shape[1:] if node.op_type == "Conv" else weights.constant.shape[:1]
     attributes = tuple(sorted((k, v) for k, v in node.attributes.items() if k != "kernel_shape"))
-    return (node.op_type, window, attributes, bias is None, weights.dtype)
+    return (node.op_type, window, attributes, bias is None, _shift(node) is None, weights.dtype)
+
+
+def _shift(node: Node) -> Node | None:
+    """The addition of one number per channel that alone reads a MatMul; None without one."""
+    users = node.output.users
+    if (
+        node.op_type != "MatMul"
+        or node.output.is_graph_output
+        or len(users) != 1
+        or not users[0].is_op("Add")
+    ):
+        return None
+    (user,) = users
+    bias = _added(user, node)
+    channels = node.input(1).static_shape[-1:]  # type: ignore[union-attr]
+    return (
+        user if bias is not None and bias.constant is not None and bias.constant.shape == channels else None
+    )
+
+
+def _added(addition: Node, layer: Node) -> Value | None:
+    """What is added to the output of `layer`."""
+    first, second = addition.inputs
+    return second if first is layer.output else first
 
 
 def _merge(graph: Graph, value: Value, nodes: list[Node], rule: str) -> None:
     order = {node: number for number, node in enumerate(graph.nodes)}
     nodes = sorted(nodes, key=order.__getitem__)
-    first = nodes[0]
-    build = Builder(graph, first, first.origin.merged(rule, nodes))
+    first, shifts = nodes[0], [_shift(node) for node in nodes]
+    build = Builder(graph, first, first.origin.merged(rule, [*nodes, *(s for s in shifts if s is not None)]))
     axis = 0 if first.op_type == "Conv" else 1
     weights = [node.input(1).constant for node in nodes]  # type: ignore[union-attr]
     operands = [value, build.const(np.concatenate(weights, axis=axis), name=f"{first.name}.merged")]
     if first.input(2) is not None:
-        biases = [node.input(2).constant for node in nodes]  # type: ignore[union-attr]
-        operands.append(build.const(np.concatenate(biases), name=f"{first.name}.merged_bias"))
+        operands.append(_joined(build, [node.input(2) for node in nodes], first))
     wide = build.op(first.op_type, *operands, name=f"{first.name}.merged", **first.attributes)
+    if shifts[0] is not None:
+        biases = [_added(shift, node) for shift, node in zip(shifts, nodes, strict=True) if shift is not None]
+        wide = build.op("Add", wide, _joined(build, biases, first))
     sizes = [w.shape[axis] for w in weights]
     channel = 1 if first.op_type == "Conv" else (wide.rank or 2) - 1
     parts = build.ops("Split", wide, build.shape(sizes, "split"), outputs=len(nodes), axis=channel)
-    for node, part in zip(nodes, parts, strict=True):
-        node.output.replace_uses(part)
-        graph.remove(node)
+    for node, shift, part in zip(nodes, shifts, parts, strict=True):
+        for old in (shift, node) if shift is not None else (node,):
+            old.output.replace_uses(part)
+            graph.remove(old)
+
+
+def _joined(build: Builder, biases: list[Value | None], first: Node) -> Value:
+    data = [bias.constant for bias in biases if bias is not None and bias.constant is not None]
+    return build.const(np.concatenate(data), name=f"{first.name}.merged_bias")
