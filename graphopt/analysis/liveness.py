@@ -74,11 +74,16 @@ def is_alias(node: Node) -> bool:
     return node.is_op(*ALIASES)
 
 
-def liveness(graph: Graph, *, alignment: int = 1) -> Liveness:
-    """The lives of what `graph` computes in between; what nested graphs compute is not seen."""
+def liveness(graph: Graph, *, alignment: int = 1, varying: bool = False) -> Liveness:
+    """The lives of what `graph` computes in between; what nested graphs compute is not seen.
+
+    With `varying`, tensors that depend on constants alone are left out: those that folding would compute once.
+    """
     steps = tuple(node for node in graph.nodes if not is_alias(node) and not _is_empty(node))
     root = storage_roots(graph)
     elsewhere = {root[value] for value in graph.outputs}
+    if varying:
+        elsewhere |= _fixed(graph)
     last_read: dict[Value, int] = {}
     for number, node in enumerate(steps):
         for value in reads(node):
@@ -101,6 +106,16 @@ def storage_roots(graph: Graph) -> dict[Value, Value]:
             assert source is not None
             root[node.output] = root[source]
     return root
+
+
+def _fixed(graph: Graph) -> set[Value]:
+    """The values that depend on constants alone."""
+    fixed = set(graph.constants)
+    for node in graph.nodes:
+        needed = reads(node)
+        if needed and fixed.issuperset(needed):
+            fixed.update(node.outputs)
+    return fixed
 
 
 def _is_empty(node: Node) -> bool:

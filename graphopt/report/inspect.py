@@ -103,7 +103,7 @@ def as_data(inspection: Inspection, nodes: bool = False) -> dict[str, Any]:
     """Everything, for a program."""
     graph = inspection.graph
     cost = cost_of_graph(graph)
-    lives = liveness(graph)
+    lives = liveness(graph, varying=True)
     data: dict[str, Any] = {
         "model": inspection.path.name,
         "opsets": inspection.opsets,
@@ -145,7 +145,7 @@ def as_tables(inspection: Inspection, nodes: bool = False) -> list[Any]:
 
 def _facts(inspection: Inspection) -> Table:
     graph = inspection.graph
-    cost, lives = cost_of_graph(graph), liveness(graph)
+    cost, lives = cost_of_graph(graph), liveness(graph, varying=True)
     outputs = zip(graph.output_names, graph.outputs, strict=True)
     entries: dict[str, Any] = {
         "inputs": tables.columns([(v.name, str(v.type)) for v in graph.inputs]),

@@ -94,6 +94,16 @@ def test_what_a_branch_captures_lives_until_the_branch() -> None:
     assert lives(liveness(graph)) == {"a": (0, 2), "b": (1, 3), "c": (2, 3)}
 
 
+def test_what_depends_on_constants_alone_may_be_left_out() -> None:
+    graph = Graph(opset=24)
+    w = graph.add_constant(np.zeros(100, np.float32), "w")
+    scaled = unary(graph, "Exp", w, "scaled")
+    a = graph.add("Add", [graph.add_input("x", tensor(100)), scaled], types=[tensor(100)], output_names=["a"])
+    graph.add_output(unary(graph, "Relu", a.output, "y"))
+    assert lives(liveness(graph)) == {"scaled": (0, 1), "a": (1, 2)}
+    assert lives(liveness(graph, varying=True)) == {"a": (1, 2)}
+
+
 def test_an_empty_graph() -> None:
     found = liveness(Graph(opset=24))
     assert (found.steps, found.peak_bytes, found.peak_step) == ((), 0, None)
