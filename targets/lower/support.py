@@ -68,6 +68,9 @@ RECURRENT = frozenset("GRU LSTM RNN".split())
 PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
 """Operators whose constant weights `graphopt.targets.pack_weights` has brought into a kernel's order."""
 
+SAMPLING = frozenset("Resize".split())
+"""Operators that read between the elements of a tensor."""
+
 OPAQUE_OPERATORS = ORDERED | PACKED | RECURRENT | {"Compress"}
 """Operators whose kernel is written whole and stands alone in its group."""
 
@@ -119,6 +122,7 @@ SUPPORTED: frozenset[str] = (
     | QUANTIZATION
     | RECURRENT
     | REDUCTION
+    | SAMPLING
 )
 
 MOVES_ANY_TYPE = MOVEMENT | frozenset(

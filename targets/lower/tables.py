@@ -24,6 +24,7 @@ from graphopt.targets.lower import (
     quantization,
     recurrent,
     reduction,
+    resize,
     scan,
     scatter,
     sorting,
@@ -45,6 +46,7 @@ LOWERINGS: dict[str, Lowering] = {
     **pooling.LOWERINGS,
     **quantization.LOWERINGS,
     **reduction.LOWERINGS,
+    **resize.LOWERINGS,
 }
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {
