@@ -132,12 +132,11 @@ def compile_with_record(
     after_pass: Callable[[Pass, Graph], None] | None = None,
 ) -> CompileResult:
     """What `compile` does, with the record of the passes; `explain` and `after_pass` as for them."""
+    from graphopt.preparation import grouped_for, legalized
     from graphopt.report.layers import bundle_report
     from graphopt.targets.aot import compile_model
     from graphopt.targets.bundle import check_destination, write_bundle
     from graphopt.targets.device import Target, load_target
-    from graphopt.targets.fuse import fuse
-    from graphopt.targets.pack_weights import pack_weights
 
     machine = target if isinstance(target, Target) else load_target(str(target))
     original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
@@ -155,10 +154,9 @@ def compile_with_record(
     result = optimize_with_record(
         original, steps, explain=explain, before_pass=before_pass, after_pass=after_pass
     )
-    grouped = legalized(result.graph)
-    check_supported(grouped, machine)
-    pack_weights(grouped, machine)
-    fuse(grouped)
+    ready = legalized(result.graph)
+    check_supported(ready, machine)
+    grouped = grouped_for(ready, machine)
     compiled = compile_model(grouped, machine, title, threads=threads, progress=progress)
     bundle = write_bundle(
         destination,
@@ -174,26 +172,6 @@ def compile_with_record(
         optimized=exported(result.graph),
     )
     return CompileResult(bundle, result.record)
-
-
-def legalized(graph: Graph) -> Graph:
-    """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
-
-    Weights become floats: kernels compute on floats, so a quantised model's weights are dequantised here.
-    """
-    from graphopt.passes.canonicalize import Canonicalize
-    from graphopt.passes.eliminate_dead_code import EliminateDeadCode
-    from graphopt.passes.expand_functions import ExpandFunctions
-    from graphopt.passes.fold_constants import FoldConstants
-    from graphopt.passes.fold_shapes import FoldShapes
-    from graphopt.targets.lower.support import REFUSED, SUPPORTED
-
-    expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
-    fold = FoldConstants(dequantize=True)
-    steps = Pipeline((expand, fold, FoldShapes(), fold, Canonicalize(), EliminateDeadCode()))
-    copy = graph.clone()
-    steps.run(copy)
-    return copy
 
 
 def check_supported(graph: Graph, target: Target) -> None:

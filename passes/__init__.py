@@ -7,6 +7,7 @@ from importlib import import_module
 from graphopt.pipeline import Pass
 
 PASSES: dict[str, str] = {
+    "assign-layout": "assign_layout:AssignLayout",
     "canonicalize": "canonicalize:Canonicalize",
     "eliminate-common-subexpressions": "eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "eliminate_dead_code:EliminateDeadCode",

@@ -42,9 +42,11 @@ class Target:
     """One device.
 
     `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor.
-    `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit; caches
-    are bytes per core (`l1_bytes`: data). `clock_mhz` is nominal. `emulator` names a qemu-user program,
-    `emulator_cpu` its CPU, `sysroot` the folder of the C library it runs against.
+    `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit;
+    `fma_per_cycle` and `loads_per_cycle` count whole vectors, `fma_latency` cycles; `multiplies_by_lane` tells of
+    a multiply-add that takes a factor from one lane of a register. Caches are bytes per core (`l1_bytes`: data).
+    `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
+    of the C library it runs against.
     """
 
     name: str
@@ -59,6 +61,10 @@ class Target:
     vector_bits: int = 128
     vector_registers: int = 16
     in_order: bool = False
+    fma_per_cycle: int = 1
+    fma_latency: int = 4
+    loads_per_cycle: int = 1
+    multiplies_by_lane: bool = False
     l1_bytes: int = 32768
     l2_bytes: int = 262144
     clock_mhz: int = 0

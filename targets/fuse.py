@@ -13,7 +13,7 @@ import enum
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
-from graphopt.targets.lower.support import ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
+from graphopt.targets.lower.support import BLOCKED, ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
 from graphopt.targets.program import is_alias
 
 LARGEST_GROUP = 24
@@ -55,7 +55,9 @@ def kind_of(node: Node) -> Kind:
     """The kind of an operator; of a group, that of its most demanding member."""
     if is_fused(node):
         return max(kind_of(member) for member in body_of(node).nodes)
-    if node.domain != "" or node.op_type in OPAQUE_OPERATORS:
+    if node.key in BLOCKED:
+        return Kind.INJECTIVE if node.op_type in ("Pack", "Unpack") else Kind.ANCHOR
+    if node.domain or node.op_type in OPAQUE_OPERATORS:
         return Kind.OPAQUE
     if node.op_type in ELEMENTWISE:
         return Kind.ELEMENTWISE

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from graphopt.errors import GraphoptError, UnsupportedError
 from graphopt.ir import Graph, Node, Value
@@ -15,6 +16,9 @@ from graphopt.ir.fused import body_of
 from graphopt.ir.structure import structure_key
 from graphopt.targets.abi import C_TYPES
 from graphopt.targets.device import Target
+
+if TYPE_CHECKING:
+    from graphopt.targets.schedules.templates import Choice
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
@@ -39,24 +43,28 @@ def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | 
     from graphopt.targets.codegen import compile_kernels
     from graphopt.targets.lower import lower_body
     from graphopt.targets.schedules import schedule
+    from graphopt.targets.schedules.templates import choose
 
-    names: dict[str, str] = {}
+    names: dict[tuple[str, str], str] = {}
     name_of: dict[Node, str] = {}
-    distinct: dict[str, Node] = {}
+    distinct: dict[str, tuple[Node, Choice | None]] = {}
     for group in groups:
-        key = structure_key(body_of(group))
+        choice = choose(body_of(group), constant_operands(group), target)
+        key = (structure_key(body_of(group)), str(choice or ""))
         if key not in names:
             names[key] = f"{kernel_name(body_of(group))}_{len(names)}"
-            distinct[names[key]] = group
+            distinct[names[key]] = (group, choice)
         name_of[group] = names[key]
+        if choice is not None:
+            _pack_operands(group, choice)
     functions = {}
-    for number, (name, group) in enumerate(distinct.items()):
+    for number, (name, (group, choice)) in enumerate(distinct.items()):
         if progress:
             progress("lowering kernels", number, len(distinct))
         body = body_of(group)
         try:
             _check_storage(body)
-            functions[name] = schedule(lower_body(body), body, target)
+            functions[name] = choice.build() if choice else schedule(lower_body(body), body, target)
         except GraphoptError:
             raise
         except Exception as error:
@@ -70,6 +78,22 @@ def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | 
         progress("compiling kernels", 0, 1)
     compiled = compile_kernels(functions, target)
     return Kernels(compiled.object_bytes, name_of, compiled.workspaces)
+
+
+def constant_operands(group: Node) -> frozenset[int]:
+    return frozenset(n for n, value in enumerate(group.inputs) if value is not None and value.is_constant)
+
+
+def _pack_operands(group: Node, choice: Choice) -> None:
+    """Give the group its weights in the order the kernel reads them."""
+    assert group.graph is not None
+    constants = {
+        n: v.constant for n, v in enumerate(group.inputs) if v is not None and v.constant is not None
+    }
+    for number, array in choice.template.pack(choice.decision, constants).items():
+        value = group.inputs[number]
+        assert value is not None
+        group.set_input(number, group.graph.add_constant(array, f"{value.name}.packed"))
 
 
 def describe(body: Graph) -> str:

@@ -15,10 +15,11 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from graphopt.errors import UnsupportedError, UsageError
-from graphopt.ir import Graph, Node, Value
+from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.onnx_io.infer import schema_of
 from graphopt.onnx_io.protos import attribute_to_proto
+from graphopt.runtime.reference_blocked import evaluate_blocked
 from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
 from graphopt.runtime.reference_pool import average_pool, max_pool
@@ -45,6 +46,8 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         environment = {v: a for v, a in zip(body.inputs, operands, strict=True) if a is not None}
         _execute(body, environment)
         return [environment[value] for value in body.outputs]
+    if node.domain == KERNEL:
+        return evaluate_blocked(node, operands, evaluate_node)
     if node.is_op("Conv") and operands[0] is not None and operands[0].dtype.kind == "f":
         return [conv(node, operands)]
     if node.is_op("ConvTranspose") and operands[0] is not None:  # onnx.reference knows no groups

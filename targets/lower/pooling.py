@@ -186,3 +186,6 @@ LOWERINGS: dict[str, Lowering] = {
     "LpPool": lp_pool,
     "MaxPool": max_pool,
 }
+
+BLOCKED = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
+"""Pools that also work on blocked images."""

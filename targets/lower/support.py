@@ -110,9 +110,16 @@ REFUSED = {
 }
 """Operators that will not have a kernel, and why."""
 
+BLOCKED = frozenset(
+    f"{KERNEL}::{name}"
+    for name in "AveragePool Conv GlobalAveragePool GlobalMaxPool MaxPool Pack Unpack".split()
+)
+"""Operators on blocked images: see `passes/assign_layout.py`."""
+
 SUPPORTED: frozenset[str] = (
     ANCHORS
     | ATTENTION
+    | BLOCKED
     | ELEMENTWISE
     | GENERATORS
     | MOVEMENT
@@ -121,6 +128,7 @@ SUPPORTED: frozenset[str] = (
     | PACKED
     | QUANTIZATION
     | RECURRENT
+    | QUANTIZATION
     | REDUCTION
     | SAMPLING
 )

@@ -9,6 +9,7 @@ from tvm import tirx
 from graphopt.ir import Node
 from graphopt.targets.lower import (
     attention,
+    blocked,
     col2im,
     convolution,
     copies,
@@ -33,6 +34,7 @@ from graphopt.targets.lower.tensors import Lowering
 
 LOWERINGS: dict[str, Lowering] = {
     **attention.LOWERINGS,
+    **blocked.LOWERINGS,
     **col2im.LOWERINGS,
     **convolution.LOWERINGS,
     **einsum.LOWERINGS,

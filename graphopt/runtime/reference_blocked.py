@@ -1,0 +1,29 @@
+"""Operators on blocked images in numpy: unpacked, computed by their ONNX namesake, packed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from graphopt.ir import Node
+from graphopt.ir.layout import blocked_of, from_blocks, plain_node, to_blocks
+
+Evaluate = Callable[[Node, Sequence[np.ndarray | None]], list[np.ndarray]]
+
+
+def evaluate_blocked(
+    node: Node, operands: Sequence[np.ndarray | None], evaluate: Evaluate
+) -> list[np.ndarray]:
+    """The outputs of a node of the domain `graphopt.kernel`; `evaluate` computes plain nodes."""
+    plain: list[np.ndarray | None] = []
+    for value, array in zip(node.inputs, operands, strict=True):
+        layout = None if value is None else blocked_of(value.type)
+        plain.append(array if layout is None or array is None else from_blocks(array, layout.channels))
+    moved = node.op_type in ("Pack", "Unpack")
+    results = [a for a in plain[:1] if a is not None] if moved else evaluate(plain_node(node), plain)
+    layouts = [blocked_of(value.type) for value in node.outputs]
+    return [
+        result if layout is None else to_blocks(result, layout.block)
+        for result, layout in zip(results, layouts, strict=False)
+    ]

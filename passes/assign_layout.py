@@ -1,0 +1,232 @@
+"""Blocked layouts for convolutional parts of the graph.
+
+    Conv(x, W, b)                     -->   kernel::Conv(x, W, b)            blocked output; input blocked or plain
+    Conv(Transpose(x, NHWC to NCHW))  -->   kernel::Conv(Reshape(x), W, b)   channels-last is one block of all channels
+    MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
+    Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
+    anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
+
+Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; only their images are kept in blocks
+(see `graphopt.ir.layout`), which their types say. A value gets a blocked twin when an operator makes one; whoever
+cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
+from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
+from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
+from graphopt.passes.sink_transposes import permutation_of
+from graphopt.pipeline import Pass
+from graphopt.rewrite import Attempt, Builder, Statistics
+
+POOLS = frozenset("AveragePool GlobalAveragePool GlobalMaxPool MaxPool".split())
+ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
+    "Add Div Max Mean Min Mul PRelu Pow Sub Sum Where".split()
+)
+LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
+"""Permutations from channels-last to channels-first, by rank."""
+
+
+@dataclass(frozen=True)
+class AssignLayout(Pass):
+    """Keep the channels of images in blocks, one vector register wide."""
+
+    name: ClassVar[str] = "assign-layout"
+    block: int = 16
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        work = _Assignment(graph, self.block, self.name)
+        converted: list[Node] = []
+        for node in list(graph.nodes):
+            reason = work.convert(node)
+            statistics.tried[self.name] += 1
+            if self.name in statistics.explain:
+                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+            if not reason:
+                converted.append(node)
+                statistics.fired[self.name] += 1
+        work.settle(converted)
+        graph.remove_unused_constants()
+
+
+class _Assignment:
+    """`twins` leads from plain values to their blocked counterparts."""
+
+    def __init__(self, graph: Graph, block: int, rule: str) -> None:
+        self.graph = graph
+        self.block = block
+        self.rule = rule
+        self.twins: dict[Value, Value] = {}
+
+    def convert(self, node: Node) -> str:
+        """Build the blocked counterpart of `node` before it; or say why not."""
+        if node.domain or not node.outputs or any(not _image(v) for v in node.outputs[:1]):
+            return "its result is no static image of floats"
+        if any(v.uses or v.is_graph_output for v in node.outputs[1:]):
+            return "it has further results"
+        if node.op_type == "Conv":
+            return self._convolution(node)
+        if node.op_type in POOLS:
+            return self._pool(node)
+        if node.op_type == "Concat":
+            return self._concat(node)
+        if node.op_type in ELEMENTWISE:
+            return self._elementwise(node)
+        return "it does not work in blocks"
+
+    def settle(self, converted: list[Node]) -> None:
+        """Give the plain readers that are left what they read, and remove what was converted."""
+        replaced = set(converted)
+        for node in converted:
+            value = node.output
+            plain_users = [use for use in value.uses if use.node not in replaced]
+            if plain_users or value.is_graph_output:
+                plain = self._unpacked(node, self.twins[value])
+                value.replace_uses(plain)
+        for node in reversed(converted):
+            self.graph.remove(node)
+
+    # --- operators ---
+
+    def _convolution(self, node: Node) -> str:
+        x, weights = node.input(0), node.input(1)
+        assert x is not None and weights is not None
+        if weights.constant is None or any(v is not None and v.constant is None for v in node.inputs[2:]):
+            return "its weights are not constant"
+        if not _image(x) or x.rank not in LAST_TO_FIRST:
+            return "its input is no static image of one or two dimensions"
+        groups, channels = node.int("group", 1), x.static_shape[1]
+        made = weights.constant.shape[0]
+        if 2 * made < self.block:
+            return f"{made} channels would leave most lanes empty"
+        build = self._builder(node)
+        if groups == 1:
+            source = self.twins.get(x) or self._channels_last(x, build) or x
+        elif groups == channels == made or self._whole(channels, groups) and self._whole(made, groups):
+            source = self._twin(x, build)
+        else:
+            return "its groups are not whole blocks"
+        attributes = {**node.attributes, "kernel_shape": weights.constant.shape[2:]}
+        self._make(node, build, "Conv", source, *node.inputs[1:], **attributes)
+        return ""
+
+    def _whole(self, channels: int, groups: int) -> bool:
+        return channels % (groups * self.block) == 0
+
+    def _pool(self, node: Node) -> str:
+        x = node.input(0)
+        assert x is not None
+        if x not in self.twins or x.rank not in LAST_TO_FIRST:
+            return "its input is not in blocks"
+        if node.int("ceil_mode") or any(d != 1 for d in node.ints("dilations", ()) or ()):
+            return "its windows are dilated, or reach beyond the pads"
+        self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
+        return ""
+
+    def _concat(self, node: Node) -> str:
+        operands = [v for v in node.inputs if v is not None]
+        axis = node.int("axis") % (operands[0].rank or 1)
+        if any(v not in self.twins for v in operands) or axis == 0:
+            return "an operand is not in blocks"
+        if axis == 1 and any(v.static_shape[1] % self.block for v in operands):
+            return "an operand's channels are not whole blocks"
+        build = self._builder(node)
+        made = build.op("Concat", *(self.twins[v] for v in operands), axis=axis)
+        self._adopt(node, made)
+        return ""
+
+    def _elementwise(self, node: Node) -> str:
+        shape = node.output.static_shape
+        operands = [v for v in node.inputs if v is not None]
+        if not any(v in self.twins and v.static_shape == shape for v in operands):
+            return "no operand of the result's shape is in blocks"
+        if any(self._unsuited(v, shape) for v in operands):
+            return "an operand cannot be rearranged"
+        build = self._builder(node)
+        arranged = [None if v is None else self._arranged(v, shape, build) for v in node.inputs]
+        self._adopt(node, build.op(node.op_type, *arranged, **node.attributes))
+        return ""
+
+    def _unsuited(self, value: Value, shape: tuple[int, ...]) -> bool:
+        """Neither a constant, nor in blocks, nor worth packing."""
+        if value.constant is not None:
+            return value.constant.ndim > len(shape)
+        return value not in self.twins and (not _image(value) or value.static_shape[1] != shape[1])
+
+    def _arranged(self, value: Value, shape: tuple[int, ...], build: Builder) -> Value:
+        """An operand as it broadcasts against blocks of an image of `shape`."""
+        if value.constant is None:
+            return self._twin(value, build)
+        if value.constant.size == 1:
+            return value
+        data = value.constant.reshape((1,) * (len(shape) - value.constant.ndim) + value.constant.shape)
+        if data.shape[1] == 1:
+            return build.const(data[..., np.newaxis], name=value.name)
+        constant = build.const(to_blocks(data, self.block), name=value.name)
+        assert constant.type is not None
+        label = Blocked(data.shape[1], self.block, data.ndim - 2).label
+        constant.type = TensorType(constant.type.dtype, constant.type.shape, label)
+        return constant
+
+    # --- building ---
+
+    def _builder(self, node: Node) -> Builder:
+        return Builder(self.graph, node, node.origin.merged(self.rule, [node]))
+
+    def _make(
+        self, node: Node, build: Builder, op_type: str, *inputs: Value | None, **attributes: object
+    ) -> None:
+        assert node.output.type is not None
+        type = blocked_type(node.output.type, self.block)
+        (made,) = build.ops(op_type, *inputs, outputs=1, domain=KERNEL, types=(type,), **attributes)  # type: ignore[arg-type]
+        self._adopt(node, made)
+
+    def _adopt(self, node: Node, made: Value) -> None:
+        assert node.output.type is not None
+        made.type = blocked_type(node.output.type, self.block)
+        self.twins[node.output] = made
+
+    def _twin(self, value: Value, build: Builder) -> Value:
+        """The blocked counterpart of any image, packed if need be."""
+        if value not in self.twins:
+            assert value.type is not None
+            type = blocked_type(value.type, self.block)
+            (self.twins[value],) = build.ops("Pack", value, outputs=1, domain=KERNEL, types=(type,))
+        return self.twins[value]
+
+    @staticmethod
+    def _channels_last(value: Value, build: Builder) -> Value | None:
+        """The source of a Transpose from channels-last, seen as one block of all channels."""
+        order = permutation_of(value)
+        if order is None or order != LAST_TO_FIRST.get(len(order)):
+            return None
+        assert value.producer is not None and value.type is not None
+        source = value.producer.input(0)
+        assert source is not None
+        type = blocked_type(value.type, value.static_shape[1])
+        seen = build.op("Reshape", source, build.shape(type.static_shape))
+        seen.type = type
+        return seen
+
+    def _unpacked(self, node: Node, twin: Value) -> Value:
+        """The plain counterpart of `twin`, right behind the node that made its namesake."""
+        build = Builder(self.graph, node.next, node.origin)
+        layout = blocked_of(twin.type)
+        assert layout is not None and node.output.type is not None
+        shape = node.output.static_shape
+        if all(dim == 1 for dim in shape[2:]) and layout.channels % layout.block == 0:
+            plain = build.op("Reshape", twin, build.shape(shape))
+        else:
+            (plain,) = build.ops("Unpack", twin, outputs=1, domain=KERNEL, types=(node.output.type,))
+        plain.type = node.output.type
+        return plain
+
+
+def _image(value: Value) -> bool:
+    return value.is_static and (value.rank or 0) >= 3 and value.dtype is DType.float32

@@ -1,0 +1,79 @@
+"""Templates: kernels that are built instruction by instruction, for the operators that time is spent in.
+
+A template looks at a group's body. Where it fits it names its decisions (tile sizes and the like), has defaults from
+a cost model on the target's registers, arranges the weights in the order the kernel walks them, and builds the
+kernel. A group that no template fits gets the generic schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from tvm import tirx
+
+from graphopt.ir import Graph
+from graphopt.targets.device import Target
+from graphopt.targets.schedules.templates.convolution import DirectConvolution
+from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.pooling import BlockedPool
+from graphopt.targets.schedules.templates.product import PackedProduct
+
+Decision = Mapping[str, int]
+
+
+class Template(Protocol):
+    """One family of kernels. An instance is a template that fits a body on a target."""
+
+    name: str
+
+    @classmethod
+    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> Template | None:
+        """The template for `body`, whose inputs `constant` (by number) are constants; None if it does not fit."""
+
+    def decisions(self) -> Mapping[str, Sequence[int]]:
+        """The tuning space: every decision with its choices."""
+
+    def defaults(self) -> Decision:
+        """The choice that needs no tuning."""
+
+    def pack(self, decision: Decision, constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """The constant operands of the group, by number, in the kernel's order."""
+
+    def build(self, decision: Decision) -> tirx.PrimFunc:
+        """The kernel on the packed operands."""
+
+
+TEMPLATES: tuple[type[Template], ...] = (
+    DirectConvolution,
+    DepthwiseConvolution,
+    BlockedPool,
+    PackedProduct,
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A template and the decision it is built with."""
+
+    template: Template
+    decision: Decision
+
+    def build(self) -> tirx.PrimFunc:
+        """The kernel."""
+        return self.template.build(self.decision)
+
+    def __str__(self) -> str:
+        settings = " ".join(f"{name}={value}" for name, value in self.decision.items())
+        return f"{self.template.name}{{{settings}}}"
+
+
+def choose(body: Graph, constant: frozenset[int], target: Target) -> Choice | None:
+    """The first template that fits, with its defaults."""
+    for template in TEMPLATES:
+        fitting = template.match(body, constant, target)
+        if fitting is not None:
+            return Choice(fitting, fitting.defaults())
+    return None

@@ -1,0 +1,82 @@
+"""The element-wise rest of a body, applied to an accumulator that is still in a register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.ir import DType, Graph, Node, Value
+from graphopt.targets.lower.elementwise import FUNCTIONS
+from graphopt.targets.lower.tensors import Expr, flat_index
+
+
+class Epilogue:
+    """Everything after `anchor` in `body`; `buffers` are the flat buffers of the body's inputs and outputs."""
+
+    def __init__(self, body: Graph, anchor: Node, buffers: Mapping[Value, tirx.Var]) -> None:
+        self.body = body
+        self.anchor = anchor
+        self.buffers = buffers
+        self.nodes = [node for node in body.nodes if node is not anchor]
+
+    def store(self, accumulator: Expr, indices: Sequence[Expr]) -> None:
+        """Finish the element at `indices` of the anchor's output and write every output of the body."""
+        known: dict[Value, Expr] = {self.anchor.output: accumulator}
+        for node in self.nodes:
+            operands = [None if v is None else self._operand(v, indices, known) for v in node.inputs]
+            result = FUNCTIONS[node.op_type](node, *operands)
+            shared = len(node.output.uses) + node.output.is_graph_output > 1
+            known[node.output] = T.bind(result) if shared else result
+        for value in self.body.outputs:
+            T.buffer_store(self.buffers[value], known[value], [place(value, indices)])
+
+    def _operand(self, value: Value, indices: Sequence[Expr], known: dict[Value, Expr]) -> Expr:
+        if value in known:
+            return known[value]
+        scalar = value.scalar()
+        if scalar is not None:
+            return tirx.const(scalar, value.dtype.label)
+        return self.buffers[value][place(value, indices)]
+
+
+def place(value: Value, indices: Sequence[Expr]) -> Expr:
+    """Where in the flat buffer of `value` the element that broadcasts to `indices` lies."""
+    shape = value.static_shape
+    tail = list(indices)[len(indices) - len(shape) :]
+    return flat_index([0 if dim == 1 else i for dim, i in zip(shape, tail, strict=True)], shape)
+
+
+def fits(body: Graph, anchor: Node) -> bool:
+    """Everything but `anchor` follows it element by element, in float32, over the elements it makes."""
+    shape = anchor.output.static_shape
+    for value in (*body.inputs, *body.outputs):
+        if value.dtype is not DType.float32:
+            return False
+    for value in body.outputs:
+        if value.producer is None or value.static_shape != shape:
+            return False
+    for node in body.nodes:
+        if node is anchor:
+            continue
+        if node.domain or node.op_type not in FUNCTIONS or node.output.static_shape != shape:
+            return False
+        if any(v is not None and v.constant is not None and v.constant.size != 1 for v in node.inputs):
+            return False
+    return True
+
+
+def reads_by_pixel(body: Graph, anchor: Node, spatial: range) -> bool:
+    """Some operand of the epilogue varies along some of the `spatial` axes and not along all."""
+    shape = anchor.output.static_shape
+    operands = set(anchor.inputs)
+    for value in body.inputs:
+        if value in operands:
+            continue
+        dims = (1,) * (len(shape) - len(value.static_shape)) + value.static_shape
+        whole = all(dims[a] == shape[a] for a in spatial)
+        none = all(dims[a] == 1 for a in spatial)
+        if not whole and not none:
+            return True
+    return False

@@ -1,0 +1,75 @@
+"""Putting a kernel together: parameters, loops, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.ir import Graph, Value
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.spatial import PARALLEL_FROM
+
+Buffers = dict[Value, tirx.Var]
+
+
+def build_kernel(
+    body: Graph, emit: Callable[[Buffers], None], sizes: dict[int, int] | None = None
+) -> tirx.PrimFunc:
+    """A function on flat buffers: the body's inputs, then its outputs; `emit` writes its statements.
+
+    `sizes` tells the elements of inputs, by number, that are packed to another size than their type has.
+    """
+    packed = sizes or {}
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name("main")
+        T.func_attr({"tirx.noalias": True})
+        buffers: Buffers = {}
+        for number, value in enumerate(body.inputs):
+            elements = packed.get(number, value.type.size if value.type else 0)
+            buffers[value] = T.arg(f"p{number}", T.buffer((elements,), value.dtype.label))
+        for number, value in enumerate(body.outputs):
+            assert value.type is not None
+            buffers[value] = T.arg(f"y{number}", T.buffer((value.type.size,), value.dtype.label))
+        emit(buffers)
+    return builder.get()
+
+
+@contextmanager
+def spread(count: int, work: int) -> Iterator[Expr]:
+    """A loop over `count` independent tasks; on threads where `work` operations in all pay for it."""
+    loop = T.parallel(count) if work >= PARALLEL_FROM and count > 1 else T.serial(count)
+    with loop as index:
+        yield index
+
+
+@contextmanager
+def repeated(count: int) -> Iterator[Expr | int]:
+    """A serial loop; a single step is no loop and its index a number."""
+    if count == 1:
+        yield 0
+        return
+    with T.serial(count) as index:
+        yield index
+
+
+@contextmanager
+def only_if(condition: Expr | None) -> Iterator[None]:
+    """Statements under a condition; None: always."""
+    if condition is None:
+        yield
+        return
+    with T.If(condition), T.Then():
+        yield
+
+
+def taken_apart(index: Expr, *extents: int) -> list[Expr]:
+    """Row-major `index` as one index per extent."""
+    parts: list[Expr] = []
+    for extent in reversed(extents[1:]):
+        parts.append(tirx.indexmod(index, extent))
+        index = tirx.indexdiv(index, extent)
+    return [index, *reversed(parts)]

@@ -1,0 +1,218 @@
+"""Matrix products with constant weights: MatMul and Gemm.
+
+    y[m, n] = sum over k of a[m, k] * b[k, n]
+
+The weights are packed in panels as wide as a tile, [panel][k][vectors * lanes], so that they are read once, in order.
+Rows of `a` take the part that columns of an image have in a convolution. With a single row the product is as fast as
+the weights arrive from memory, and the wide tile keeps several loads under way. Source: Goto and van de Geijn,
+"Anatomy of high-performance matrix multiplication", 2008.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.ir import Graph, Node
+from graphopt.targets.device import Target
+from graphopt.targets.lower.tensors import Expr, unflatten
+from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_by_pixel
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
+from graphopt.targets.schedules.templates.tile import best_tile
+
+WIDEST_SINGLE_ROW = 8
+"""Vectors of a tile that has one row: enough sums to hide the latency of an addition."""
+
+
+@dataclass(frozen=True)
+class PackedProduct:
+    """`rows` x `depth` times constant `depth` x `width`; leading axes of `a` are rows too."""
+
+    body: Graph
+    anchor: Node
+    target: Target
+    rows: int
+    depth: int
+    width: int
+    lanes: int
+    name: str = "packed-product"
+
+    @classmethod
+    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> PackedProduct | None:
+        anchors = [node for node in body.nodes if node.is_op("Gemm", "MatMul")]
+        if len(anchors) != 1 or not fits(body, anchors[0]):
+            return None
+        (anchor,) = anchors
+        a, b, c = anchor.input(0), anchor.input(1), anchor.input(2)
+        assert a is not None and b is not None
+        constants = {body.inputs[number] for number in constant}
+        if b not in constants or b.rank != 2 or a.producer is not None or (a.rank or 0) < 2:
+            return None
+        depth, width = a.static_shape[-1], anchor.output.static_shape[-1]
+        if anchor.int("transA") or not depth or not width:
+            return None
+        if c is not None and (c not in constants or c.type is None or c.static_shape[-1:] != (width,)):
+            return None
+        if c is not None and c.type is not None and c.type.size != width:
+            return None
+        lanes = target.vector_bits // 32
+        return cls(body, anchor, target, math.prod(a.static_shape[:-1]), depth, width, lanes)
+
+    @property
+    def vectors(self) -> int:
+        return -(-self.width // self.lanes)
+
+    def decisions(self) -> Mapping[str, Sequence[int]]:
+        registers = self.target.vector_registers
+        return {
+            "columns": range(1, min(self.rows, registers) + 1),
+            "vectors": range(1, min(self.vectors, WIDEST_SINGLE_ROW) + 1),
+            "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
+        }
+
+    def defaults(self) -> Mapping[str, int]:
+        hold = int(self.target.multiplies_by_lane and self.depth >= self.lanes)
+        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=self.lanes if hold else 0)
+        return {"columns": columns, "vectors": vectors, "hold": hold}
+
+    def _number(self, operand: int) -> int:
+        return self.body.inputs.index(self.anchor.inputs[operand])  # type: ignore[arg-type]
+
+    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Weights times alpha as [panel, depth, vectors * lanes]; the bias times beta, filled up with zeros."""
+        wide = decision["vectors"] * self.lanes
+        panels = -(-self.vectors // decision["vectors"])
+        weights = constants[self._number(1)]
+        if self.anchor.int("transB"):
+            weights = weights.T
+        full = np.zeros((self.depth, panels * wide), np.float32)
+        full[:, : self.width] = weights * np.float32(self.anchor.float("alpha", 1.0))
+        packed = full.reshape(self.depth, panels, wide).transpose(1, 0, 2)
+        found = {self._number(1): np.ascontiguousarray(packed).reshape(-1)}
+        if self.anchor.input(2) is not None:
+            bias = np.zeros(self.vectors * self.lanes, np.float32)
+            bias[: self.width] = constants[self._number(2)].reshape(-1) * np.float32(
+                self.anchor.float("beta", 1.0)
+            )
+            found[self._number(2)] = bias
+        return found
+
+    def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
+        panels = -(-self.vectors // decision["vectors"])
+        sizes = {self._number(1): self.depth * panels * decision["vectors"] * self.lanes}
+        if self.anchor.input(2) is not None:
+            sizes[self._number(2)] = self.vectors * self.lanes
+        return build_kernel(self.body, lambda buffers: _Emission(self, decision, buffers).emit(), sizes)
+
+
+class _Emission:
+    """Writes one kernel."""
+
+    def __init__(self, layer: PackedProduct, decision: Mapping[str, int], buffers: Buffers) -> None:
+        self.layer = layer
+        self.columns = decision["columns"]
+        self.vectors = decision["vectors"]
+        self.hold = bool(decision["hold"])
+        self.panels = -(-layer.vectors // self.vectors)
+        a, b, c = (layer.anchor.input(number) for number in range(3))
+        assert a is not None and b is not None
+        self.a, self.b = buffers[a], buffers[b]
+        self.c = None if c is None else buffers[c]
+        self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
+        rank = layer.anchor.output.rank or 0
+        self.flat = not reads_by_pixel(layer.body, layer.anchor, range(rank - 1))
+
+    def emit(self) -> None:
+        layer = self.layer
+        pieces = -(-layer.rows // self.columns)
+        rest = layer.rows % self.columns
+        with spread(self.panels * pieces, layer.rows * layer.depth * layer.width) as task:
+            panel, piece = taken_apart(task, self.panels, pieces)
+            if rest and pieces > 1:
+                with T.If(piece < pieces - 1):
+                    with T.Then():
+                        self._panel(panel, piece * self.columns, self.columns)
+                    with T.Else():
+                        self._panel(panel, piece * self.columns, rest)
+            else:
+                self._panel(panel, piece * self.columns, rest or self.columns)
+
+    def _panel(self, panel: Expr, start: Expr, columns: int) -> None:
+        """The tile of `columns` rows in a panel; the last panel may be narrower."""
+        layer = self.layer
+        missing = self.panels * self.vectors * layer.lanes - layer.width
+        if missing and self.panels > 1:
+            with T.If(panel < self.panels - 1):
+                with T.Then():
+                    self._tile(panel, start, columns, self.vectors * layer.lanes)
+                with T.Else():
+                    self._tile(panel, start, columns, self.vectors * layer.lanes - missing)
+        else:
+            self._tile(panel, start, columns, self.vectors * layer.lanes - missing)
+
+    def _tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
+        lanes = self.layer.lanes
+        vectors = -(-width // lanes)
+        first = panel * self.vectors
+        sums = T.alloc_buffer((columns * vectors * lanes,), "float32", scope="local")
+        for column in range(columns):
+            for vector in range(vectors):
+                with T.vectorized(lanes) as lane:
+                    begin = tirx.const(0.0, "float32")
+                    if self.c is not None:
+                        begin = self.c[(first + vector) * lanes + lane]
+                    T.buffer_store(sums, begin, [(column * vectors + vector) * lanes + lane])
+        self._sum(sums, panel, start, columns, vectors)
+        for vector in range(vectors):
+            filled = min(lanes, width - vector * lanes)
+            for column in range(columns):
+                with T.vectorized(filled) as lane:
+                    indices = self._indices(start + column, (first + vector) * lanes + lane)
+                    self.epilogue.store(sums[(column * vectors + vector) * lanes + lane], indices)
+
+    def _sum(self, sums: tirx.Var, panel: Expr, start: Expr, columns: int, vectors: int) -> None:
+        depth, lanes = self.layer.depth, self.layer.lanes
+        if not self.hold:
+            with T.serial(depth) as k:
+                for column in range(columns):
+                    value = self.a[(start + column) * depth + k]
+                    self._multiply_add(sums, panel, k, column, vectors, value)
+            return
+        with T.serial(depth // lanes) as step:
+            held = T.alloc_buffer((columns * lanes,), "float32", scope="local")
+            for column in range(columns):
+                with T.vectorized(lanes) as lane:
+                    value = self.a[(start + column) * depth + step * lanes + lane]
+                    T.buffer_store(held, value, [column * lanes + lane])
+            for lane in range(lanes):
+                for column in range(columns):
+                    value = held[column * lanes + lane]
+                    self._multiply_add(sums, panel, step * lanes + lane, column, vectors, value)
+        for k in range(depth // lanes * lanes, depth):
+            for column in range(columns):
+                self._multiply_add(
+                    sums, panel, tirx.const(k, "int32"), column, vectors, self.a[(start + column) * depth + k]
+                )
+
+    def _multiply_add(
+        self, sums: tirx.Var, panel: Expr, k: Expr, column: int, vectors: int, value: Expr
+    ) -> None:
+        lanes = self.layer.lanes
+        weights = (panel * self.layer.depth + k) * self.vectors * lanes
+        for vector in range(vectors):
+            with T.vectorized(lanes) as lane:
+                place = (column * vectors + vector) * lanes + lane
+                product = value * self.b[weights + vector * lanes + lane]
+                T.buffer_store(sums, sums[place] + product, [place])
+
+    def _indices(self, row: Expr, column: Expr) -> list[Expr]:
+        """The indices of an output; where nothing tells the leading axes apart they count as one."""
+        leading = self.layer.anchor.output.static_shape[:-1]
+        if self.flat:
+            return [*[tirx.const(0, "int32")] * (len(leading) - 1), row, column]
+        return [*unflatten(row, leading), column]

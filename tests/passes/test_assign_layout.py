@@ -1,0 +1,164 @@
+"""Blocked layouts: the same numbers, kept in blocks; nothing packed or unpacked without need."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from graphopt.ir import Graph, Value, verify
+from graphopt.ir.layout import Blocked, blocked_of, blocked_type, from_blocks, plain_type, to_blocks
+from graphopt.ir.text import to_text
+from graphopt.ir.types import DType, TensorType
+from graphopt.passes.assign_layout import AssignLayout
+from graphopt.passes.eliminate_dead_code import EliminateDeadCode
+from graphopt.pipeline import Pipeline
+from tests.passes.helpers import UNIT, Build, Draft, compare_golden, made, outputs_of
+
+TERMS = 200
+"""The longest sum of a case: the reference may add in another order."""
+
+
+def conv(g: Draft, x: Value, made: int, size: int = 1, **attributes: object) -> Value:
+    channels = x.static_shape[1] // int(attributes.get("group", 1))  # type: ignore[call-overload]
+    return g.op("Conv", x, g.weight(made, channels, size, size), g.weight(made), **attributes)
+
+
+def assigned(build: Build, block: int = 4) -> tuple[Graph, Counter[str], list[str]]:
+    """The graph after the pass, its operators, and why nodes stayed plain. The outputs are compared on the way."""
+    graph = made(build)
+    before = outputs_of(graph, {})
+    steps = Pipeline((AssignLayout(block), EliminateDeadCode()))
+    record = steps.run(graph, explain=("assign-layout",))
+    verify(graph)
+    for name, want in outputs_of(graph, {}).items():
+        assert np.abs(want - before[name]).max() <= TERMS * UNIT * np.abs(want).max()
+    reasons = [a.reason for a in record.statistics().attempts if a.reason]
+    return graph, Counter(node.key for node in graph.nodes), reasons
+
+
+def network(g: Draft) -> Value:
+    """Channels-last input, a residual block, a gate, a classifier."""
+    x = g.op("Transpose", g.input(1, 6, 6, 3), perm=(0, 3, 1, 2))
+    x = g.op("Relu", conv(g, x, 8, 3, strides=(2, 2)))
+    y = conv(g, conv(g, x, 8, 3, group=8, pads=(1, 1, 1, 1)), 8)
+    x = g.op("Add", y, x)
+    gate = g.op("Sigmoid", conv(g, g.op("GlobalAveragePool", x), 8))
+    x = g.op("MaxPool", g.op("Mul", x, gate), kernel_shape=(2, 2))
+    return g.op("Gemm", g.op("Flatten", g.op("GlobalAveragePool", x)), g.weight(8, 5))
+
+
+def test_a_network_stays_in_blocks(update_golden: bool) -> None:
+    graph, operators, _ = assigned(network)
+    assert operators["graphopt.kernel::Pack"] == operators["graphopt.kernel::Unpack"] == 0
+    compare_golden(to_text(graph, weights="digest"), "layout_network", update_golden)
+
+
+def test_a_plain_reader_gets_one_unpack() -> None:
+    def readers(g: Draft) -> Value:
+        x = conv(g, g.input(1, 3, 4, 4), 8)
+        g.output(g.op("Transpose", x), g.op("ReduceSum", x), x)
+        return x
+
+    _, operators, _ = assigned(readers)
+    assert operators["graphopt.kernel::Unpack"] == 1
+
+
+def test_channels_that_do_not_fill_their_blocks() -> None:
+    def build(g: Draft) -> Value:
+        x = conv(g, g.input(2, 3, 5, 5), 6)
+        y = g.op("Add", g.op("Exp", x), g.weight(6, 1, 1))
+        return conv(g, g.op("Concat", g.op("Reciprocal", y), x, axis=2), 7, 3)
+
+    graph, operators, _ = assigned(build)
+    labels = {v.type.layout for v in graph.values() if v.type and v.type.layout}
+    assert labels == {"NCHW4c/6", "NCHW4c/7"}
+    assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
+
+
+def test_a_depthwise_convolution_of_an_input_is_packed() -> None:
+    _, operators, _ = assigned(lambda g: conv(g, g.input(1, 8, 5, 5), 8, 3, group=8))
+    assert operators["graphopt.kernel::Pack"] == 1
+
+
+def test_an_unblocked_operand_is_packed() -> None:
+    _, operators, _ = assigned(lambda g: g.op("Add", conv(g, g.input(1, 3, 4, 4), 8), g.input(1, 8, 4, 4)))
+    assert operators["graphopt.kernel::Pack"] == 1
+
+
+def few_channels(g: Draft) -> Value:
+    return conv(g, g.input(1, 3, 4, 4), 1)
+
+
+def computed_weights(g: Draft) -> Value:
+    return g.op("Conv", g.input(1, 3, 4, 4), g.input(8, 3, 1, 1))
+
+
+def dynamic(g: Draft) -> Value:
+    x = g.input("N", 3, 4, 4)
+    g.output(g.op("Conv", x, g.weight(8, 3, 1, 1)))
+    return x
+
+
+def odd_groups(g: Draft) -> Value:
+    return conv(g, g.input(1, 6, 4, 4), 12, group=2)
+
+
+def volume(g: Draft) -> Value:
+    return g.op("Conv", g.input(1, 3, 4, 4, 4), g.weight(8, 3, 1, 1, 1))
+
+
+def dilated_pool(g: Draft) -> Value:
+    return g.op("MaxPool", conv(g, g.input(1, 3, 7, 7), 8), kernel_shape=(2, 2), dilations=(2, 2))
+
+
+def pool_with_indices(g: Draft) -> Value:
+    y, where = g.ops("MaxPool", conv(g, g.input(1, 3, 4, 4), 8), outputs=2, kernel_shape=(2, 2))
+    g.output(y, where)
+    return y
+
+
+def uneven_concat(g: Draft) -> Value:
+    x = g.input(1, 3, 4, 4)
+    return g.op("Concat", conv(g, x, 6), conv(g, x, 8), axis=1)
+
+
+def broadcast_from_below(g: Draft) -> Value:
+    x = g.input(1, 3, 4, 4)
+    return g.op("Add", conv(g, x, 8), g.op("ReduceSum", x, g.ints(1)))
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (few_channels, "would leave most lanes empty"),
+        (computed_weights, "are not constant"),
+        (odd_groups, "are not whole blocks"),
+        (volume, "of one or two dimensions"),
+        (dilated_pool, "are dilated"),
+        (pool_with_indices, "has further results"),
+        (uneven_concat, "are not whole blocks"),
+        (broadcast_from_below, "cannot be rearranged"),
+    ],
+)
+def test_stays_plain(build: Build, reason: str) -> None:
+    _, _, reasons = assigned(build)
+    assert any(reason in given for given in reasons), reasons
+
+
+def test_unknown_shapes_stay_plain() -> None:
+    graph = made(dynamic)
+    record = Pipeline((AssignLayout(4),)).run(graph, explain=("assign-layout",))
+    assert record.statistics().fired["assign-layout"] == 0
+
+
+@pytest.mark.parametrize(("channels", "block"), [(1, 4), (4, 4), (6, 4), (17, 16), (24, 8)])
+def test_blocks_and_back(channels: int, block: int) -> None:
+    image = np.random.default_rng(0).normal(size=(2, channels, 3, 5)).astype(np.float32)
+    type = TensorType(DType.float32, image.shape)
+    kept = blocked_type(type, block)
+    assert kept.shape == to_blocks(image, block).shape
+    assert blocked_of(kept) == Blocked(channels, block, 2)
+    assert plain_type(kept) == type
+    assert np.array_equal(from_blocks(to_blocks(image, block), channels), image)

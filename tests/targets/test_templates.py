@@ -1,0 +1,295 @@
+"""Templates: kernels built for blocked images and packed weights, against the reference, odd sizes first.
+
+All layers of a machine are compiled into one library. The machines are this one, and this one told that it has
+fewer lanes and registers, or a multiply-add that picks a lane.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphopt.ir import Graph, Node, Value
+from graphopt.ir.fused import is_fused
+from graphopt.ir.types import TensorType
+from graphopt.preparation import grouped_for
+from graphopt.runtime.reference import random_inputs, run
+from graphopt.targets.aot import compile_model
+from graphopt.targets.device import Target, load_target
+from tests.passes.helpers import UNIT, Draft
+
+TERMS = 1200
+"""The longest sum of all layers: rounding errors add up to at most so many units of the largest partial sum."""
+
+Layer = Callable[[Draft], Value]
+
+
+def conv(
+    g: Draft, x: Value, made: int, kernel: tuple[int, ...], *, bias: bool = True, **attributes: object
+) -> Value:
+    channels = x.static_shape[1] // int(attributes.get("group", 1))  # type: ignore[call-overload]
+    operands = [g.weight(made, channels, *kernel), *([g.weight(made)] if bias else [])]
+    return g.op("Conv", x, *operands, **attributes)
+
+
+def in_blocks(g: Draft, *shape: int) -> Value:
+    """An image that some convolution made."""
+    return conv(g, g.input(shape[0], 3, *shape[2:]), shape[1], (1,) * len(shape[2:]))
+
+
+def channels_last(g: Draft) -> Value:
+    x = g.op("Transpose", g.input(1, 9, 11, 5), perm=(0, 3, 1, 2))
+    return g.op("Relu", conv(g, x, 24, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2)))
+
+
+def odd_channels(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 19, 7, 13), 21, (3, 3), pads=(1, 1, 1, 1))
+
+
+def uneven_pads(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 16, 9, 8), 16, (2, 5), pads=(1, 3, 0, 2), strides=(1, 2), bias=False)
+
+
+def dilated(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 8, 12, 17), 40, (3, 3), dilations=(2, 3), pads=(2, 3, 2, 3))
+
+
+def window_wider_than_image(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 16, 2, 2), 16, (5, 5), pads=(2, 2, 2, 2))
+
+
+def long_row(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 2, 16, 1, 101), 16, (1, 3), pads=(0, 1, 0, 1))
+
+
+def one_dimension(g: Draft) -> Value:
+    return g.op("Relu", conv(g, in_blocks(g, 2, 20, 31), 24, (5,), pads=(2, 2), strides=(2,)))
+
+
+def grouped(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 64, 6, 7), 32, (3, 3), group=2, pads=(1, 1, 1, 1))
+
+
+def pointwise_residual(g: Draft) -> Value:
+    x = in_blocks(g, 2, 40, 7, 9)
+    return g.op("Relu", g.op("Add", conv(g, g.op("Sigmoid", x), 40, (1, 1)), x))
+
+
+def gated(g: Draft) -> Value:
+    x = in_blocks(g, 1, 24, 5, 6)
+    gate = g.op("HardSigmoid", conv(g, g.op("GlobalAveragePool", x), 24, (1, 1)))
+    return g.op("Mul", x, gate)
+
+
+def swish(g: Draft) -> Value:
+    y = conv(g, in_blocks(g, 1, 16, 5, 5), 16, (3, 3))
+    return g.op("Mul", y, g.op("Sigmoid", y))
+
+
+def by_pixel(g: Draft) -> Value:
+    return g.op("Mul", conv(g, in_blocks(g, 1, 16, 4, 6), 16, (1, 1)), g.weight(4, 1))
+
+
+def depthwise(g: Draft) -> Value:
+    x = in_blocks(g, 1, 35, 9, 15)
+    return g.op("HardSwish", conv(g, x, 35, (5, 5), group=35, pads=(2, 2, 2, 2)))
+
+
+def depthwise_strided(g: Draft) -> Value:
+    x = in_blocks(g, 2, 32, 8, 33)
+    return conv(g, x, 32, (3, 3), group=32, strides=(2, 2), pads=(0, 0, 1, 1), bias=False)
+
+
+def depthwise_one_dimension(g: Draft) -> Value:
+    return conv(g, in_blocks(g, 1, 24, 29), 24, (3,), group=24, pads=(1, 1))
+
+
+def max_pool(g: Draft) -> Value:
+    x = in_blocks(g, 1, 20, 9, 11)
+    return g.op("MaxPool", x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
+
+
+def average_pool(g: Draft) -> Value:
+    x = in_blocks(g, 1, 16, 7, 8)
+    return g.op("AveragePool", x, kernel_shape=(3, 2), strides=(2, 1), pads=(1, 0, 1, 1))
+
+
+def average_pool_with_pads(g: Draft) -> Value:
+    x = in_blocks(g, 1, 16, 7, 8)
+    return g.op("AveragePool", x, kernel_shape=(3, 3), pads=(1, 1, 1, 1), count_include_pad=1)
+
+
+def global_pools(g: Draft) -> Value:
+    x = in_blocks(g, 2, 24, 5, 7)
+    return g.op("Concat", g.op("GlobalAveragePool", x), g.op("GlobalMaxPool", x), axis=1)
+
+
+def concatenated(g: Draft) -> Value:
+    x = in_blocks(g, 1, 32, 4, 5)
+    return conv(g, g.op("Concat", x, conv(g, x, 16, (1, 1)), axis=1), 16, (3, 3), pads=(1, 1, 1, 1))
+
+
+def gemm(g: Draft) -> Value:
+    return g.op(
+        "Relu", g.op("Gemm", g.input(5, 37), g.weight(29, 37), g.weight(29), transB=1, alpha=0.5, beta=2.0)
+    )
+
+
+def single_row(g: Draft) -> Value:
+    return g.op("Gemm", g.input(1, 300), g.weight(300, 137), g.weight(137))
+
+
+def single_column(g: Draft) -> Value:
+    return g.op("MatMul", g.input(17, 9), g.weight(9, 1))
+
+
+def batched_with_bias(g: Draft) -> Value:
+    y = g.op("MatMul", g.input(2, 13, 64), g.weight(64, 50))
+    return g.op("Gelu", g.op("Add", y, g.weight(50)))
+
+
+def batched_with_residual(g: Draft) -> Value:
+    y = g.op("MatMul", g.input(2, 3, 7, 20), g.weight(20, 48))
+    return g.op("Add", g.op("Add", y, g.input(2, 3, 7, 48)), g.input(7, 1))
+
+
+LAYERS: dict[str, tuple[Layer, ...]] = {
+    "direct-convolution": (
+        channels_last,
+        odd_channels,
+        uneven_pads,
+        dilated,
+        window_wider_than_image,
+        long_row,
+        one_dimension,
+        grouped,
+        pointwise_residual,
+        gated,
+        swish,
+        by_pixel,
+        concatenated,
+    ),
+    "depthwise-convolution": (depthwise, depthwise_strided, depthwise_one_dimension),
+    "blocked-pool": (max_pool, average_pool, average_pool_with_pads, global_pools),
+    "packed-product": (gemm, single_row, single_column, batched_with_bias, batched_with_residual),
+}
+
+
+def machines() -> dict[str, Target]:
+    host = load_target("host")
+    narrow = dataclasses.replace(host, vector_bits=128, vector_registers=16)
+    return {
+        "host": host,
+        "4 lanes": narrow,
+        "picks a lane": dataclasses.replace(narrow, vector_registers=32, multiplies_by_lane=True),
+    }
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[Graph, dict[str, np.ndarray]]:
+    """All layers side by side, and what they must give."""
+    draft = Draft()
+    for layers in LAYERS.values():
+        for build in layers:
+            value = build(draft)
+            draft.graph.add_output(value, build.__name__)
+    return draft.graph, run(draft.graph, random_inputs(draft.graph))
+
+
+@pytest.fixture(scope="module", params=list(machines()))
+def results(
+    request: pytest.FixtureRequest,
+    network: tuple[Graph, dict[str, np.ndarray]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, np.ndarray]:
+    graph, _ = network
+    target = machines()[request.param]
+    compiled = compile_model(grouped_for(graph, target), target, "layers")
+    path: Path = tmp_path_factory.mktemp("layers") / "liblayers.so"
+    path.write_bytes(compiled.library)
+    inputs = random_inputs(graph)
+    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
+    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
+    workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
+    start = workspace.ctypes.data + -workspace.ctypes.data % 64
+    size = ctypes.c_size_t(compiled.abi.workspace_bytes)
+    failed = ctypes.CDLL(str(path)).layers_run(
+        pointers(given), pointers(made), ctypes.c_void_p(start), size, ctypes.c_int(2)
+    )
+    assert failed == 0
+    return {spec.name: array for spec, array in zip(compiled.abi.outputs, made, strict=True)}
+
+
+def pointers(arrays: list[np.ndarray]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+
+
+@pytest.mark.parametrize("name", [build.__name__ for layers in LAYERS.values() for build in layers])
+def test_layer(
+    name: str, results: dict[str, np.ndarray], network: tuple[Graph, dict[str, np.ndarray]]
+) -> None:
+    want = network[1][name]
+    error = np.abs(results[name] - want).max()
+    assert error <= TERMS * UNIT * np.abs(want).max()
+
+
+@pytest.mark.parametrize(
+    ("template", "build"), [(name, build) for name, layers in LAYERS.items() for build in layers]
+)
+def test_the_template_is_chosen(template: str, build: Layer) -> None:
+    draft = Draft()
+    draft.output(build(draft))
+    target = load_target("x86-64-v3")
+    assert template in {
+        name for node in grouped_for(draft.graph, target).nodes for name in chosen(node, target)
+    }
+
+
+def chosen(node: Node, target: Target) -> list[str]:
+    from graphopt.ir.fused import body_of
+    from graphopt.targets.kernels import constant_operands
+    from graphopt.targets.schedules.templates import choose
+
+    if not is_fused(node):
+        return []
+    choice = choose(body_of(node), constant_operands(node), target)
+    return [choice.template.name] if choice else []
+
+
+def test_a_wrong_weight_is_seen(
+    network: tuple[Graph, dict[str, np.ndarray]], results: dict[str, np.ndarray]
+) -> None:
+    want = network[1]["odd_channels"]
+    assert np.abs(results["odd_channels"] * 1.001 - want).max() > TERMS * UNIT * np.abs(want).max()
+
+
+def test_decisions_hold_the_defaults() -> None:
+    from graphopt.ir.fused import body_of
+    from graphopt.targets.kernels import constant_operands
+    from graphopt.targets.schedules.templates import choose
+
+    for layers in LAYERS.values():
+        for build in layers:
+            draft = Draft()
+            draft.output(build(draft))
+            for target in machines().values():
+                for node in grouped_for(draft.graph, target).nodes:
+                    choice = (
+                        choose(body_of(node), constant_operands(node), target) if is_fused(node) else None
+                    )
+                    if choice is not None:
+                        space = choice.template.decisions()
+                        assert space.keys() == choice.decision.keys()
+                        assert all(value in space[key] for key, value in choice.decision.items())
+
+
+def test_types_of_outputs_stay_plain(network: tuple[Graph, dict[str, np.ndarray]]) -> None:
+    graph, _ = network
+    grouped = grouped_for(graph, load_target("host"))
+    assert [v.type for v in grouped.outputs] == [v.type for v in graph.outputs]
+    assert all(isinstance(v.type, TensorType) and v.type.layout is None for v in grouped.outputs)
