@@ -49,16 +49,16 @@ def compile_model(
     Example: `graphopt compile model.onnx --target rpi4 -o model.bundle`
     """
     from graphopt import api
-    from graphopt.cli.passes import check_print_after, findings, findings_data, printer
+    from graphopt.cli.passes import Printer, findings, findings_data
     from graphopt.cli.progress import progress
     from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
 
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
-    printed = check_print_after(print_after, steps, json)
+    printer = Printer(print_after, None, steps, json)
     start = time.perf_counter()
-    with progress(quiet=json or bool(printed)) as step:
+    with progress(quiet=json or bool(printer)) as step:
         result = api.compile_with_record(
             model,
             target=target,
@@ -69,7 +69,7 @@ def compile_model(
             threads=threads,
             progress=step,
             explain=rules,
-            after_pass=printer(printed),
+            after_pass=printer.after_pass if printer else None,
         )
     seconds = time.perf_counter() - start
     if json:

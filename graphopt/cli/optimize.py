@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphopt.cli.options import InputShapes, Json, ModelArgument, PipelineSpec, input_shapes
-from graphopt.cli.passes import Explain, PrintAfter, TimePasses
+from graphopt.cli.passes import Explain, PrintAfter, PrintChanges, TimePasses
 
 if TYPE_CHECKING:
     from graphopt.api import OptimizeResult
@@ -37,6 +37,7 @@ def optimize(
         Path | None, typer.Option("--text", metavar="FILE", help="Write the graph as text too.")
     ] = None,
     print_after: PrintAfter = None,
+    print_changes: PrintChanges = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
     list_passes: Annotated[
@@ -52,22 +53,23 @@ def optimize(
     Example: `graphopt optimize model.onnx -o small.onnx --explain fold-batchnorm`
     """
     from graphopt import api
-    from graphopt.cli.passes import check_print_after, findings, findings_data, printer
+    from graphopt.cli.passes import Printer, findings, findings_data
     from graphopt.cli.progress import progress
     from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
 
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
-    printed = check_print_after(print_after, steps, json)
+    printer = Printer(print_after, print_changes, steps, json)
     graph = api.load(model, input_shapes=input_shapes(input_shape))
-    with progress(quiet=json or bool(printed)) as step:
+    printer.start(graph)
+    with progress(quiet=json or bool(printer)) as step:
         result = api.optimize_with_record(
             graph,
             steps,
             explain=rules,
             before_pass=lambda index, a_pass: step(a_pass.name, index, len(steps.passes)),
-            after_pass=printer(printed),
+            after_pass=printer.after_pass if printer else None,
         )
     _write(result.graph, out, text)
     if json:

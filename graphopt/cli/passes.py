@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +20,12 @@ PrintAfter = Annotated[
         "--print-after", metavar="PASS|all", help="Print the graph after a pass, or after each. Repeatable."
     ),
 ]
+PrintChanges = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--print-changes", metavar="PASS|all", help="Print what a pass changed, or each did. Repeatable."
+    ),
+]
 TimePasses = Annotated[bool, typer.Option("--time-passes", help="Show what each pass took and did.")]
 Explain = Annotated[
     list[str] | None,
@@ -33,37 +39,55 @@ Explain = Annotated[
 EVERY_PASS = "all"
 
 
-def check_print_after(names: Iterable[str] | None, pipeline: Pipeline, json: bool) -> frozenset[str]:
-    """The names as a set. Raises UsageError for a pass that does not run, or next to --json."""
+class Printer:
+    """Prints the graph after some passes, and what some passes changed.
+
+    Raises UsageError for a pass that the pipeline has not, or next to --json.
+    """
+
+    def __init__(
+        self, graphs: Iterable[str] | None, changes: Iterable[str] | None, pipeline: Pipeline, json: bool
+    ) -> None:
+        self.graphs = _checked("--print-after", graphs, pipeline, json)
+        self.changes = _checked("--print-changes", changes, pipeline, json)
+        self._before: Graph | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.graphs or self.changes)
+
+    def start(self, graph: Graph) -> None:
+        """Remember the graph as it is before the first pass."""
+        if self.changes:
+            self._before = graph.clone()
+
+    def after_pass(self, step: Pass, graph: Graph) -> None:
+        from graphopt.ir.text import to_text
+
+        if not self.graphs.isdisjoint((step.name, EVERY_PASS)):
+            typer.echo(f"# after {step}\n{to_text(graph, weights='digest')}")
+        if self._before is not None:
+            self._print_changes(step, self._before, graph)
+            self._before = graph.clone()
+
+    def _print_changes(self, step: Pass, before: Graph, graph: Graph) -> None:
+        from graphopt.ir.diff import diff
+
+        if self.changes.isdisjoint((step.name, EVERY_PASS)):
+            return
+        found = diff(before, graph)
+        typer.echo(f"# {step}: {found}\n" if found else f"# {step}: no change")
+
+
+def _checked(option: str, names: Iterable[str] | None, pipeline: Pipeline, json: bool) -> frozenset[str]:
     wanted = frozenset(names or ())
     if wanted and json:
-        raise UsageError("it prints text between the JSON", where="--print-after", hint="leave out --json")
+        raise UsageError("it prints text between the JSON", where=option, hint="leave out --json")
     running = {step.name for step in pipeline.passes}
     for name in sorted(wanted - running - {EVERY_PASS}):
         close = difflib.get_close_matches(name, running, 2, 0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else f"passes: {', '.join(sorted(running))}"
-        raise UsageError(f"the pipeline has no pass '{name}'", where="--print-after", hint=hint)
+        raise UsageError(f"the pipeline has no pass '{name}'", where=option, hint=hint)
     return wanted
-
-
-def printer(wanted: frozenset[str]) -> Callable[[Pass, Graph], None] | None:
-    """What prints the graph after the wanted passes; None when nothing is wanted."""
-    if not wanted:
-        return None
-    printed = ""
-
-    def after(step: Pass, graph: Graph) -> None:
-        from graphopt.ir.text import to_text
-
-        nonlocal printed
-        text = to_text(graph, weights="digest")
-        if step.name in wanted or (EVERY_PASS in wanted and text != printed):
-            typer.echo(f"# after {step}\n{text}")
-        elif EVERY_PASS in wanted:
-            typer.echo(f"# after {step}: unchanged\n")
-        printed = text
-
-    return after
 
 
 def findings(record: PipelineRecord, rules: tuple[str, ...], time_passes: bool) -> list[Any]:

@@ -167,6 +167,28 @@ class _Printer:
         return f"{made} from {' '.join(f'@{bare(s)}' for s in origin.sources)}"
 
 
+class Excerpt:
+    """Single statements of a graph's text, for messages about parts of it."""
+
+    def __init__(self) -> None:
+        self._printer = _Printer(origins=False)
+
+    def input(self, value: Value) -> str:
+        return f"input {self._printer.typed(value)}"
+
+    def constant(self, value: Value) -> str:
+        assert value.constant is not None
+        return f"const {self._printer.typed(value)} = {self._printer.data(value.constant)}"
+
+    def node(self, node: Node) -> str:
+        """One line, unless the node has nested graphs."""
+        assert node.graph is not None
+        return "\n".join(self._printer.node(node, "", node.graph))
+
+    def attribute(self, value: Attribute) -> str:
+        return "a graph" if isinstance(value, Graph) else self._printer.simple(value)
+
+
 def _operator(node: Node) -> str:
     plain = word(node.op_type) == node.op_type and ":" not in node.op_type
     if not node.domain:
