@@ -142,6 +142,14 @@ def test_import_is_cheap() -> None:
     assert loaded_after("import graphopt.api").isdisjoint({"tvm", "networkx", "typer", "rich", "ziglang"})
 
 
+def test_inspect_does_not_load_tvm() -> None:
+    model = ROOT / "examples" / "digits" / "digits.onnx"
+    command = f"from graphopt.cli import main; assert main(['inspect', {str(model)!r}]) == 0"
+    loaded = loaded_after(command)
+    assert "typer" in loaded
+    assert loaded.isdisjoint({"tvm", "tvm_ffi", "ziglang", "onnxruntime"})
+
+
 def test_supported_operators_are_those_with_a_lowering() -> None:
     from graphopt.targets.lower import LOWERINGS, OPAQUE
     from graphopt.targets.lower.support import OPAQUE_OPERATORS, SUPPORTED
