@@ -135,7 +135,7 @@ def measure(
 
 def _block(run: Run) -> list[float]:
     run()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + BLOCK_SECONDS
     while not times or time.perf_counter() < end:
         start = time.perf_counter()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from graphopt.ir import Attribute, Node, Value
+from graphopt.ir import Node, Value
 from graphopt.rewrite import Builder, Match, Rule
 
 
@@ -14,7 +14,7 @@ class ToOperator(Rule):
     """A rule that replaces its match by one operator on x; the result must have the type of x."""
 
     operator: ClassVar[str]
-    attributes: ClassVar[dict[str, Attribute]] = {}
+    attributes: ClassVar[dict[str, Any]] = {}
 
     def check(self, match: Match) -> str | None:
         x = match["x"]

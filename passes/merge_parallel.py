@@ -109,7 +109,7 @@ def _merge(graph: Graph, value: Value, nodes: list[Node], rule: str) -> None:
     first, shifts = nodes[0], [_shift(node) for node in nodes]
     build = Builder(graph, first, first.origin.merged(rule, [*nodes, *(s for s in shifts if s is not None)]))
     axis = 0 if first.op_type == "Conv" else 1
-    weights = [node.input(1).constant for node in nodes]  # type: ignore[union-attr]
+    weights = [_data(node, 1) for node in nodes]
     operands = [value, build.const(np.concatenate(weights, axis=axis), name=f"{first.name}.merged")]
     if first.input(2) is not None:
         operands.append(_joined(build, [node.input(2) for node in nodes], first))
@@ -124,6 +124,13 @@ def _merge(graph: Graph, value: Value, nodes: list[Node], rule: str) -> None:
         for old in (shift, node) if shift is not None else (node,):
             old.output.replace_uses(part)
             graph.remove(old)
+
+
+def _data(node: Node, index: int) -> np.ndarray:
+    """The constant operand `index`."""
+    value = node.input(index)
+    assert value is not None and value.constant is not None
+    return value.constant
 
 
 def _joined(build: Builder, biases: list[Value | None], first: Node) -> Value:

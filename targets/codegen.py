@@ -165,7 +165,7 @@ def _inside_parallel(body: tirx.Stmt) -> set[tirx.Var]:
 
     def visit(loop: tirx.For) -> None:
         if loop.kind == tirx.ForKind.PARALLEL:
-            tvm_ffi.structural_walk(loop.body, (tirx.AllocBuffer, lambda a: found.add(a.buffer) and None))
+            tvm_ffi.structural_walk(loop.body, (tirx.AllocBuffer, lambda a: found.add(a.buffer)))
 
     tvm_ffi.structural_walk(body, (tirx.For, visit))
     return found

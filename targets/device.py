@@ -233,11 +233,11 @@ def _typed(key: str, value: Any, type_name: str, where: str) -> Any:
 def detect_host() -> Target:
     """This machine: instruction sets and caches as the kernel reports them."""
     cores = len(os.sched_getaffinity(0))
-    caches = {"l1_bytes": _cache(1) or 32768, "l2_bytes": _cache(2) or 262144}
+    caches: dict[str, Any] = {"l1_bytes": _cache(1) or 32768, "l2_bytes": _cache(2) or 262144}
     architecture = platform.machine()
     if architecture == "aarch64":
         base = load_target("aarch64")
-        features = tuple(f for f in ("dotprod", "i8mm", "fullfp16") if f in _host_features())
+        features = tuple(f for f in ARM_EXTRAS if f in _host_features())
         return dataclasses.replace(
             base, name="host", description=_cpu_name(), cores=cores, features=features, **caches
         )
@@ -256,6 +256,9 @@ X86_LEVELS = {
     3: ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "movbe"),
 }
 """What the psABI's micro-architecture levels add, by LLVM's names."""
+
+ARM_EXTRAS = ("dotprod", "i8mm", "fullfp16")
+"""Features beyond ARMv8.0 that kernels can use."""
 
 X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16")
 """Features beyond a level that kernels can use."""

@@ -156,7 +156,7 @@ def _may_lead(producer: Node, group: Node) -> bool:
         return False
     if second == Kind.ANCHOR:
         return first == Kind.ELEMENTWISE and _reads_once(producer, group) and not _is_dear(producer)
-    if _is_dear(producer) and group.output.type.size > producer.output.type.size:
+    if _is_dear(producer) and group.output.size > producer.output.size:
         return False
     return not _concatenates(group)
 

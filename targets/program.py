@@ -65,7 +65,7 @@ class Program:
 
 def needs_kernel(node: Node) -> bool:
     """It computes something: it is no alias, and some output has elements."""
-    return not is_alias(node) and any(value.type.size for value in node.outputs)
+    return not is_alias(node) and any(value.size for value in node.outputs)
 
 
 def build_program(
@@ -103,7 +103,7 @@ def build_program(
 
 def storage_bytes(value: Value) -> int:
     """Bytes of a value in a kernel's memory, where every element has whole bytes."""
-    return value.type.size * value.dtype.numpy.itemsize
+    return value.size * value.dtype.numpy.itemsize
 
 
 def _spec(value: Value, name: str) -> TensorSpec:

@@ -70,7 +70,7 @@ def _size(node: Node, _: list) -> Elements | None:
     if value is None or not value.is_static:
         return None
     result = np.empty((), object)
-    result[()] = value.type.size  # type: ignore[union-attr]
+    result[()] = value.size
     return result
 
 
@@ -108,7 +108,7 @@ def _concat(node: Node, operands: list) -> Elements | None:
 
 def _unknown(value: Value | None) -> Elements:
     """Elements of a known count that nothing is known of. Raises TypeError when even the count is not."""
-    if value is None or not value.is_static or value.type.size > LARGEST:  # type: ignore[union-attr]
+    if value is None or not value.is_static or value.size > LARGEST:
         raise TypeError
     return np.full(value.static_shape, None, object)
 

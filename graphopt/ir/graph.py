@@ -11,9 +11,11 @@ parent.
 
 from __future__ import annotations
 
+import builtins
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -115,6 +117,11 @@ class Value:
             raise IRError(str(error), where=f"value '{self.name}'") from None
 
     @property
+    def size(self) -> int:
+        """The number of elements. Raises IRError when the shape is not static."""
+        return math.prod(self.static_shape)
+
+    @property
     def is_static(self) -> bool:
         return self.type is not None and self.type.is_static
 
@@ -178,7 +185,7 @@ class Node:
         self.domain = domain
         self.name = name
         self.origin = origin
-        self.attributes: dict[str, Attribute] = {k: v for k, v in attributes.items() if v is not None}
+        self.attributes: dict[str, Any] = {k: v for k, v in attributes.items() if v is not None}
         self.outputs: tuple[Value, ...] = ()
         self.graph: Graph | None = None
         self._inputs: list[Value | None] = []
@@ -221,7 +228,8 @@ class Node:
         if value is not None:
             value._uses[id(self), index] = Use(self, index)
 
-    def attr(self, name: str, default: Attribute = None) -> Attribute:
+    def attr(self, name: str, default: Attribute = None) -> Any:
+        """What the attribute holds depends on the operator; the methods below give one type each."""
         return self.attributes.get(name, default)
 
     def ints(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
@@ -229,20 +237,20 @@ class Node:
         value = self.attributes.get(name)
         if value is None:
             return None if default is None else tuple(default)
-        return tuple(int(v) for v in value)  # type: ignore[union-attr]
+        return tuple(int(v) for v in value)
 
     def int(self, name: str, default: int = 0) -> int:
-        return int(self.attributes.get(name, default))  # type: ignore[arg-type]
+        return int(self.attributes.get(name, default))
 
     def float(self, name: str, default: float = 0.0) -> float:
-        return float(self.attributes.get(name, default))  # type: ignore[arg-type]
+        return float(self.attributes.get(name, default))
 
     def str(self, name: str, default: str = "") -> str:
         value = self.attributes.get(name, default)
         return value.decode() if isinstance(value, bytes) else str(value)
 
     @property
-    def key(self) -> str:
+    def key(self) -> builtins.str:
         """`Conv`, or `com.microsoft::FusedConv` outside the standard domain."""
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
@@ -250,10 +258,10 @@ class Node:
     def subgraphs(self) -> tuple[Graph, ...]:
         return tuple(a for a in self.attributes.values() if isinstance(a, Graph))
 
-    def is_op(self, *op_types: str, domain: str = ONNX) -> bool:
+    def is_op(self, *op_types: builtins.str, domain: builtins.str = ONNX) -> bool:
         return self.domain == domain and self.op_type in op_types
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> builtins.str:
         ins = ", ".join("_" if v is None else f"%{v.name}" for v in self._inputs)
         outs = ", ".join(f"%{v.name}" for v in self.outputs)
         return f"{outs} = {self.key}({ins}) '{self.name}'"
@@ -279,8 +287,8 @@ class Graph:
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
-        self._value_names = NameScope(None if parent is None else parent._value_names)
-        self._node_names = NameScope(None if parent is None else parent._node_names)
+        self._value_names: NameScope = NameScope(None if parent is None else parent._value_names)
+        self._node_names: NameScope = NameScope(None if parent is None else parent._node_names)
 
     # --- reading ---
 

@@ -7,6 +7,7 @@ import json
 import re
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ def _element(item: object) -> str:
     return f"bits:0x{int.from_bytes(item.tobytes(), 'little'):0{item.dtype.itemsize * 2}x}"
 
 
-def _parsed(text: str, dtype: DType) -> object:
+def _parsed(text: str, dtype: DType) -> Any:
     """One element. Raises ValueError when `text` is not a value of `dtype`."""
     if dtype is DType.string:
         return unquoted_bytes(text) if text.startswith("b") else unquoted(text)

@@ -38,7 +38,8 @@ def parse(source: str, resources: Mapping[str, np.ndarray] | None = None) -> Gra
 def _read_resources(source: str, offset: int) -> dict[str, bytes]:
     """Lines of base64, indented, under the digest they belong to."""
     found: dict[str, bytes] = {}
-    name, lines, at = "", [], offset
+    lines: list[str] = []
+    name, at = "", offset
 
     def finish() -> None:
         if name:
@@ -295,17 +296,17 @@ class _Parser:
             raise self.error(f"there is no element type {token}", token)
         dtype = DType[token.text]
         self.require("[")
-        shape: list[Dim] | None = []
-        if self.take("*"):
+        dims: list[Dim] = []
+        unranked = self.take("*")
+        if unranked:
             self.require("]")
-            shape = None
         else:
             while not self.take("]"):
-                if shape:
+                if dims:
                     self.require(",")
-                shape.append(self.dim())
+                dims.append(self.dim())
         layout = self.name("node") if self.current.kind == "node" else None
-        return TensorType(dtype, None if shape is None else tuple(shape), layout)
+        return TensorType(dtype, None if unranked else tuple(dims), layout)
 
     def dim(self) -> Dim:
         if self.current.kind == "number":

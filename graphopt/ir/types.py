@@ -7,6 +7,7 @@ whatever their value turns out to be. A dimension nobody named gets a symbol of 
 
 from __future__ import annotations
 
+import builtins
 import enum
 import itertools
 import math
@@ -68,11 +69,11 @@ class DType(enum.Enum):
         return self.numpy.itemsize * 8
 
     @property
-    def is_float(self) -> bool:
+    def is_float(self) -> builtins.bool:
         return self.label.startswith(("float", "bfloat"))
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
         return self.label.startswith(("int", "uint"))
 
     @classmethod

@@ -50,9 +50,7 @@ def _function(node: Node, schema: defs.OpSchema) -> onnx.FunctionProto | None:
         if any(value is not None and value.type is None for value in node.inputs):
             return None
         types = [
-            onnx.TypeProto() if v is None else type_to_proto(v.type)
-            for v in node.inputs
-            if v is None or v.type
+            onnx.TypeProto() if v is None or v.type is None else type_to_proto(v.type) for v in node.inputs
         ]
         version = _newest(schema.context_dependent_function_opset_versions, opset)
         body = schema.get_context_dependent_function_with_opset_version(

@@ -76,14 +76,15 @@ def tensor_to_proto(array: np.ndarray, name: str = "") -> onnx.TensorProto:
 
 def attribute_to_proto(name: str, value: Attribute, type: int | None = None) -> AttributeProto:
     """`type` is the AttributeProto type the schema asks for; it decides for empty tuples and whole floats."""
+    data: object = value
     if isinstance(value, np.ndarray):
-        value = tensor_to_proto(value)
+        data = tensor_to_proto(value)
     elif type == AttributeProto.FLOAT and isinstance(value, int):
-        value = float(value)
+        data = float(value)
     elif type == AttributeProto.FLOATS and isinstance(value, tuple):
-        value = tuple(float(v) for v in value)
+        data = tuple(float(v) for v in value)
     elif isinstance(value, tuple):
-        value = list(value)
-    if isinstance(value, list) and not value:
-        return helper.make_attribute(name, value, attr_type=type or AttributeProto.INTS)
-    return helper.make_attribute(name, value)
+        data = list(value)
+    if isinstance(data, list) and not data:
+        return helper.make_attribute(name, data, attr_type=type or AttributeProto.INTS)
+    return helper.make_attribute(name, data)

@@ -52,7 +52,8 @@ def _inside(file: str, place: str) -> str:
 
 def declared_versions(source: str | Path | bytes) -> tuple[int, dict[str, int]]:
     """The standard opset that a model file declares, and its versions of other domains."""
-    return _versions(_parse(source))
+    versions = _versions(_parse(source))
+    return versions.pop(""), versions
 
 
 def _parse(source: str | Path | bytes) -> onnx.ModelProto:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import Attribute, Value
+from graphopt.ir import Value
 from graphopt.rewrite.builder import Builder
 
 CANONICAL_OPSET = 24
@@ -32,7 +33,7 @@ class Draft:
 
     op_type: str
     inputs: list[Value | None]
-    attributes: dict[str, Attribute]
+    attributes: dict[str, Any]
     outputs: list[str]
     name: str
     build: Builder
@@ -78,7 +79,7 @@ def _clip(draft: Draft) -> None:
     for index, name in ((1, "min"), (2, "max")):
         value = draft.attributes.pop(name, None)
         if value is not None:
-            draft.set(index, draft.build.const(np.float32(value), like=like, name=name))  # type: ignore[arg-type]
+            draft.set(index, draft.build.const(value, like=like, name=name))
 
 
 def _slice(draft: Draft) -> None:
@@ -86,17 +87,17 @@ def _slice(draft: Draft) -> None:
     draft.to_input("starts", 1)
     draft.to_input("ends", 2)
     if "axes" not in draft.attributes:
-        draft.attributes["axes"] = tuple(range(len(starts)))  # type: ignore[arg-type]
+        draft.attributes["axes"] = tuple(range(len(starts)))
     draft.to_input("axes", 3)
 
 
 def _pad(draft: Draft) -> None:
     like = draft.inputs[0]
     assert like is not None
-    value = float(draft.attributes.pop("value", 0.0))  # type: ignore[arg-type]
+    value = float(draft.attributes.pop("value", 0.0))
     draft.to_input("pads", 1)
     if value:
-        draft.set(2, draft.build.const(np.float32(value), like=like, name="pad_value"))
+        draft.set(2, draft.build.const(value, like=like, name="pad_value"))
 
 
 def _split(draft: Draft) -> None:
@@ -112,7 +113,7 @@ def _flattening_softmax(draft: Draft) -> None:
     """Up to opset 12 the operand is a matrix: axes from `axis` on are one."""
     x = draft.inputs[0]
     assert x is not None
-    axis = int(draft.attributes.pop("axis", 1))  # type: ignore[call-overload]
+    axis = int(draft.attributes.pop("axis", 1))
     if axis == -1 or (x.rank is not None and axis == x.rank - 1):
         draft.attributes["axis"] = -1
         return
@@ -127,7 +128,7 @@ def _dropout(draft: Draft) -> None:
 
 
 def _batch_normalization(draft: Draft) -> None:
-    if int(draft.attributes.pop("spatial", 1)) != 1:  # type: ignore[call-overload]
+    if int(draft.attributes.pop("spatial", 1)) != 1:
         raise UnsupportedError("BatchNormalization with spatial=0", where=draft.where)
 
 
@@ -153,7 +154,7 @@ def _resize(draft: Draft) -> None:
 
 
 def _top_k(draft: Draft) -> None:
-    draft.set(1, draft.build.shape([int(draft.attributes.pop("k"))], "k"))  # type: ignore[call-overload]
+    draft.set(1, draft.build.shape([int(draft.attributes.pop("k"))], "k"))
 
 
 def _scatter(draft: Draft) -> None:
@@ -163,17 +164,17 @@ def _scatter(draft: Draft) -> None:
 def _grid_sample(draft: Draft) -> None:
     names = {"bilinear": "linear", "bicubic": "cubic"}
     mode = draft.attributes.get("mode", "bilinear")
-    draft.attributes["mode"] = names.get(mode, mode)  # type: ignore[arg-type, call-overload]
+    draft.attributes["mode"] = names.get(mode, mode)
 
 
 def _dft(draft: Draft) -> None:
-    axis = int(draft.attributes.pop("axis", 1))  # type: ignore[call-overload]
-    draft.set(2, draft.build.const(np.int64(axis), name="axis"))
+    axis = int(draft.attributes.pop("axis", 1))
+    draft.set(2, draft.build.const(np.asarray(axis, np.int64), name="axis"))
 
 
 def _group_normalization(draft: Draft) -> None:
     """Opset 18 gave scale and bias per group; opset 21 wants them per channel."""
-    x, groups = draft.inputs[0], int(draft.attributes["num_groups"])  # type: ignore[call-overload]
+    x, groups = draft.inputs[0], int(draft.attributes["num_groups"])
     if x is None or x.shape is None or not isinstance(x.shape[1], int):
         raise UnsupportedError("the number of channels is unknown", where=draft.where)
     repeats, build = x.shape[1] // groups, draft.build

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from graphopt.ir import ONNX, Attribute, Graph, Node, Origin, TensorType, Value
+from graphopt.ir import ONNX, Graph, Node, Origin, TensorType, Value
 from graphopt.onnx_io.infer import infer_outputs
 
 
@@ -18,7 +20,7 @@ class Builder:
         self.created: list[Node] = []
 
     def op(
-        self, op_type: str, *inputs: Value | None, domain: str = ONNX, name: str = "", **attributes: Attribute
+        self, op_type: str, *inputs: Value | None, domain: str = ONNX, name: str = "", **attributes: Any
     ) -> Value:
         """A node with one output; returns the output."""
         return self.ops(op_type, *inputs, outputs=1, domain=domain, name=name, **attributes)[0]
@@ -31,7 +33,7 @@ class Builder:
         domain: str = ONNX,
         name: str = "",
         types: tuple[TensorType, ...] | None = None,
-        **attributes: Attribute,
+        **attributes: Any,
     ) -> tuple[Value, ...]:
         """A node with `outputs` outputs; their types are inferred unless given."""
         node = self.graph.add(

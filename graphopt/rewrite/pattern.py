@@ -230,7 +230,7 @@ class Op(Pattern):
             return
         for name, wanted in self.attributes.items():
             if node.attr(name) != wanted:
-                misses.note(depth, f"{name} of '{node.name}' is {node.attr(name)}, not {wanted}")
+                misses.note(depth, f"{name} of '{node.name}' is {node.attr(name)!r}, not {wanted!r}")
                 return
         inputs = node.inputs
         while inputs and inputs[-1] is None:

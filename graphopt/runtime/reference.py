@@ -116,11 +116,11 @@ def _execute(graph: Graph, environment: dict[Value, np.ndarray]) -> None:
         operands = [None if v is None else environment[v] for v in node.inputs]
         results = _control_flow(node, operands, environment) or evaluate_node(node, operands)
         environment.update(zip(node.outputs, results, strict=False))
-        for value in node.inputs:
-            if value is not None and value in waiting:
-                waiting[value] -= 1
-                if not waiting[value]:
-                    del environment[value]
+        for operand in node.inputs:
+            if operand is not None and operand in waiting:
+                waiting[operand] -= 1
+                if not waiting[operand]:
+                    del environment[operand]
 
 
 def _control_flow(

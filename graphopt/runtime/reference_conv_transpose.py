@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -34,13 +35,18 @@ def conv_transpose(node: Node, operands: Sequence[np.ndarray | None]) -> np.ndar
     for tap in product(*map(range, kernel)):
         first = [t * d for t, d in zip(tap, dilations, strict=True)]
         places = tuple(slice(f, f + s * i, s) for f, s, i in zip(first, strides, spatial, strict=True))
-        part = np.einsum("ngci,gcm->ngmi", inputs, weights[(..., *tap)])
-        y[(..., *places)] += part.reshape(n, groups, maps, *spatial)
+        part = np.einsum("ngci,gcm->ngmi", inputs, weights[_last(tap)])
+        y[_last(places)] += part.reshape(n, groups, maps, *spatial)
     cut = tuple(slice(b, b + s) for b, s in zip(begin, size, strict=True))
-    y = y.reshape(n, groups * maps, *ends)[(..., *cut)]
+    y = y.reshape(n, groups * maps, *ends)[_last(cut)]
     if rest and rest[0] is not None:
         y = y + rest[0].reshape(-1, *(1,) * rank)
     return np.ascontiguousarray(y.astype(x.dtype))
+
+
+def _last(places: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An index of the last axes."""
+    return (..., *places)
 
 
 def _numbers(node: Node, name: str, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ LARGEST_LITERAL = 64
 
 def lower(body: Graph) -> tirx.PrimFunc:
     """See `graphopt.targets.lower.lower_body`."""
-    if not any(value.type.size for value in body.outputs):
+    if not any(value.size for value in body.outputs):
         raise UnsupportedError(
             "its outputs have no elements, so there is nothing to compute", where=body.name
         )
@@ -57,9 +57,10 @@ def _read(value: Value, tensors: dict[Value, te.Tensor]) -> te.Tensor | None:
 def _results(body: Graph, tensors: dict[Value, te.Tensor]) -> list[te.Tensor]:
     """A tensor of its own for each output: an input, or a tensor that is two outputs, is copied."""
     taken = set(body.inputs)
-    results = []
+    results: list[te.Tensor] = []
     for value in body.outputs:
         tensor = _read(value, tensors)
+        assert tensor is not None
         if value in taken or any(tensor.same_as(t) for t in results):
             tensor = copied(tensor)
         results.append(tensor)

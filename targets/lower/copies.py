@@ -12,8 +12,8 @@ import numpy as np
 from tvm import tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower.kernel import Writer, folded, write_kernel
-from graphopt.targets.lower.tensors import constant, normalise_axis
+from graphopt.targets.lower.kernel import Literal, Memory, Writer, folded, write_kernel
+from graphopt.targets.lower.tensors import Expr, constant, normalise_axis
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,11 @@ def _copy(node: Node, outer: int, sizes: Sequence[int], stretches: Sequence[Stre
         with write.each(outer, work=work) as row:
             for stretch in stretches:
                 source = write.operand(stretch.operand)
-                write.lanes(
-                    stretch.count,
-                    lambda i, s=stretch, x=source: result.store(x[row, s.start + i], row, s.place + i),
-                    result.dtype,
-                    work=work if outer == 1 else 0,
-                )
+
+                def copy(i: Expr, s: Stretch = stretch, x: Memory | Literal = source) -> None:
+                    result.store(x[row, s.start + i], row, s.place + i)
+
+                write.lanes(stretch.count, copy, result.dtype, work=work if outer == 1 else 0)
 
     return write_kernel(node, build, [(outer, size) for size in sizes])
 
@@ -64,7 +63,7 @@ def _compress(node: Node) -> tirx.PrimFunc:
     x, condition = node.inputs[0], constant(node, 1)
     assert x is not None and condition is not None
     axis = node.attr("axis")
-    shape = x.static_shape if axis is not None else (x.type.size,)
+    shape = x.static_shape if axis is not None else (x.size,)
     along = normalise_axis(node.int("axis"), len(shape)) if axis is not None else 0
     outer, dim, inner = folded(shape, along)
     chosen = np.flatnonzero(condition[:dim]).tolist()

@@ -65,8 +65,9 @@ class Writer:
         self._memory: dict[Value, Memory] = {}
         values = [*node.inputs, *node.outputs]
         for value, shape in zip(values, [*shapes, *[None] * (len(values) - len(shapes))], strict=True):
-            wanted = value is not None and (value.producer is not node or value.is_graph_output)
-            if wanted and value.constant is None and value not in self._memory:
+            if value is None or value.constant is not None or value in self._memory:
+                continue
+            if value.producer is not node or value.is_graph_output:
                 self._memory[value] = _parameter(value, shape, len(self._memory))
         self._node = node
 

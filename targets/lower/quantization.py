@@ -58,8 +58,8 @@ def quantize_linear(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     if scale_type.dtype.is_integer:
         raise UnsupportedError(f"a scale of {scale_type.dtype}", where=where(node))
     divided = DType.of(node.int("precision") or _promoted(source.dtype, scale_type.dtype))
-    scale = _parameter(node, inputs, 1)
-    zero = _parameter(node, inputs, 2)
+    scale, zero = _parameter(node, inputs, 1), _parameter(node, inputs, 2)
+    assert scale is not None
     saturate = bool(node.int("saturate", 1))
 
     def element(*i: Expr) -> Expr:
@@ -116,8 +116,8 @@ def dequantize_linear(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     x = _present(inputs, 0)
     source, scale_type, target = node.inputs[0], node.inputs[1], node.output.dtype
     assert source is not None and scale_type is not None
-    scale = _parameter(node, inputs, 1)
-    zero = _parameter(node, inputs, 2)
+    scale, zero = _parameter(node, inputs, 1), _parameter(node, inputs, 2)
+    assert scale is not None
 
     def element(*i: Expr) -> Expr:
         if source.dtype.is_float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
@@ -106,6 +107,7 @@ class _Kernel:
         if node.op_type == "RNN":
             return RNN(run, activations, clip)
         if node.op_type == "LSTM":
+            assert cell is not None
             return LSTM(run, activations, clip, cell, self._peepholes(), bool(node.int("input_forget")))
         if node.int("linear_before_reset"):
             return GRU(run, activations, clip, self._candidate_bias(), None, None)
@@ -161,7 +163,7 @@ class _Kernel:
                 return self._wide(of_input) + self._wide(b[d, (sizes.gates + gate) * sizes.hidden + unit])
 
             with T.grid(sizes.directions, sizes.tiles, sizes.lanes) as (d, tile, lane):
-                value = self._if_unit(tile, lane, lambda unit, d=d, both=both: both(d, unit))
+                value = self._if_unit(tile, lane, partial(both, d))
                 buffer.store(value, d, tile, gate, lane)
         return lambda *at: buffer[at]
 

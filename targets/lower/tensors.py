@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tvm import te, tirx
@@ -12,7 +13,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir import DType, Node, Value
 from graphopt.targets.lower.support import STORAGE, where
 
-Expr = tirx.Expr
+Expr: TypeAlias = tirx.Expr
 Lowering = Callable[[Node, list[te.Tensor | None]], te.Tensor | list[te.Tensor]]
 """From a node and its inputs' tensors (None: left out) to its outputs' tensors, outputs left out included."""
 

@@ -13,7 +13,7 @@ CHEAP_CALLS = frozenset({"tirx.if_then_else", "tirx.likely", "tirx.reinterpret",
 def uses(expression: tirx.Expr, variable: tirx.Var) -> bool:
     found = []
     tvm_ffi.structural_walk(
-        expression, (tirx.Var, lambda v: found.append(v) and None if v.same_as(variable) else None)
+        expression, (tirx.Var, lambda v: found.append(v) if v.same_as(variable) else None)
     )
     return bool(found)
 
