@@ -143,12 +143,15 @@ def _depth_to_space(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
 
 
 def _space_to_depth(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
-    """(N, C, H, W) -> (N, b^2 C, H / b, W / b); the depth holds (b, b, C)."""
+    """(N, C, H, W) -> (N, b^2 C, H / b, W / b); the depth holds (b, b, C), or in mode CRD (C, b, b)."""
     x, block = data_of(inputs), node.int("blocksize")
-    channels = shape_of(x)[1]
+    channels, area = shape_of(x)[1], block * block
 
     def element(n: Expr, depth: Expr, h: Expr, w: Expr) -> Expr:
-        place, c = tirx.indexdiv(depth, channels), tirx.indexmod(depth, channels)
+        if node.str("mode", "DCR") == "DCR":
+            place, c = tirx.indexdiv(depth, channels), tirx.indexmod(depth, channels)
+        else:
+            place, c = tirx.indexmod(depth, area), tirx.indexdiv(depth, area)
         row, column = tirx.indexdiv(place, block), tirx.indexmod(place, block)
         return x(n, c, h * block + row, w * block + column)
 

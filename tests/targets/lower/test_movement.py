@@ -14,6 +14,15 @@ HALF, BYTE, LONG, BOOL = np.float16, np.int8, np.int64, np.bool_
 
 TWICE = data(4, 5, 6)
 CUT = data(3, 5, dtype=BYTE)
+IMAGE = data(1, 3, 6, 8)
+
+
+def blocks_last(x: np.ndarray) -> np.ndarray:
+    """SpaceToDepth by blocks of 2 x 2, the depth in the order (C, 2, 2): new in opset 28."""
+    n, c, h, w = x.shape
+    taps = x.reshape(n, c, h // 2, 2, w // 2, 2).transpose(0, 1, 3, 5, 2, 4)
+    return taps.reshape(n, c * 4, h // 2, w // 2)
+
 
 COPIES = [
     case("Concat", data(3, 5), data(3, 7), data(3, 1), axis=1),
@@ -54,6 +63,7 @@ CASES = [
     case("DepthToSpace", data(2, 12, 3, 5), blocksize=2),
     case("DepthToSpace", data(2, 18, 3, 5, dtype=BYTE), blocksize=3, mode="CRD"),
     case("SpaceToDepth", data(2, 3, 6, 8), blocksize=2),
+    case("SpaceToDepth", IMAGE, blocksize=2, mode="CRD", expected=[blocks_last(IMAGE)]),
     case("Trilu", data(4, 7)),
     case("Trilu", data(2, 7, 5, dtype=LONG), np.int64(2), upper=0),
     case("Trilu", data(2, 7, 5, dtype=LONG), np.int64(-2), upper=1),
