@@ -20,11 +20,12 @@ import numpy as np
 import onnx
 from onnx.backend.base import Backend, BackendRep, Device, DeviceType, namedtupledict
 
-from graphopt.api import compile, legalized, load, resolve_pipeline
+from graphopt.api import compile, load, resolve_pipeline
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.ir import Graph, Value
 from graphopt.ir.structural import structural_inputs
 from graphopt.onnx_io.infer import infer_graph
+from graphopt.preparation import legalized
 
 BACKEND_PIPELINE = "canonicalize,fold-shapes,fold-constants,eliminate-dead-code"
 """What a case is compiled with: enough to make shapes static, no more, so that kernels do the work."""

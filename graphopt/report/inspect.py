@@ -61,7 +61,8 @@ def inspect_model(
     path: Path, target: Target, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Inspection:
     """Read a model and ask `target` about it. Raises ModelError, UnsupportedError or UsageError."""
-    from graphopt.api import legalized, load, optimize
+    from graphopt.api import load, optimize
+    from graphopt.preparation import legalized
     from graphopt.targets.fuse import fuse
 
     graph = sharpened(load(path, input_shapes=input_shapes))
