@@ -118,8 +118,12 @@ class _Differ:
             end = place[node.name]
             yield from self.added(after[start:end], known)
             start = max(start, end)
-            if found := "; ".join(self.node_changes(node, after[end])):
-                yield Change("changed", "node", node.name, f"@{node.name} ({after[end].key}): {found}")
+            partner = after[end]
+            if node.key != partner.key:
+                text = f"@{node.name}, was {node.key}: {self.new.node(partner)}"
+                yield Change("changed", "node", node.name, text)
+            elif found := "; ".join(self.node_changes(node, partner)):
+                yield Change("changed", "node", node.name, f"@{node.name} ({node.key}): {found}")
         yield from self.added(after[start:], known)
 
     def added(self, nodes: Sequence[Node], known: set[str]) -> Iterator[Change]:
@@ -128,8 +132,6 @@ class _Differ:
                 yield Change("added", "node", node.name, self.new.node(node))
 
     def node_changes(self, a: Node, b: Node) -> Iterator[str]:
-        if a.key != b.key:
-            yield f"was {a.key}"
         for index in range(max(len(a.inputs), len(b.inputs))):
             before, after = _name(a.input(index)), _name(b.input(index))
             if before != after:

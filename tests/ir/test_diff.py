@@ -77,7 +77,7 @@ def test_attributes_operators_and_results(graph: Graph) -> None:
         "graph net: 3 nodes",
         "~ @conv (Conv): group nothing -> 1; pads [0, 0, 0, 0] -> [1, 1, 1, 1];"
         " %conv.0 float32[N, 3, 3, 3] -> float32[N, 3, 5, 5]",
-        "~ @relu (Tanh): was Relu; result %r -> %t",
+        "~ @relu, was Relu: %t: float32[N, 3, 3, 3] = Tanh(%conv.0) @relu",
         "~ @flat (Flatten): operand 0 %r -> %t; axis 1 -> nothing",
     ]
 
@@ -135,12 +135,14 @@ def test_a_change_in_a_nested_graph(graph: Graph) -> None:
     branches = {}
     for name in ("then_branch", "else_branch"):
         branches[name] = Graph(name, opset=24, parent=graph)
-        made = branches[name].add("Neg", [graph.value("y")], types=[tensor("N", 27)], name=f"{name}.neg")
+        made = branches[name].add(
+            "Elu", [graph.value("y")], {"alpha": 1.0}, types=[tensor("N", 27)], name=f"{name}.elu"
+        )
         branches[name].add_output(made.output)
     graph.add("If", [flag], branches, types=[tensor("N", 27)], name="if")
     new = graph.clone()
-    new.node("if").attributes["else_branch"].node("else_branch.neg").op_type = "Abs"
-    assert lines(graph, new)[1:] == ["~ @if (If): else_branch {~ @else_branch.neg (Abs): was Neg}"]
+    new.node("if").attributes["else_branch"].node("else_branch.elu").attributes["alpha"] = 2.0
+    assert lines(graph, new)[1:] == ["~ @if (If): else_branch {~ @else_branch.elu (Elu): alpha 1.0 -> 2.0}"]
 
 
 def test_another_order_is_a_difference(graph: Graph) -> None:
