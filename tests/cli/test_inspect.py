@@ -1,0 +1,96 @@
+"""`graphopt inspect`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from tests.cli.conftest import Cli
+
+CONV, DENSE = 4 * 64 * 3 * 9, 4 * 5
+
+
+def test_numbers_by_hand(cli: Cli, model: Path) -> None:
+    data = cli("inspect", model, "--json", "--nodes").data
+    assert data["inputs"] == [{"name": "x", "type": "float32[1, 3, 8, 8]"}]
+    assert data["outputs"] == [{"name": "y", "type": "float32[1, 5]"}]
+    assert data["opsets"] == {"ai.onnx": 17}
+    assert data["macs"] == CONV + DENSE
+    assert data["parameters"] == 4 * 27 + 4 * 4 + 4 * 5 + 5
+    assert data["weight_bytes"] == 4 * data["parameters"]
+    assert data["operators"]["Conv"] == 1 and data["nodes"] == 6
+    assert (data["peak_activation_bytes"], data["peak_at"]) == (2 * 4 * 256, "norm")
+    assert data["unsupported"] == [] and data["unfixed_inputs"] == []
+    assert [node["macs"] for node in data["node_list"]] == [CONV, 0, 0, 0, 0, DENSE]
+    assert data["nodes_after_passes"] < 6
+
+
+def test_a_person_reads_the_same(cli: Cli, model: Path) -> None:
+    shown = cli("inspect", model, "--target", "rpi4", "--nodes")
+    assert (shown.code, shown.err) == (0, "")
+    for text in ("net.onnx", "float32[1, 3, 8, 8]", f"{CONV:,}", "149", "rpi4 can run all of it.", "flatten"):
+        assert text in shown.out
+
+
+def test_symbols_are_no_error(cli: Cli, dynamic: Path) -> None:
+    data = cli("inspect", dynamic, "--json").data
+    assert (data["macs"], data["peak_activation_bytes"]) == (None, None)
+    assert data["parameters"] == 149
+    assert data["unfixed_inputs"] == ["x"] and data["unsupported"] == []
+    assert "--input-shape x=..." in cli("inspect", dynamic).out
+    fixed = cli("inspect", dynamic, "--input-shape", "x=2,3,8,8", "--json").data
+    assert fixed["macs"] == 2 * (CONV + DENSE)
+
+
+@pytest.fixture(scope="module")
+def odd(folder: Path) -> Path:
+    """A custom operator between two that everybody knows."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "first"),
+        helper.make_node("Whirl", ["a"], ["b"], "whirl", domain="com.example"),
+        helper.make_node("Relu", ["b"], ["y"], "last"),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in ("x", "y")]
+    info = [helper.make_tensor_value_info("b", TensorProto.FLOAT, [4])]
+    graph = helper.make_graph(nodes, "odd", values[:1], values[1:], value_info=info)
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 3)]
+    path = folder / "odd.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+    return path
+
+
+def test_what_a_target_cannot_run_is_told_with_node_and_reason(cli: Cli, odd: Path) -> None:
+    data = cli("inspect", odd, "--target", "rpi4", "--json").data
+    [problem] = data["unsupported"]
+    assert (problem["node"], problem["operator"]) == ("whirl", "com.example::Whirl")
+    assert "no kernel" in problem["reason"]
+    assert data["opsets"] == {"ai.onnx": 17, "com.example": 3}
+    shown = cli("inspect", odd, "--target", "rpi4")
+    assert shown.code == 0
+    assert "rpi4 cannot run one node" in shown.out and "whirl" in shown.out
+
+
+def test_compile_refuses_what_inspect_told(cli: Cli, odd: Path, tmp_path: Path) -> None:
+    failed = cli("compile", odd, "-t", "rpi4", "-o", tmp_path / "odd.bundle")
+    assert failed.code == 4
+    assert "'whirl' (com.example::Whirl)" in failed.error and "graphopt inspect" in failed.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_of_ones_own(cli: Cli, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('base = "rpi3"\n')
+    assert cli("inspect", model, "-t", tmp_path / "mine.toml", "--json").data["target"] == "mine"
+
+
+def test_tvm_stays_unloaded(model: Path) -> None:
+    program = (
+        "import sys; from graphopt.cli import main; "
+        f"code = main(['inspect', {str(model)!r}, '--target', 'rpi4']); "
+        "sys.exit(code or 100 * ('tvm' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
