@@ -27,7 +27,9 @@ from graphopt.ir.structural import structural_inputs
 from graphopt.onnx_io.infer import infer_graph
 from graphopt.preparation import legalized
 
-BACKEND_PIPELINE = "canonicalize,fold-shapes,fold-constants,eliminate-dead-code"
+BACKEND_PIPELINE = (
+    "canonicalize,fold-shapes,fold-constants,inline-branches,fold-shapes,fold-constants,eliminate-dead-code"
+)
 """What a case is compiled with: enough to make shapes static, no more, so that kernels do the work."""
 
 

@@ -19,6 +19,7 @@ PASSES: dict[str, str] = {
     "fold-shapes": "fold_shapes:FoldShapes",
     "fuse-activations": "fuse_activations:FuseActivations",
     "fuse-residual": "fuse_residual:FuseResidual",
+    "inline-branches": "inline_branches:InlineBranches",
     "merge-parallel": "merge_parallel:MergeParallel",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "recognize-activations": "recognize_activations:RecognizeActivations",
@@ -31,7 +32,8 @@ PASSES: dict[str, str] = {
 """Spec name -> module and class."""
 
 DEFAULT = (
-    "eliminate-dead-code,fold-constants,fold-shapes,fold-constants,canonicalize,"
+    "eliminate-dead-code,fold-constants,inline-branches,fold-shapes,fold-constants,inline-branches,"
+    "canonicalize,"
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
     "sink-transposes,fold-pad,fold-batchnorm,normalize-matmul,fold-affine,merge-parallel,"
     "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"

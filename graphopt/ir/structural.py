@@ -19,6 +19,7 @@ _STRUCTURAL: dict[str, tuple[int, ...]] = {
     "DFT": (1, 2),
     "Dropout": (2,),
     "Expand": (1,),
+    "Loop": (0, 1),
     "MaxUnpool": (2,),
     "OneHot": (1,),
     "Pad": (1, 3),

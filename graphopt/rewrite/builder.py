@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphopt.ir import ONNX, Graph, Node, Origin, TensorType, Value
-from graphopt.onnx_io.infer import infer_outputs
+from graphopt.ir.nesting import with_nested
+from graphopt.onnx_io.infer import infer_node, infer_outputs
 
 
 class Builder:
@@ -51,6 +53,22 @@ class Builder:
                 value.type = type
         self.created.append(node)
         return node.outputs
+
+    def inline(self, body: Graph, arguments: Sequence[Value]) -> tuple[Value, ...]:
+        """The outputs of a nested graph for `arguments`: its nodes are copied, with types inferred anew.
+
+        The copies keep their own origin.
+        """
+        mapping = dict(zip(body.inputs, arguments, strict=True))
+        for value in body.constants:
+            assert value.constant is not None
+            mapping[value] = self.graph.add_constant(value.constant, value.name)
+            mapping[value].type = value.type
+        for node in body.nodes:
+            copy = self.graph.copy_node(node, mapping, before=self.before)
+            infer_node(copy, {})
+            self.created.extend(with_nested(copy))
+        return tuple(mapping.get(value, value) for value in body.outputs)
 
     def const(
         self, data: np.ndarray | float | int | list | tuple, like: Value | None = None, name: str = "const"

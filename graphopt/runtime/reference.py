@@ -22,6 +22,7 @@ from graphopt.onnx_io.protos import attribute_to_proto
 from graphopt.runtime.reference_blocked import evaluate_blocked
 from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
+from graphopt.runtime.reference_loops import loop, nested, scan
 from graphopt.runtime.reference_pool import average_pool, max_pool
 
 
@@ -126,41 +127,22 @@ def _execute(graph: Graph, environment: dict[Value, np.ndarray]) -> None:
 def _control_flow(
     node: Node, operands: Sequence[np.ndarray | None], environment: Mapping[Value, np.ndarray]
 ) -> list[np.ndarray] | None:
-    """If and Loop, whose bodies read the enclosing values; None for any other node."""
+    """If, Loop and Scan, whose bodies read the enclosing values; None for any other node."""
+
+    def call(body: Graph, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        local = {**environment, **dict(zip(body.inputs, arguments, strict=True))}
+        _execute(body, local)
+        return [local[value] for value in body.outputs]
+
     if node.is_op("If"):
-        branch = node.attr("then_branch" if operands[0] else "else_branch")
-        assert isinstance(branch, Graph)
-        local = dict(environment)
-        _execute(branch, local)
-        return [local[value] for value in branch.outputs]
+        return call(nested(node, "then_branch" if operands[0] else "else_branch"), [])
     if node.is_op("Loop"):
-        return _loop(node, operands, environment)
+        return loop(node, operands, call)
+    if node.is_op("Scan"):
+        return scan(node, operands, call)
     if node.subgraphs and not is_fused(node):
         raise UnsupportedError("no reference for it", where=f"node '{node.name}' ({node.key})")
     return None
-
-
-def _loop(
-    node: Node, operands: Sequence[np.ndarray | None], environment: Mapping[Value, np.ndarray]
-) -> list[np.ndarray]:
-    body = node.attr("body")
-    assert isinstance(body, Graph)
-    trips, go_on, *carried = operands
-    state = [np.asarray(value) for value in carried]
-    scanned: list[list[np.ndarray]] = [[] for _ in body.outputs[1 + len(state) :]]
-    index = 0
-    while (trips is None or index < int(trips)) and (go_on is None or bool(go_on)):
-        local = dict(environment)
-        start = [np.asarray(index, np.int64), np.asarray(True if go_on is None else go_on), *state]
-        local.update(zip(body.inputs, start, strict=True))
-        _execute(body, local)
-        results = [local[value] for value in body.outputs]
-        go_on = results[0] if go_on is not None or not bool(results[0]) else None
-        state = results[1 : 1 + len(state)]
-        for rows, value in zip(scanned, results[1 + len(state) :], strict=True):
-            rows.append(value)
-        index += 1
-    return [*state, *(np.stack(rows) if rows else np.zeros((0,)) for rows in scanned)]
 
 
 def _evaluator(node: Node) -> ReferenceEvaluator:
