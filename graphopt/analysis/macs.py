@@ -3,7 +3,8 @@
 A MAC is one product added to a sum, as in `sum_k a[i, k] * b[k, j]`: convolutions, matrix products, recurrences
 and attention have them, nothing else does. A convolution counts every tap of every output element, padding
 included, as the field's tables do. A FLOP is one arithmetic operation on one element: two for a MAC, one for an
-element-wise operator whatever it costs (exp counts as add does), the window for a pool. Moving data is free.
+element-wise operator whatever it costs (exp counts as add does), the window for a pool. Moving data is free. The
+operators of `graphopt.kernel` count as their namesakes do on plain tensors.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from collections.abc import Iterable
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, ONNX, Node, Value
 from graphopt.ir.fused import body_of, is_fused
+from graphopt.ir.layout import blocked_of, plain_node
 
 MOVES = frozenset(
     "BitCast Cast CastLike CenterCropPad Col2Im Compress Concat ConcatFromSequence Constant ConstantOfShape "
-    "DepthToSpace Dropout Expand EyeLike Flatten Gather GatherElements GatherND Identity NonZero OneHot Pad "
+    "DepthToSpace Dropout Expand EyeLike Flatten Gather GatherElements GatherND Identity NonZero OneHot Pack Pad "
     "Range Reshape ReverseSequence Scatter ScatterElements ScatterND SequenceAt SequenceConstruct Shape Size "
-    "Slice SpaceToDepth Split SplitToSequence Squeeze TensorScatter Tile Transpose Trilu Unsqueeze "
-    "Upsample".split()
+    "Slice SpaceToDepth Split SplitToSequence Squeeze TensorScatter Tile Transpose Trilu Unpack "
+    "Unsqueeze Upsample".split()
 )
 """Operators without arithmetic."""
 
@@ -52,7 +54,7 @@ def macs(node: Node) -> int | None:
             return total(macs(member) for member in body_of(node).nodes)
         if node.subgraphs:
             return None
-        return _macs(node)
+        return _macs(_plain(node))
     except IRError:  # a shape that is not static
         return None
 
@@ -63,15 +65,21 @@ def flops(node: Node) -> int | None:
         if is_fused(node):
             return total(flops(member) for member in body_of(node).nodes)
         products = macs(node)
-        return None if products is None else 2 * products + _other_flops(node)
+        return None if products is None else 2 * products + _other_flops(_plain(node))
     except IRError:
         return None
+
+
+def _plain(node: Node) -> Node:
+    """An operator on blocks as the one on plain tensors: the lanes that fill the last block up do not count."""
+    blocked = any(v is not None and blocked_of(v.type) for v in (*node.inputs, *node.outputs))
+    return plain_node(node) if blocked and node.domain == KERNEL else node
 
 
 def _macs(node: Node) -> int:
     if node.domain == KERNEL and node.op_type in GATES:
         return _recurrent_macs(node)
-    if node.domain != ONNX:
+    if node.domain not in (ONNX, KERNEL):
         return 0
     match node.op_type:
         case "Conv" | "ConvInteger" | "DeformConv":
@@ -100,10 +108,14 @@ def _taps(node: Node, weights: int) -> int:
 
 
 def _recurrent_macs(node: Node) -> int:
-    """X is [T, B, I] (layout 1: [B, T, I]), R is [D, gates*H, H], or [D, tiles, H, ...] when it is packed."""
-    steps, batch, inputs = _shape(node.input(0))
-    directions, _, hidden = _shape(node.input(2))[:3]
-    return steps * batch * directions * GATES[node.op_type] * hidden * (inputs + hidden)
+    """X is [T, B, I] (layout 1: [B, T, I]), W [directions, ...], R [directions, gates*H, H].
+
+    R packed for a kernel is [directions, tiles, H, gates, lanes].
+    """
+    first, second, width = _shape(node.input(0))
+    hidden = _shape(node.input(2))[2]
+    rows = _shape(node.input(1))[0] * GATES[node.op_type] * hidden
+    return first * second * rows * (width + hidden)
 
 
 def _attention_macs(node: Node) -> int:
@@ -147,7 +159,7 @@ def _einsum_macs(node: Node) -> int:
 def _other_flops(node: Node) -> int:
     """Everything but the products. The element-wise work of recurrent gates and attention is left out."""
     op = node.op_type
-    if node.domain != ONNX or op in MOVES or op in GATES or op in ("Attention", "Einsum"):
+    if node.domain not in (ONNX, KERNEL) or op in MOVES or op in GATES or op in ("Attention", "Einsum"):
         return 0
     if op in ("Conv", "ConvTranspose", "Gemm"):
         return 0 if node.input(2) is None else _size(node.output)  # the bias

@@ -9,8 +9,9 @@ import pytest
 
 from graphopt.analysis.cost import Cost, cost_of, cost_of_graph
 from graphopt.analysis.macs import flops, macs
-from graphopt.ir import Attribute, DType, Graph, Node, TensorType
+from graphopt.ir import KERNEL, Attribute, DType, Graph, Node, TensorType
 from graphopt.ir.fused import fuse_nodes
+from graphopt.ir.layout import blocked_type
 
 Shape = tuple[int | str, ...]
 
@@ -142,6 +143,31 @@ OTHERS = {
 def test_flops(case: str) -> None:
     made, want = OTHERS[case]
     assert flops(made) == want
+
+
+def test_blocks_count_as_the_plain_tensor_does() -> None:
+    """24 channels in blocks of 16: eight lanes are empty."""
+    graph = Graph(opset=24)
+    image = blocked_type(TensorType(DType.float32, (1, 24, 6, 6)), 16)
+    x = graph.add_input("x", image)
+    w = graph.add_constant(np.zeros((24, 24, 3, 3), np.float32), "w")
+    b = graph.add_constant(np.zeros(24, np.float32), "b")
+    conv = graph.add("Conv", [x, w, b], types=[image], domain=KERNEL)
+    unpack = graph.add("Unpack", [x], types=[TensorType(DType.float32, (1, 24, 6, 6))], domain=KERNEL)
+    assert macs(conv) == 24 * 36 * 24 * 9
+    assert flops(conv) == 2 * 24 * 36 * 24 * 9 + 24 * 36
+    assert (macs(unpack), flops(unpack)) == (0, 0)
+    assert cost_of(conv).activation_bytes == 2 * 4 * 2 * 36 * 16
+
+
+def test_packed_recurrent_weights_count_as_they_were() -> None:
+    graph = Graph(opset=24)
+    x = graph.add_input("x", TensorType(DType.float32, (5, 2, 3)))
+    w = graph.add_constant(np.zeros((1, 1, 4, 3, 16), np.float32), "w")
+    r = graph.add_constant(np.zeros((1, 1, 6, 4, 16), np.float32), "r")
+    types = [TensorType(DType.float32, (5, 1, 2, 6))]
+    lstm = graph.add("LSTM", [x, w, r], {"hidden_size": 6}, types=types, domain=KERNEL)
+    assert macs(lstm) == 10 * 24 * 9
 
 
 def test_a_symbol_is_unknown_only_where_it_is_needed() -> None:
