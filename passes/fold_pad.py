@@ -3,6 +3,7 @@
 Conv(Pad(x, p, 0), W, pads=q)                 -->  Conv(x, W, pads=p + q)
 MaxPool(Pad(x, p, lowest), pads=q)            -->  MaxPool(x, pads=p + q)
 AveragePool(Pad(x, p, 0), count_include_pad)  -->  AveragePool(x, pads=p)
+Conv(Transpose(Pad(x, p), perm), W)           -->  Conv(Transpose(x, perm), W, pads=p[perm])    the pools likewise
 """
 
 from __future__ import annotations
@@ -17,24 +18,22 @@ from graphopt.ir import Value
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
 
+WINDOWS = ("Conv", "MaxPool", "AveragePool")
+_PADDED = Op(
+    "Pad",
+    Any("x"),
+    Const("pads"),
+    Const("value", optional=True),
+    Const("axes", optional=True),
+    bind="pad",
+)
+
 
 class FoldPadIntoWindow(Rule):
     """Conv(Pad(x, p, 0), W, pads=q) --> Conv(x, W, pads=p + q)."""
 
     name = "fold-pad"
-    pattern = Op(
-        ("Conv", "MaxPool", "AveragePool"),
-        Op(
-            "Pad",
-            Any("x"),
-            Const("pads"),
-            Const("value", optional=True),
-            Const("axes", optional=True),
-            bind="pad",
-        ),
-        bind="window",
-        more=True,
-    )
+    pattern = Op(WINDOWS, _PADDED, bind="window", more=True)
 
     def check(self, match: Match) -> str | None:
         pad, window = match.node("pad"), match.node("window")
@@ -61,18 +60,23 @@ class FoldPadIntoWindow(Rule):
                 return "the pool does not count its own pads"
         return None
 
-    @staticmethod
-    def _spatial(match: Match) -> tuple[int, ...] | None:
+    def permutation(self, match: Match) -> tuple[int, ...] | None:
+        """Axis i of the window's operand is this axis of x; None when it is not known."""
+        return None if match["x"].rank is None else tuple(range(match["x"].rank))
+
+    def _spatial(self, match: Match) -> tuple[int, ...] | None:
         """Begin pads, then end pads, of the spatial axes; None when others are padded or any is negative."""
-        rank = match["x"].rank
-        if rank is None:
+        order = self.permutation(match)
+        if order is None:
             return None
+        rank = len(order)
         given = [int(p) for p in match.data("pads")]
         axes = [int(a) % rank for a in match.data("axes")] if match.get("axes") is not None else range(rank)
         count = len(given) // 2
         low, high = [0] * rank, [0] * rank
         for axis, begin, end in zip(axes, given[:count], given[count:], strict=True):
             low[axis], high[axis] = begin, end
+        low, high = [low[axis] for axis in order], [high[axis] for axis in order]
         if any(low[:2]) or any(high[:2]) or min(*low, *high) < 0:
             return None
         return (*low[2:], *high[2:])
@@ -86,11 +90,29 @@ class FoldPadIntoWindow(Rule):
         attributes["pads"] = tuple(a + b for a, b in zip(added, own, strict=True))
         if window.op_type == "AveragePool":
             attributes["count_include_pad"] = 1
-        operands = (match["x"], *window.inputs[1:])
+        operands = (self.operand(match, build), *window.inputs[1:])
         return build.ops(window.op_type, *operands, outputs=len(window.outputs), **attributes)
 
+    def operand(self, match: Match, build: Builder) -> Value:
+        """What the window reads afterwards."""
+        return match["x"]
 
-RULES = (FoldPadIntoWindow(),)
+
+class FoldPadBehindTranspose(FoldPadIntoWindow):
+    """Conv(Transpose(Pad(x, p), perm), W) --> Conv(Transpose(x, perm), W, pads=p[perm])."""
+
+    name = "fold-pad-behind-transpose"
+    pattern = Op(WINDOWS, Op("Transpose", _PADDED, bind="transpose"), bind="window", more=True)
+
+    def permutation(self, match: Match) -> tuple[int, ...] | None:
+        rank = match["x"].rank
+        return None if rank is None else match.node("transpose").ints("perm", tuple(reversed(range(rank))))
+
+    def operand(self, match: Match, build: Builder) -> Value:
+        return build.op("Transpose", match["x"], perm=self.permutation(match))
+
+
+RULES = (FoldPadIntoWindow(), FoldPadBehindTranspose())
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.rewrite.builder import Builder
-from graphopt.rewrite.pattern import Match, Misses, find
+from graphopt.rewrite.pattern import WHOLE_MATCH, Match, Misses, find
 from graphopt.rewrite.rule import Rule
 
 FIRINGS_PER_NODE = 50
 """More firings than this for each node of the graph means that two rules undo each other."""
-
-WHOLE_MATCH = 1000
-"""The depth of a try whose pattern matched: beyond that of any miss."""
 
 
 @dataclass(frozen=True)

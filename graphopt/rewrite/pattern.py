@@ -18,8 +18,8 @@ import numpy as np
 from graphopt.errors import IRError
 from graphopt.ir import ONNX, Attribute, Node, Value
 
-WHOLE = 1 << 30
-"""The depth of a miss that comes after the whole pattern has matched."""
+WHOLE_MATCH = 1000
+"""The depth of a try that the whole pattern matched: beyond that of any miss within it."""
 
 COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "And", "Or", "Xor", "Equal"})
 
@@ -283,7 +283,7 @@ def find(pattern: Op, node: Node, misses: Misses) -> Match | None:
         reason = _escapes(match)
         if not reason:
             return match
-        misses.note(WHOLE, reason)
+        misses.note(WHOLE_MATCH, reason)
     return None
 
 
