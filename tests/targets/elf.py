@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 PT_LOAD, PT_GNU_STACK = 1, 0x6474E551
-SHT_DYNAMIC, SHT_DYNSYM, SHT_VERNEED, SHT_VERSYM = 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
+SHT_PROGBITS, SHT_DYNAMIC, SHT_DYNSYM, SHT_VERNEED, SHT_VERSYM = 1, 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
 DT_NEEDED, DT_SONAME, DT_RPATH, DT_TEXTREL, DT_RUNPATH = 1, 14, 15, 22, 29
 WRITE, EXECUTE = 2, 1
+SHF_WRITE, SHF_EXECUTE = 1, 4
 MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 
 
@@ -19,6 +20,7 @@ class Section:
     """`link` is the number of the section with its strings."""
 
     kind: int
+    flags: int
     offset: int
     size: int
     link: int
@@ -53,7 +55,7 @@ class Elf:
             layout.unpack_from(self.data, self.section_headers + n * layout.size)
             for n in range(self.section_count)
         )
-        return [Section(row[1], row[4], row[5], row[6]) for row in rows]
+        return [Section(row[1], row[2], row[4], row[5], row[6]) for row in rows]
 
     @cached_property
     def segments(self) -> list[Segment]:
