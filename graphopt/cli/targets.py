@@ -8,12 +8,12 @@ import typer
 
 from graphopt.cli.options import Json
 
-targets = typer.Typer(help="List the devices graphopt knows, or explain one.", rich_markup_mode="markdown")
+targets = typer.Typer(rich_markup_mode="markdown")
 
 
 @targets.callback(invoke_without_command=True)
 def list_all(context: typer.Context, json: Json = False) -> None:
-    """List the devices graphopt knows.
+    """List the devices graphopt knows, or explain one.
 
     A TOML file of your own is accepted wherever a name is; it may start with `base = "rpi4"` and override what
     differs.

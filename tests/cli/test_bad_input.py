@@ -1,0 +1,174 @@
+"""Bad input at the command line: one line that says what and where, a non-zero code, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.cli.conftest import Cli, network
+
+Node = onnx.NodeProto
+
+
+def model_of(*nodes: Node, shape: tuple[int, ...] = (4,), **constants: np.ndarray) -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y"))
+    weights = [numpy_helper.from_array(data, name) for name, data in constants.items()]
+    graph = helper.make_graph(list(nodes), "bad", [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def relu(source: str, target: str, name: str) -> Node:
+    return helper.make_node("Relu", [source], [target], name)
+
+
+def write_text(path: Path) -> None:
+    path.write_text("a poem, and no model at all\n")
+
+
+def write_empty(path: Path) -> None:
+    path.touch()
+
+
+def write_truncated(path: Path) -> None:
+    data = network().SerializeToString()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def write_cycle(path: Path) -> None:
+    one, two = helper.make_node("Add", ["x", "b"], ["a"], "one"), relu("a", "b", "two")
+    path.write_bytes(model_of(one, two, relu("b", "y", "three")).SerializeToString())
+
+
+def write_unknown_operator(path: Path) -> None:
+    path.write_bytes(model_of(helper.make_node("Reloo", ["x"], ["y"], "odd")).SerializeToString())
+
+
+def write_type_mismatch(path: Path) -> None:
+    add = helper.make_node("Add", ["x", "w"], ["y"], "sum")
+    path.write_bytes(model_of(add, w=np.ones(4, np.int64)).SerializeToString())
+
+
+def write_shape_mismatch(path: Path) -> None:
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+    path.write_bytes(model_of(product, w=np.ones((5, 4), np.float32)).SerializeToString())
+
+
+def write_missing_value(path: Path) -> None:
+    path.write_bytes(model_of(relu("nowhere", "y", "lost")).SerializeToString())
+
+
+def write_escaping_data(path: Path) -> None:
+    (path.parent.parent / "secret.bin").write_bytes(bytes(64))
+    made = model_of(helper.make_node("Add", ["x", "w"], ["y"], "sum"), w=np.ones(4, np.float32))
+    [tensor] = made.graph.initializer
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret.bin")
+    path.write_bytes(made.SerializeToString())
+
+
+def write_absurd_shape(path: Path) -> None:
+    made = model_of(helper.make_node("Add", ["x", "w"], ["y"], "sum"), w=np.ones(4, np.float32))
+    made.graph.initializer[0].dims[:] = [2**40, 2**30]
+    path.write_bytes(made.SerializeToString())
+
+
+BAD: dict[str, tuple[Callable[[Path], None], int, tuple[str, ...]]] = {
+    "not ONNX": (write_text, 3, ("not an ONNX model",)),
+    "empty": (write_empty, 3, ("empty",)),
+    "truncated": (write_truncated, 3, ("not an ONNX model", "cut short")),
+    "a cycle": (write_cycle, 3, ("one",)),
+    "an unknown operator": (write_unknown_operator, 3, ("odd", "Reloo")),
+    "a type mismatch": (write_type_mismatch, 3, ("sum", "Add")),
+    "a shape mismatch": (write_shape_mismatch, 3, ("product", "MatMul")),
+    "a value from nowhere": (write_missing_value, 3, ("lost", "nowhere")),
+    "data outside the folder": (write_escaping_data, 3, ("'w'", "../secret.bin")),
+    "an absurd shape": (write_absurd_shape, 3, ("'w'", "1099511627776")),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("command", ["inspect", "optimize", "compile"])
+def test_a_bad_model(cli: Cli, tmp_path: Path, case: str, command: str) -> None:
+    write, code, texts = BAD[case]
+    (tmp_path / "in").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    model = tmp_path / "in" / "bad.onnx"
+    write(model)
+    places = {"inspect": (), "optimize": ("-o", out / "small.onnx"), "compile": ("-o", out / "bad.bundle")}
+    failed = cli(command, model, *places[command])
+    assert failed.error.startswith("bad.onnx: ")
+    assert failed.code == code
+    assert all(text in failed.error for text in texts), failed.error
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["inspect", "optimize", "compile"])
+def test_a_missing_model(cli: Cli, tmp_path: Path, command: str) -> None:
+    failed = cli(command, tmp_path / "none.onnx")
+    assert failed.code == 3
+    assert "none.onnx" in failed.error and "No such file" in failed.error
+
+
+def test_names_cannot_break_the_line(cli: Cli, tmp_path: Path) -> None:
+    node = helper.make_node("Reloo", ["x"], ["y"], "two\nlines \x1b[31mred")
+    (tmp_path / "bad.onnx").write_bytes(model_of(node).SerializeToString())
+    assert "\x1b" not in cli("inspect", tmp_path / "bad.onnx").error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["inspect", "MODEL", "--target", "rpi44"], ["rpi44", "rpi4"]),
+        (["inspect", "MODEL", "--target", "none.toml"], ["none.toml", "No such file"]),
+        (["inspect", "MODEL", "--input-shape", "x=1,a"], ["--input-shape", "x=1,a", "NAME=1,3,224,224"]),
+        (["inspect", "MODEL", "--input-shape", "z=1"], ["'z'", "x"]),
+        (["inspect", "MODEL", "--input-shape", "x=1,3"], ["'x'", "2 dimensions", "4"]),
+        (["inspect", "MODEL", "--input-shape", "x=1,9,8,8"], ["'x'", "9", "3"]),
+        (["inspect", "MODEL", "--colour"], ["--colour", "graphopt inspect --help"]),
+        (["compile", "MODEL", "--threads", "0"], ["--threads", "greater than or equal to 1"]),
+        (["compile", "MODEL", "--name", "Two Words"], ["Two Words", "two_words"]),
+        (["insect", "MODEL"], ["insect"]),
+        (["targets", "show", "rpi9"], ["rpi9"]),
+        (["bench", "BUNDLE", "--threads", "1,two"], ["--threads", "1,two"]),
+        (["run", "FOLDER", "--random"], ["not a bundle", "graphopt compile"]),
+        (["bench", "FOLDER"], ["not a bundle"]),
+        (["verify", "MODEL", "FOLDER"], ["not a bundle"]),
+    ],
+)
+def test_a_bad_option(
+    cli: Cli, model: Path, bundle: Path, tmp_path: Path, arguments: list[str], texts: list[str]
+) -> None:
+    meant = {"MODEL": model, "BUNDLE": bundle, "FOLDER": tmp_path}
+    failed = cli(*(meant.get(argument, argument) for argument in arguments))
+    assert failed.code == 2
+    assert all(text in failed.error for text in texts), failed.error
+
+
+def test_open_shapes_are_told_with_the_way_out(cli: Cli, dynamic: Path, tmp_path: Path) -> None:
+    failed = cli("compile", dynamic, "-o", tmp_path / "net.bundle")
+    assert failed.code == 4
+    assert "--input-shape x=..." in failed.error and "float32[N, 3, 8, 8]" in failed.error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compile_destroys_nothing(cli: Cli, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("keep me")
+    failed = cli("compile", model, "-o", tmp_path)
+    assert failed.code == 2 and str(tmp_path) in failed.error
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "graphopt", "--debug", "inspect", str(tmp_path / "none.onnx")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.returncode != 0
+    assert "Traceback" in shown.stderr and "ModelError" in shown.stderr

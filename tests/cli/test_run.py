@@ -1,0 +1,178 @@
+"""`graphopt compile`, `run`, `bench` and `verify` on one small network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from graphopt.targets import emulator
+from graphopt.targets.device import load_target
+from tests.cli.conftest import Cli
+
+LIMIT = 128 * np.finfo(np.float32).eps
+"""Of the output's scale: sums of at most 64 products, in two orders, rounded once more each by folding."""
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    return np.random.default_rng(5).normal(size=(3, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path, samples: np.ndarray) -> np.ndarray:
+    evaluator = ReferenceEvaluator(str(model))
+    return np.concatenate([evaluator.run(None, {"x": x[np.newaxis]})[0] for x in samples])
+
+
+def close(got: np.ndarray, want: np.ndarray) -> bool:
+    return got.shape == want.shape and bool(np.abs(got - want).max() <= LIMIT * np.abs(want).max())
+
+
+def test_compile_says_where_it_is_and_how_to_use_it(cli: Cli, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.bundle"
+    shown = cli("compile", model, "-o", out, "--time-passes", "--explain", "fold-batchnorm")
+    assert (shown.code, shown.err) == (0, "")
+    for text in (str(out), f"graphopt run {out} --random", "float32[1, 3, 8, 8]", "fired once", "total"):
+        assert text in shown.out
+    assert (out / "libnet.so").is_file()
+
+
+def test_compile_for_a_program(cli: Cli, model: Path, tmp_path: Path) -> None:
+    data = cli("compile", model, "-o", tmp_path / "b", "--json", "--explain", "fold-batchnorm").data
+    assert data["library_bytes"] == Path(data["library"]).stat().st_size
+    assert data["contract"]["inputs"][0]["shape"] == [1, 3, 8, 8]
+    assert len(data["explain"]["fold-batchnorm-into-producer"]["fired"]) == 1
+    assert sum(sum(step["fired"].values()) for step in data["passes"]) > 0
+
+
+def test_compile_prints_after_a_pass(cli: Cli, model: Path, tmp_path: Path) -> None:
+    shown = cli("compile", model, "-o", tmp_path / "b", "--print-after", "fold-batchnorm")
+    assert "# after fold-batchnorm\ngraph net (opset 24) {" in shown.out
+
+
+def test_run_one_array(
+    cli: Cli, bundle: Path, samples: np.ndarray, expected: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", samples[:1])
+    out = tmp_path / "out.npz"
+    shown = cli("run", bundle, "--input", f"x={tmp_path / 'x.npy'}", "--out", out, "--threads", 2)
+    assert (shown.code, shown.err) == (0, "")
+    assert "float32[1, 5]" in shown.out and str(expected[0].argmax()) in shown.out
+    with np.load(out) as saved:
+        assert close(saved["y"], expected[:1])
+
+
+def test_run_many_samples(
+    cli: Cli, bundle: Path, samples: np.ndarray, expected: np.ndarray, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", x=samples)
+    data = cli("run", bundle, "--inputs", tmp_path / "x.npz", "--json").data
+    [output] = data["outputs"]
+    assert data["samples"] == 3
+    assert close(np.array(output["values"], np.float32), expected)
+    assert output["argmax"] == expected.argmax(axis=1).tolist()
+
+
+def test_random_inputs_come_from_the_seed(cli: Cli, bundle: Path) -> None:
+    first, again, other = (cli("run", bundle, "--random", "--seed", seed, "--json").out for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_what_is_wrong_with_the_inputs(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    good, wide, double = (tmp_path / f"{name}.npy" for name in ("good", "wide", "double"))
+    np.save(good, np.zeros((1, 3, 8, 8), np.float32))
+    np.save(wide, np.zeros((1, 3, 9, 8), np.float32))
+    np.save(double, np.zeros((1, 3, 8, 8)))
+    for arguments, texts in [
+        ([], ["no inputs", "x: float32[1, 3, 8, 8]", "--random"]),
+        (["--random", "--input", f"x={good}"], ["--input and --random exclude"]),
+        (["--input", f"z={good}"], ["'z'", "x"]),
+        (["--input", f"x={wide}"], ["'x'", "[1, 3, 9, 8]", "[1, 3, 8, 8]"]),
+        (["--input", f"x={double}"], ["'x'", "float64", "float32"]),
+        (["--input", str(good)], ["NAME=FILE.npy"]),
+        (["--input", f"x={tmp_path / 'none.npy'}"], ["none.npy", "No such file"]),
+        (["--inputs", str(good)], ["--input NAME=FILE.npy"]),
+        (["--random", "--on", "mars"], ["mars", "qemu"]),
+        (["--random", "--on", "qemu"], ["needs no emulation"]),
+        (["--random", "--out", str(tmp_path / "no" / "out.npz")], ["No such file"]),
+    ]:
+        failed = cli("run", bundle, *arguments)
+        assert failed.code == 2, failed
+        assert all(text in failed.error for text in texts), failed.error
+
+
+def test_a_bundle_of_another_machine(cli: Cli, foreign: Path) -> None:
+    failed = cli("run", foreign, "--random")
+    assert failed.code == 2
+    assert "rpi-armv7" in failed.error and "--on qemu" in failed.error
+
+
+@pytest.mark.qemu
+def test_run_under_emulation(
+    cli: Cli, foreign: Path, samples: np.ndarray, expected: np.ndarray, tmp_path: Path
+) -> None:
+    reason = emulator.missing(load_target("rpi-armv7"))
+    if reason:
+        pytest.skip(reason)
+    np.save(tmp_path / "x.npy", samples[:1])
+    data = cli("run", foreign, "--input", f"x={tmp_path / 'x.npy'}", "--on", "qemu", "--json").data
+    assert close(np.array(data["outputs"][0]["values"], np.float32), expected[:1])
+
+
+def test_bench(cli: Cli, bundle: Path) -> None:
+    data = cli("bench", bundle, "--threads", "1,2", "--seconds", 0.01, "--json").data
+    assert [entry["threads"] for entry in data["latencies"]] == [1, 2]
+    assert all(0 < e["minimum_s"] <= e["median_s"] and e["runs"] >= 3 for e in data["latencies"])
+    assert data["worst_error"] is None
+    assert "median" in cli("bench", bundle, "--seconds", 0.01).out
+
+
+def test_bench_against_onnx_runtime(cli: Cli, bundle: Path, model: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    data = cli("bench", bundle, "--against", model, "--threads", 1, "--seconds", 0.01, "--json").data
+    ours, theirs = data["latencies"]
+    assert (ours["runtime"], theirs["runtime"]) == ("graphopt", "ONNX Runtime")
+    assert data["speedup"]["1"] == pytest.approx(theirs["median_s"] / ours["median_s"])
+    assert 0 <= data["worst_error"] <= LIMIT
+    assert "x" in cli("bench", bundle, "--against", model, "--threads", 1, "--seconds", 0.01).out
+
+
+def test_bench_refuses_to_time_an_emulator(cli: Cli, foreign: Path) -> None:
+    failed = cli("bench", foreign)
+    assert failed.code == 2
+    assert "rpi-armv7" in failed.error and "not time" in failed.error and "./example" in failed.error
+
+
+def test_runtimes_take_turns() -> None:
+    from graphopt.measurement import SMALLEST_ROUNDS, measure
+
+    turns: list[str] = []
+    runs = {(name, 1): lambda name=name: turns.append(name) or {} for name in ("a", "b")}  # type: ignore[misc]
+    taken = measure(runs, 0.0)
+    blocks = [name for number, name in enumerate(turns) if number == 0 or turns[number - 1] != name]
+    assert blocks == ["a", "b"] * SMALLEST_ROUNDS
+    counted = {key: len(times) for key, times in taken.items()}
+    assert counted == {(name, 1): turns.count(name) - SMALLEST_ROUNDS for name in ("a", "b")}
+
+
+def test_verify(cli: Cli, model: Path, bundle: Path) -> None:
+    data = cli("verify", model, bundle, "--json").data
+    assert data["agrees"] is True and data["worst"] <= LIMIT
+    assert "agrees" in cli("verify", model, bundle, "--samples", 1).out
+
+
+def test_verify_finds_another_model(cli: Cli, bundle: Path, tmp_path: Path) -> None:
+    import onnx
+
+    from tests.cli.conftest import network
+
+    other = network()
+    [bias] = [tensor for tensor in other.graph.initializer if tensor.name == "b"]
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(5, np.float32), "b"))
+    onnx.save(other, tmp_path / "other.onnx")
+    failed = cli("verify", tmp_path / "other.onnx", bundle)
+    assert failed.code == 6
+    assert "differs" in failed.out and "'y'" in failed.err
