@@ -45,9 +45,6 @@ class SwishQuotient(ToOperator):
     name, operator = "recognize-swish-quotient", "Swish"
     pattern = Op("Div", Any("x"), Op("Add", Op("Exp", Op("Neg", Any("x"))), Scalar(1)))
 
-    def check(self, match: Match) -> str | None:
-        return "it is 1 / (1 + Exp(-1))" if match["x"].is_constant else super().check(match)
-
 
 class SigmoidQuotient(ToOperator):
     """1 / (1 + Exp(-x)) --> Sigmoid(x)."""

@@ -21,6 +21,8 @@ from graphopt.runtime.reference import random_inputs, run
 
 GOLDEN = Path(__file__).parent / "golden"
 
+DIMS = {"N": 2, "M": 3}
+
 UNIT = float(np.finfo(np.float32).eps)
 
 
@@ -84,12 +86,12 @@ def check_fires(
     these graphs is a sum of at most 64 products, each rounded once before and once after the rewrite.
     """
     graph = made(build)
-    before = outputs_of(graph, {"N": 2})
+    before = outputs_of(graph, DIMS)
     record = parse_pipeline(spec, catalog()).run(graph, explain=(rule,))
     fired = record.statistics().fired
     assert fired[rule], [a.reason for a in record.statistics().attempts]
     compare_golden(to_text(graph, weights="digest"), golden, update)
-    after = outputs_of(graph, {"N": 2})
+    after = outputs_of(graph, DIMS)
     limit = 64 * UNIT if tolerance is None else tolerance
     assert list(after) == list(before)
     for name, want in before.items():
