@@ -46,7 +46,7 @@ def scale_and_shift(match: Match, node: Node) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inference_only(match: Match, node: Node) -> str | None:
-    if node.int("training_mode") or len([v for v in node.outputs if v.uses]) > 1:
+    if node.int("training_mode") or any(v.uses or v.is_graph_output for v in node.outputs[1:]):
         return f"'{node.name}' is in training mode"
     with np.errstate(invalid="ignore"):
         scale, shift = scale_and_shift(match, node)

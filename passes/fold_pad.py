@@ -47,7 +47,7 @@ class FoldPadIntoWindow(Rule):
         value = 0.0 if match.get("value") is None else float(match.data("value").reshape(-1)[0])
         if window.op_type == "MaxPool":
             lowest = float(np.finfo(np.float32).min)
-            if len(window.outputs) > 1 and window.outputs[1].uses:
+            if any(v.uses or v.is_graph_output for v in window.outputs[1:]):
                 return "the indices of the maxima are used"
             return None if value <= lowest else f"it pads by {value:g}, which may be a maximum"
         if value != 0:

@@ -117,11 +117,11 @@ class SinkThroughAxis(Rule):
             return "an operand is needed elsewhere too"
         if node.op_type in ("ArgMax", "ArgMin") and not node.int("keepdims", 1):
             return "it drops its axis"
-        if node.op_type == "Split" and len([v for v in node.outputs if v.uses]) > 1:
+        if node.op_type == "Split" and sum(bool(v.uses or v.is_graph_output) for v in node.outputs) > 1:
             return "each part would need a transpose of its own"
         return None
 
-    def rewrite(self, match: Match, build: Builder) -> Sequence[Value]:
+    def rewrite(self, match: Match, build: Builder) -> Sequence[Value | None]:
         node = match.root
         order = permutation_of(node.inputs[0])
         assert order is not None
@@ -133,7 +133,10 @@ class SinkThroughAxis(Rule):
         made = build.ops(
             node.op_type, *operands, *node.inputs[tensors:], outputs=len(node.outputs), **attributes
         )
-        return [build.op("Transpose", y, perm=order) for y in made]
+        return [
+            build.op("Transpose", y, perm=order) if old.uses or old.is_graph_output else None
+            for y, old in zip(made, node.outputs, strict=True)
+        ]
 
 
 class SinkThroughReduction(Rule):
