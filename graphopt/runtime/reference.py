@@ -7,7 +7,7 @@ ONNX Runtime.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
 from graphopt.runtime.reference_loops import loop, nested, scan
 from graphopt.runtime.reference_pool import average_pool, max_pool
+from graphopt.runtime.reference_tensor import group_normalization, lrn, one_hot, pad
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -49,17 +50,10 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         return [environment[value] for value in body.outputs]
     if node.domain == KERNEL:
         return evaluate_blocked(node, operands, evaluate_node)
-    if node.is_op("Conv") and operands[0] is not None and operands[0].dtype.kind == "f":
-        return [conv(node, operands)]
-    if node.is_op("ConvTranspose") and operands[0] is not None:  # onnx.reference knows no groups
-        return [conv_transpose(node, operands)]
-    if node.is_op("MaxPool") and operands[0] is not None and len(node.outputs) == 1:
-        return [max_pool(node, operands[0])]
-    if node.is_op("AveragePool") and operands[0] is not None:
-        return [average_pool(node, operands[0])]
-    if node.is_op("GlobalMaxPool") and operands[0] is not None:  # onnx.reference knows 2-D alone
-        return [operands[0].max(axis=tuple(range(2, operands[0].ndim)), keepdims=True)]
+    own = OWN.get(node.op_type) if not node.domain and len(node.outputs) == 1 else None
     try:
+        if own is not None and _first(operands).dtype.kind in NUMBERS:
+            return [own(node, operands)]
         results = _evaluator(node).run(None, {f"i{k}": a for k, a in enumerate(operands) if a is not None})
     except UnsupportedError:
         raise
@@ -72,6 +66,32 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         np.asarray(result, None if value.type is None else value.type.dtype.numpy)
         for result, value in zip(results, node.outputs, strict=False)
     ]
+
+
+OWN: Mapping[str, Callable[[Node, Sequence[np.ndarray | None]], np.ndarray]] = {
+    "AveragePool": lambda node, operands: average_pool(node, _first(operands)),
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "GroupNormalization": group_normalization,
+    "GlobalMaxPool": lambda node, operands: _global_max(_first(operands)),
+    "LRN": lrn,
+    "MaxPool": lambda node, operands: max_pool(node, _first(operands)),
+    "OneHot": one_hot,
+    "Pad": pad,
+}
+"""Operators of one output that onnx.reference does too slowly, or wrong, or not in full."""
+
+NUMBERS = "fiub"
+"""Kinds of numpy's own element types; the narrow ones are left to onnx.reference."""
+
+
+def _first(operands: Sequence[np.ndarray | None]) -> np.ndarray:
+    assert operands[0] is not None
+    return operands[0]
+
+
+def _global_max(x: np.ndarray) -> np.ndarray:
+    return x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
 
 
 def random_inputs(
