@@ -220,9 +220,9 @@ def source_fingerprint(model: object) -> dict[str, str]:
 
 def exported(graph: Graph) -> bytes | None:
     """The optimised graph as an ONNX file; None where it holds operators that ONNX lacks."""
-    from graphopt.onnx_io.write import to_model
+    from graphopt.onnx_io.write import to_bytes
 
     try:
-        return to_model(graph).SerializeToString(deterministic=True)
+        return to_bytes(graph)
     except UnsupportedError:
         return None

@@ -6,7 +6,9 @@ External data must lie in the model's own folder: a path that leaves it could re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,12 @@ LARGEST_TENSOR = 1 << 36
 
 LARGEST_SPARSE = 1 << 28
 """Elements of a sparse tensor, which is held as a dense one: a small file could claim any size."""
+
+SMALLEST_MOVED = 1024
+"""Bytes; smaller weights stay in the model."""
+
+ALIGNMENT = 4096
+"""Of each tensor in a data file, so that it can be mapped."""
 
 HINT = "keep the model and its data files in one folder"
 
@@ -125,3 +133,29 @@ def _beside(location: str, folder: Path, where: str) -> Path:
     if not exists:
         raise ModelError(f"its data file '{location}' is missing", where=where, hint=HINT)
     return path
+
+
+def move_weights(model: onnx.ModelProto, path: Path, location: str) -> None:
+    """Write the data of the model's larger weights to the file `path`, which the model shall know as `location`."""
+    with path.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) < SMALLEST_MOVED:
+                continue
+            offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
+            file.seek(offset)
+            length = file.write(tensor.raw_data)
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in (("location", location), ("offset", offset), ("length", length)):
+                tensor.external_data.add(key=key, value=str(value))
+
+
+@contextmanager
+def finished(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place when the block ends without an error."""
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

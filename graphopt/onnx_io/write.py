@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import onnx
@@ -11,8 +10,10 @@ from onnx import helper
 from graphopt.errors import UnsupportedError
 from graphopt.ir import KERNEL, QUANT, Graph, Node, Value
 from graphopt.ir.fused import inline_fused
+from graphopt.onnx_io.external import finished, move_weights
 from graphopt.onnx_io.infer import schema_of
 from graphopt.onnx_io.protos import attribute_to_proto, tensor_to_proto, type_to_proto
+from graphopt.onnx_io.written_opset import written_opset
 
 LARGEST_MESSAGE = 1_500_000_000
 """Bytes; above it weights go to a file beside the model (protobuf ends at 2 GiB)."""
@@ -23,7 +24,7 @@ SOURCES_KEY = "graphopt.sources"
 
 
 def to_model(graph: Graph) -> onnx.ModelProto:
-    """The graph as a model; fused groups are taken apart again.
+    """The graph as a model of the oldest opset that will do; fused groups are taken apart again.
 
     Raises UnsupportedError when an operator exists only inside graphopt.
     """
@@ -37,7 +38,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
                 hint="export before the pass that made it",
             )
     proto = _graph_proto(plain, top=True)
-    imports = [helper.make_opsetid("", plain.opset)]
+    imports = [helper.make_opsetid("", written_opset(plain))]
     used = {node.domain for node in plain.all_nodes()} - {""}
     imports += [helper.make_opsetid(d, plain.domains.get(d, 1)) for d in sorted(used)]
     ir_version = helper.find_min_ir_version_for(imports, ignore_unknown=True)
@@ -47,19 +48,36 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     return model
 
 
+def to_bytes(graph: Graph) -> bytes:
+    """The graph as the bytes of an ONNX file; the same graph gives the same bytes.
+
+    Raises UnsupportedError when it has more weights than fit one file, or an operator that ONNX lacks.
+    """
+    model = to_model(graph)
+    if _weight_bytes(model) > LARGEST_MESSAGE:
+        raise UnsupportedError(
+            "its weights do not fit one ONNX file", hint="write_model puts them into a file beside the model"
+        )
+    return model.SerializeToString(deterministic=True)
+
+
 def write_model(graph: Graph, path: str | Path) -> None:
-    """Write the graph as an ONNX file; a finished file appears at once or not at all."""
+    """Write the graph as an ONNX file; a finished file appears at once or not at all.
+
+    Weights that do not fit the file go to `<path>.data` beside it.
+    """
     path = Path(path)
     model = to_model(graph)
-    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_MESSAGE:
-        onnx.save_model(model, path, save_as_external_data=True, location=f"{path.name}.data")
-        return
-    beside = path.with_name(f".{path.name}.partial")
-    try:
+    if _weight_bytes(model) > LARGEST_MESSAGE:
+        data = path.with_name(f"{path.name}.data")
+        with finished(data) as beside:
+            move_weights(model, beside, data.name)
+    with finished(path) as beside:
         beside.write_bytes(model.SerializeToString(deterministic=True))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+
+def _weight_bytes(model: onnx.ModelProto) -> int:
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def _graph_proto(graph: Graph, *, top: bool = False) -> onnx.GraphProto:
