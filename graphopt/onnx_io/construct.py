@@ -12,12 +12,14 @@ from onnx import AttributeProto, helper
 from graphopt.errors import IRError, ModelError, UnsupportedError
 from graphopt.ir import Attribute, Graph, Origin, TensorType, Value, is_unnamed
 from graphopt.ir.elements import Elements
+from graphopt.onnx_io.draft import Draft
 from graphopt.onnx_io.element_types import check_types
 from graphopt.onnx_io.external import check_dims, read_sparse, read_tensor
 from graphopt.onnx_io.infer import infer_node, sharper
-from graphopt.onnx_io.protos import place, standard, type_from_proto, weight_names
+from graphopt.onnx_io.order import sorted_nodes
+from graphopt.onnx_io.protos import place, standard, type_from_proto
 from graphopt.onnx_io.specialise import Specialisation
-from graphopt.onnx_io.upgrade import Draft, upgrade
+from graphopt.onnx_io.upgrade import upgrade
 from graphopt.rewrite.builder import Builder
 
 Scope = dict[str, Value]
@@ -218,57 +220,3 @@ def _agreed(value: Value, declared: TensorType | None, where: str) -> TensorType
         return value.type
     pairs = zip(value.type.shape, declared.shape, strict=True)
     return value.type.with_shape(tuple(stated if is_unnamed(dim) else dim for dim, stated in pairs))
-
-
-def sorted_nodes(proto: onnx.GraphProto, scope: Mapping[str, Value]) -> list[onnx.NodeProto]:
-    """The nodes in an order of execution; the file's own where that is one already.
-
-    Raises ModelError naming the nodes of a cycle, or the value that nothing computes.
-    """
-    made_by: dict[str, int] = {}
-    for index, node in enumerate(proto.node):
-        for name in node.output:
-            if name and name in made_by:
-                raise ModelError("two nodes compute it", where=f"value '{name}'")
-            if name:
-                made_by[name] = index
-    state = [0] * len(proto.node)  # 0: not seen, 1: under way, 2: done
-    order: list[onnx.NodeProto] = []
-    reads = [_reads(node) for node in proto.node]
-    for start in range(len(proto.node)):
-        stack = [start]
-        while stack:
-            index = stack[-1]
-            if state[index] == 2:
-                stack.pop()
-                continue
-            state[index] = 1
-            waiting = [made_by[n] for n in reads[index] if n in made_by and state[made_by[n]] != 2]
-            for other in waiting:
-                if state[other] == 1:
-                    names = ", ".join(f"'{proto.node[i].name or proto.node[i].op_type}'" for i in stack[-8:])
-                    raise ModelError(f"the graph has a cycle through {names}", hint="a graph must be acyclic")
-            if waiting:
-                stack.extend(waiting[:1])
-                continue
-            for name in proto.node[index].input:
-                if name and name not in made_by and name not in scope:
-                    node = proto.node[index]
-                    raise ModelError(f"nothing computes its input '{name}'", where=place(node))
-            state[index] = 2
-            order.append(proto.node[index])
-            stack.pop()
-    return order
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """Names a node reads, those its nested graphs capture included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            local = {v.name for v in attribute.g.input} | weight_names(attribute.g)
-            for inner in attribute.g.node:
-                names.extend(name for name in _reads(inner) if name not in local)
-                local.update(inner.output)
-            names.extend(v.name for v in attribute.g.output if v.name not in local)
-    return names

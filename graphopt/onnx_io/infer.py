@@ -126,6 +126,8 @@ def sharper(old: TensorType | None, new: TensorType | None) -> TensorType | None
 
 def _refine(node: Node, type: TensorType | None, known: Mapping[Value, Elements]) -> TensorType | None:
     """What ONNX's inference leaves out of the first output."""
+    if type is not None and type.shape is None and node.is_op(*SAME_SHAPE):
+        return type.with_shape(None if node.inputs[0] is None else node.inputs[0].shape)
     if type is None or type.is_static or node.op_type not in TARGETS or node.domain:
         return type
     target = node.input(TARGETS[node.op_type])
@@ -157,6 +159,9 @@ def _shown(value: Value, known: Mapping[Value, Elements]) -> np.ndarray | None:
         return None
     return np.array(elements.tolist(), value.dtype.numpy).reshape(elements.shape)
 
+
+SAME_SHAPE = ("GroupNormalization", "MeanVarianceNormalization")
+"""Operators whose output has the shape of their first operand, which ONNX's inference does not say."""
 
 UNARY_ELEMENTWISE = frozenset(
     "Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "

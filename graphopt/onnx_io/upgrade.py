@@ -2,58 +2,23 @@
 
 Passes and lowerings know a single form of each operator. An adapter rewrites the description of a node,
 before it enters the graph, from the version in front of it to the next; a node passes through all the
-adapters between its version and the IR's. Changes that only admit more types need none. Source: the
-"Changelog" of ONNX's operator specifications.
+adapters between its version and the IR's. Changes that only admit more types, or add an attribute whose default is
+the old meaning, need none. Source: the "Changelog" of ONNX's operator specifications.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import Value
-from graphopt.rewrite.builder import Builder
+from graphopt.onnx_io.draft import Draft
 
 CANONICAL_OPSET = 24
 """The version the IR speaks; models of newer versions keep theirs."""
 
 OLDEST_OPSET = 7
-
-
-@dataclass
-class Draft:
-    """A node on its way in: `outputs` are the model's names for what it computes.
-
-    `after` wraps outputs, by number, once the node exists.
-    """
-
-    op_type: str
-    inputs: list[Value | None]
-    attributes: dict[str, Any]
-    outputs: list[str]
-    name: str
-    build: Builder
-    after: dict[int, Callable[[Value], Value]] = field(default_factory=dict)
-
-    def to_input(self, attribute: str, index: int) -> None:
-        """Turn an attribute of integers into the input `index`."""
-        value = self.attributes.pop(attribute, None)
-        if value is not None:
-            self.set(index, self.build.shape([int(v) for v in value], attribute))  # type: ignore[union-attr]
-
-    def set(self, index: int, value: Value | None) -> None:
-        while len(self.inputs) <= index:
-            self.inputs.append(None)
-        self.inputs[index] = value
-
-    @property
-    def where(self) -> str:
-        return f"node '{self.name}' ({self.op_type})"
-
 
 Adapter = Callable[[Draft], None]
 
@@ -127,12 +92,33 @@ def _dropout(draft: Draft) -> None:
     draft.attributes.pop("ratio", None)
 
 
+def _dropout_mask(draft: Draft) -> None:
+    """Before opset 10 the mask was of the data's type."""
+    x = draft.inputs[0]
+    if len(draft.outputs) > 1 and x is not None:
+        to, build = x.dtype.onnx_code, draft.build
+        draft.after[1] = lambda mask: build.op("Cast", mask, to=to)
+
+
 def _batch_normalization(draft: Draft) -> None:
-    if int(draft.attributes.pop("spatial", 1)) != 1:
-        raise UnsupportedError("BatchNormalization with spatial=0", where=draft.where)
+    """`spatial=0`: a scale, a mean, ... for each element instead of each channel; one thing for a matrix."""
+    x = draft.inputs[0]
+    if int(draft.attributes.pop("spatial", 1)) == 1 or (x is not None and x.rank == 2):
+        return
+    if len(draft.outputs) > 1:
+        raise UnsupportedError("it is trained with spatial=0", where=draft.where)
+    _, scale, shift, mean, variance = draft.inputs
+    build, epsilon = draft.build, draft.attributes.pop("epsilon", 1e-5)
+    assert variance is not None
+    deviation = build.op("Sqrt", build.op("Add", variance, build.const(epsilon, like=variance)))
+    normal = build.op("Div", build.op("Sub", x, mean), deviation)
+    draft.op_type, draft.inputs, draft.attributes = "Add", [build.op("Mul", normal, scale), shift], {}
 
 
 def _batch_normalization_outputs(draft: Draft) -> None:
+    """More outputs than one used to say that the node is in training."""
+    if len(draft.outputs) > 3:
+        raise UnsupportedError("it gives the statistics of training", where=draft.where)
     if len(draft.outputs) > 1:
         draft.attributes["training_mode"] = 1
 
@@ -151,6 +137,20 @@ def _resize(draft: Draft) -> None:
     draft.inputs[1:2] = [None, *draft.inputs[1:2]]
     draft.attributes["coordinate_transformation_mode"] = "asymmetric"
     draft.attributes["nearest_mode"] = "floor"
+
+
+def _resize_optional(draft: Draft) -> None:
+    """Before opset 13 what is not given was an empty tensor, and TensorFlow's coordinates had a mode."""
+    for index in range(1, len(draft.inputs)):
+        value = draft.inputs[index]
+        if value is not None and value.constant is not None and not value.constant.size:
+            draft.inputs[index] = None
+    if draft.attributes.get("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
+        if draft.attributes.get("nearest_mode", "round_prefer_floor") != "floor":
+            raise UnsupportedError("tf_half_pixel_for_nn that does not round down", where=draft.where)
+        # floor((i + 0.5) / s) is what rounds to the nearest, (i + 0.5) / s - 0.5, upwards from the middle
+        draft.attributes["coordinate_transformation_mode"] = "half_pixel"
+        draft.attributes["nearest_mode"] = "round_prefer_ceil"
 
 
 def _top_k(draft: Draft) -> None:
@@ -203,6 +203,7 @@ ADAPTERS: Mapping[tuple[str, int], Adapter] = {
     ("BatchNormalization", 14): _batch_normalization_outputs,
     ("Clip", 11): _clip,
     ("DFT", 20): _dft,
+    ("Dropout", 10): _dropout_mask,
     ("Dropout", 12): _dropout,
     ("GridSample", 20): _grid_sample,
     ("GroupNormalization", 21): _group_normalization,
@@ -212,6 +213,7 @@ ADAPTERS: Mapping[tuple[str, int], Adapter] = {
     ("ReduceSum", 13): _axes_to_input,
     **{(f"Reduce{kind}", 18): _axes_to_input for kind in REDUCTIONS},
     ("Resize", 11): _resize,
+    ("Resize", 13): _resize_optional,
     ("RoiAlign", 16): _roi_align,
     ("Scan", 9): _scan,
     ("Scatter", 11): _scatter,
