@@ -51,6 +51,10 @@ class Bundle:
             )
         return bundle
 
+    def __fspath__(self) -> str:
+        """A bundle may stand wherever its folder does: `Module(bundle)`."""
+        return str(self.path)
+
     @cached_property
     def abi(self) -> ModelAbi:
         return ModelAbi.parse(self.manifest["contract"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import shutil
 import tempfile
 import threading
@@ -21,12 +22,12 @@ from graphopt.runtime.manifest import ModuleInfo, module_info, read_manifest, ru
 class Module:
     """A bundle loaded into this process.
 
-    `path` is the bundle's folder, or the library in it. Calls may come from several threads at once;
+    `path` is the bundle, its folder, or the library in it. Calls may come from several threads at once;
     each uses a workspace of its own, kept for the next call. Raises UsageError when the bundle is damaged, or
     made for another machine.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
         folder = given.parent if given.suffix == ".so" else given
         manifest = read_manifest(folder)
