@@ -75,7 +75,7 @@ def optimize(
     if json:
         show_json(_data(graph, result, out, text) | findings_data(result.record, rules))
     else:
-        show(*_tables(graph, result, out, text), *findings(result.record, rules, time_passes))
+        show(*findings(result.record, rules, time_passes), *_tables(model, graph, result, out, text))
 
 
 def _write(graph: Graph, out: Path | None, text: Path | None) -> None:
@@ -100,14 +100,16 @@ def _data(graph: Graph, result: OptimizeResult, out: Path | None, text: Path | N
     }
 
 
-def _tables(graph: Graph, result: OptimizeResult, out: Path | None, text: Path | None) -> list[Any]:
+def _tables(
+    model: Path, graph: Graph, result: OptimizeResult, out: Path | None, text: Path | None
+) -> list[Any]:
     from graphopt.report.tables import facts, table
 
     before, after = _measures(graph), _measures(result.graph)
     files = {"ONNX": out, "text": text}
     written = {kind: str(path) for kind, path in files.items() if path is not None}
     return [
-        table("", ("", "before", "after"), [[name, before[name], after[name]] for name in before]),
+        table(model.name, ("", "before", "after"), [[name, before[name], after[name]] for name in before]),
         facts("", written or {"nothing written": "name a file with -o OUT.onnx"}),
     ]
 

@@ -19,7 +19,7 @@ from graphopt.report import tables
 from graphopt.report.shapes import sharpened
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from graphopt.ir import Graph, Node
     from graphopt.targets.device import Target
@@ -144,7 +144,7 @@ def as_tables(inspection: Inspection, nodes: bool = False) -> list[Any]:
     return shown
 
 
-def _facts(inspection: Inspection) -> Table:
+def _facts(inspection: Inspection) -> RenderableType:
     graph = inspection.graph
     cost, lives = cost_of_graph(graph), liveness(graph, varying=True)
     outputs = zip(graph.output_names, graph.outputs, strict=True)
@@ -171,7 +171,7 @@ def _facts(inspection: Inspection) -> Table:
     return tables.facts(inspection.path.name, entries)
 
 
-def _operators(graph: Graph) -> Table:
+def _operators(graph: Graph) -> RenderableType:
     """One line for each operator type, the most arithmetic first."""
     by_key: dict[str, list[Node]] = {}
     for node in graph.all_nodes():
@@ -188,7 +188,7 @@ def _operators(graph: Graph) -> Table:
     return tables.table("", ("operator", "nodes", "MACs", "share", "parameters"), [row[2] for row in rows])
 
 
-def _nodes(graph: Graph) -> Table:
+def _nodes(graph: Graph) -> RenderableType:
     rows = []
     for node in graph.nodes:
         cost = cost_of(node)

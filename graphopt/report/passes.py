@@ -13,7 +13,7 @@ from graphopt.ir.fused import body_of, is_fused
 from graphopt.report import tables
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from graphopt.ir import Graph
     from graphopt.pipeline import PassRecord, Pipeline, PipelineRecord
@@ -70,17 +70,17 @@ def catalog_tables() -> list[Any]:
     return [tables.facts("", entries), "", tables.facts("", {"the default": default})]
 
 
-def time_table(record: PipelineRecord) -> Table:
+def time_table(record: PipelineRecord) -> RenderableType:
     """Seconds, nodes and firings of each pass."""
     rows: list[list[Any]] = [
-        [step.spec, tables.duration(step.seconds), step.nodes_after, _change(step), _fired(step)]
+        [step.spec, _milliseconds(step.seconds), step.nodes_after, _change(step), _fired(step)]
         for step in record.passes
     ]
     if record.passes:
         seconds = sum(step.seconds for step in record.passes)
         first, last = record.passes[0].nodes_before, record.passes[-1].nodes_after
         fired = sum(step.fired for step in record.passes)
-        rows.append(["total", tables.duration(seconds), last, _signed(last - first), f"{fired} in all"])
+        rows.append(["total", _milliseconds(seconds), last, _signed(last - first), f"{fired} in all"])
     return tables.table("", ("pass", "time", "nodes", "change", "fired"), rows)
 
 
@@ -144,7 +144,7 @@ def attempts_of(record: PipelineRecord, rule: str) -> tuple[list[tuple[str, Atte
     return fired, sorted(last.values(), key=lambda a: -a.depth)
 
 
-def _fired_table(rule: str, fired: Sequence[tuple[str, Attempt]]) -> Table:
+def _fired_table(rule: str, fired: Sequence[tuple[str, Attempt]]) -> RenderableType:
     title = f"{rule} fired {len(fired)} times" if len(fired) > 1 else f"{rule} fired once"
     return tables.table(
         title, ("node", "operator", "in the pass"), [[a.node, a.op, step] for step, a in fired]
@@ -159,6 +159,10 @@ def _declined_table(rule: str, declined: Sequence[Attempt]) -> list[Any]:
     if len(declined) > SHOWN_DECLINED:
         made.append(f"... and {len(declined) - SHOWN_DECLINED} more, which --json lists\n")
     return made
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms"
 
 
 def _change(step: PassRecord) -> str:

@@ -9,42 +9,49 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 WIDTH_OF_A_FILE = 160
 """Columns when the output is not a terminal: names stay whole."""
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
     """A table; columns of numbers, units included, are right-aligned. Cells are put into words by `cell`."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         numeric = any(map(_is_number, cells)) and all(c in (None, "") or _is_number(c) for c in cells)
         made.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escape(cell(value)) for value in row))
-    return made
+    return _titled(title, made)
 
 
-def facts(title: str, entries: Mapping[str, Any]) -> Table:
+def facts(title: str, entries: Mapping[str, Any]) -> RenderableType:
     """Two columns: a name and what is to say about it; a list takes a line for each item."""
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(
-        title=escape(title) or None, title_justify="left", box=None, show_header=False, pad_edge=False
-    )
-    made.add_column(style="bold")
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="cyan")
     made.add_column(overflow="fold")
     for name, value in entries.items():
         lines = value if isinstance(value, list) else [value]
         made.add_row(escape(name), escape("\n".join(map(cell, lines))))
-    return made
+    return _titled(title, made)
+
+
+def _titled(title: str, made: Table) -> RenderableType:
+    """The title on a line of its own: a table would break it at its width."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(cell(title), style="bold"), made) if title else made
 
 
 def columns(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -110,7 +117,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-_QUANTITY = re.compile(r"[\d.,]+ ?(%|x|[KMGT]|B|[KMG]iB|us|ms|s)")
+_QUANTITY = re.compile(r"[+-]\d+|[\d.,]+ ?(%|x|[KMGT]|B|[KMG]iB|us|ms|s)")
 
 
 def _is_number(value: Any) -> bool:
