@@ -49,7 +49,7 @@ class SelectBranch(Rule):
 
     nodes: int
     name: ClassVar[str] = "select-branch"
-    pattern: ClassVar[Op] = Op("If", Any("condition"))
+    pattern = Op("If", Any("condition"))
 
     def check(self, match: Match) -> str | None:
         node, condition = match.root, match["condition"]

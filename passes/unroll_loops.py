@@ -27,9 +27,7 @@ class UnrollLoop(Rule):
     trips: int
     nodes: int
     name: ClassVar[str] = "unroll-loop"
-    pattern: ClassVar[Op] = Op(
-        "Loop", Any("trips", optional=True), Any("condition", optional=True), more=True
-    )
+    pattern = Op("Loop", Any("trips", optional=True), Any("condition", optional=True), more=True)
 
     def check(self, match: Match) -> str | None:
         node = match.root
@@ -73,7 +71,7 @@ class UnrollScan(Rule):
     trips: int
     nodes: int
     name: ClassVar[str] = "unroll-scan"
-    pattern: ClassVar[Op] = Op("Scan", more=True)
+    pattern = Op("Scan", more=True)
 
     def check(self, match: Match) -> str | None:
         node = match.root

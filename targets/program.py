@@ -93,7 +93,7 @@ def build_program(
             places[root[value]] = Place("output", index)
     weights, weight_places = _pack_weights(graph)
     places.update(weight_places)
-    places.update((v, NOWHERE) for v in root.values() if v not in places and not v.type.size)
+    places.update((v, NOWHERE) for v in root.values() if v not in places and not v.size)
     placement, workspace_places = _plan_arena(calls, root, places, kernel_of, workspaces)
     steps: list[Call | Copy] = []
     for number, node in enumerate(calls):

@@ -71,7 +71,10 @@ class Builder:
         return tuple(mapping.get(value, value) for value in body.outputs)
 
     def const(
-        self, data: np.ndarray | float | int | list | tuple, like: Value | None = None, name: str = "const"
+        self,
+        data: np.ndarray | np.generic | float | int | list | tuple,
+        like: Value | None = None,
+        name: str = "const",
     ) -> Value:
         """A constant; `like` gives it that value's element type."""
         array = np.asarray(data)

@@ -27,7 +27,9 @@ Decision = Mapping[str, int]
 class Template(Protocol):
     """One family of kernels. An instance is a template that fits a body on a target."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What reports call it."""
 
     @classmethod
     def match(cls, body: Graph, constant: frozenset[int], target: Target) -> Template | None:
