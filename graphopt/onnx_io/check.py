@@ -7,7 +7,7 @@ C++, take these rules for granted. Element types and shapes are checked later, b
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,16 +18,11 @@ from onnx import AttributeProto, defs
 
 from graphopt.errors import ModelError, UnsupportedError
 from graphopt.ir import KERNEL, QUANT
-from graphopt.onnx_io.protos import place, standard
+from graphopt.onnx_io.local_functions import FunctionKey, called_key, function_key
+from graphopt.onnx_io.protos import GRAPH_KINDS, place, standard
 
 DEEPEST_NESTING = 24
 """Graphs inside graphs; protobuf itself ends at a hundred messages inside each other."""
-
-LARGEST_FUNCTION = 100_000
-"""Nodes; functions that call functions could stand for any number."""
-
-FunctionKey = tuple[str, str, str]
-"""Domain, name, overload."""
 
 
 def check_model(model: onnx.ModelProto, versions: Mapping[str, int]) -> None:
@@ -35,18 +30,12 @@ def check_model(model: onnx.ModelProto, versions: Mapping[str, int]) -> None:
 
     Raises ModelError naming the node, UnsupportedError for attributes that no operator here can hold.
     """
-    functions = {_key(f): f for f in model.functions}
+    functions = {function_key(f): f for f in model.functions}
     check_texts(model)
     Rules(versions, functions).check_graph(model.graph)
     for function in functions.values():
         imports = {standard(entry.domain): entry.version for entry in function.opset_import}
         Rules(imports, functions, frozenset(_parameters(function))).check_function(function)
-    sizes: dict[FunctionKey, int] = {}
-    for key, function in functions.items():
-        if _inlined_size(key, functions, sizes) > LARGEST_FUNCTION:
-            raise ModelError(
-                f"its local function '{function.name}' unfolds to more than {LARGEST_FUNCTION} nodes"
-            )
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,7 @@ class Rules:
         domain = standard(node.domain)
         if domain in (KERNEL, QUANT):
             raise ModelError(f"the domain '{domain}' is graphopt's own", where=where)
-        called = self.functions.get((domain, node.op_type, node.overload))
+        called = self.functions.get(called_key(node))
         if called is not None:
             _check_call(node, called, where)
         else:
@@ -122,9 +111,6 @@ class Rules:
                 raise ModelError(f"attribute '{name}' is missing", where=where)
 
 
-GRAPH_KINDS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-
-
 def check_texts(message: Message, where: str = "") -> None:
     """Raise ModelError for a name that is not UTF-8 (protobuf hands it over as bytes)."""
     for declared, value in message.ListFields():
@@ -148,16 +134,6 @@ def schema_at(op_type: str, version: int, domain: str = "") -> defs.OpSchema | N
         return defs.get_schema(op_type, version, domain)
     except (defs.SchemaError, TypeError, UnicodeError):
         return None
-
-
-def nested_nodes(nodes: Iterator[onnx.NodeProto] | list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes, and those of the graphs inside them."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type in GRAPH_KINDS:
-                for graph in (attribute.g, *attribute.graphs):
-                    yield from nested_nodes(list(graph.node))
 
 
 def _check_counts(node: onnx.NodeProto, schema: defs.OpSchema, where: str) -> None:
@@ -207,31 +183,8 @@ def _check_call(node: onnx.NodeProto, function: onnx.FunctionProto, where: str) 
         raise ModelError(f"attribute '{missing[0]}' is missing", where=where)
 
 
-def _inlined_size(
-    key: FunctionKey,
-    functions: Mapping[FunctionKey, onnx.FunctionProto],
-    sizes: dict[FunctionKey, int],
-    calls: tuple[FunctionKey, ...] = (),
-) -> int:
-    """How many nodes the function is once the functions it calls are put in. Raises ModelError for a circle."""
-    if key in calls:
-        path = " -> ".join(name for _, name, _ in (*calls[calls.index(key) :], key))
-        raise ModelError(f"local functions call each other in a circle: {path}")
-    if key not in sizes:
-        sizes[key] = sum(
-            _inlined_size(called, functions, sizes, (*calls, key)) if called in functions else 1
-            for node in nested_nodes(list(functions[key].node))
-            for called in [(standard(node.domain), node.op_type, node.overload)]
-        )
-    return sizes[key]
-
-
 def _parameters(function: onnx.FunctionProto) -> set[str]:
     return {*function.attribute, *(attribute.name for attribute in function.attribute_proto)}
-
-
-def _key(function: onnx.FunctionProto) -> FunctionKey:
-    return standard(function.domain), function.name, function.overload
 
 
 def _advice(node: onnx.NodeProto, version: int) -> str:

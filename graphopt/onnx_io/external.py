@@ -100,7 +100,9 @@ def _map_external(proto: onnx.TensorProto, folder: Path | None, where: str) -> n
     needed = (count * dtype.bits + 7) // 8
     if dtype is DType.string:
         raise ModelError("texts cannot be external data", where=where)
-    if offset < 0 or (length != -1 and length != needed):
+    if offset < 0:
+        raise ModelError(f"its external data begins at byte {offset}", where=where)
+    if length not in (-1, needed):
         raise ModelError(
             f"its external data has {length} bytes at {offset}, its shape needs {needed}", where=where
         )

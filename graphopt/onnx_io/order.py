@@ -8,7 +8,7 @@ import onnx
 from onnx import AttributeProto
 
 from graphopt.errors import ModelError
-from graphopt.onnx_io.protos import place, weight_names
+from graphopt.onnx_io.protos import place, title, weight_names
 
 
 def sorted_nodes(proto: onnx.GraphProto, scope: Collection[str]) -> list[onnx.NodeProto]:
@@ -37,7 +37,7 @@ def sorted_nodes(proto: onnx.GraphProto, scope: Collection[str]) -> list[onnx.No
             waiting = [made_by[n] for n in reads[index] if n in made_by and state[made_by[n]] != 2]
             for other in waiting:
                 if state[other] == 1:
-                    names = ", ".join(f"'{proto.node[i].name or proto.node[i].op_type}'" for i in stack[-8:])
+                    names = ", ".join(f"'{title(proto.node[i])}'" for i in stack[-8:])
                     raise ModelError(f"the graph has a cycle through {names}", hint="a graph must be acyclic")
             if waiting:
                 stack.extend(waiting[:1])

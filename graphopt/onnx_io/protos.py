@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import onnx
 from onnx import AttributeProto, helper, numpy_helper
@@ -12,15 +14,32 @@ from graphopt.ir import Attribute, Dim, DType, TensorType, fresh_dim, is_unnamed
 STANDARD_DOMAINS = ("", "ai.onnx")
 
 
+GRAPH_KINDS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+
+
 def standard(domain: str) -> str:
     """The domain by one name: the standard operators' has two."""
     return "" if domain in STANDARD_DOMAINS else domain
 
 
+def title(node: onnx.NodeProto) -> str:
+    """The name of a node, or else of what it computes."""
+    return node.name or next((output for output in node.output if output), "?")
+
+
 def place(node: onnx.NodeProto) -> str:
-    """How messages call a node: by its name, or else by what it computes."""
-    name = node.name or next((output for output in node.output if output), "?")
-    return f"node '{name}' ({node.op_type})"
+    """How messages call a node."""
+    return f"node '{title(node)}' ({node.op_type})"
+
+
+def nested_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes, and those of the graphs inside them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type in GRAPH_KINDS:
+                for graph in (attribute.g, *attribute.graphs):
+                    yield from nested_nodes(graph.node)
 
 
 def weight_names(graph: onnx.GraphProto) -> set[str]:

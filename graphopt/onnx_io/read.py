@@ -13,8 +13,8 @@ from graphopt.errors import GraphoptError, IRError, ModelError, UnsupportedError
 from graphopt.ir import Graph, verify
 from graphopt.onnx_io.check import check_model
 from graphopt.onnx_io.construct import Construction
+from graphopt.onnx_io.local_functions import inlined
 from graphopt.onnx_io.protos import standard
-from graphopt.onnx_io.reasons import plain_reason
 from graphopt.onnx_io.specialise import specialise
 from graphopt.onnx_io.upgrade import CANONICAL_OPSET, OLDEST_OPSET
 
@@ -80,8 +80,7 @@ def _read(model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequ
     versions = _versions(model)
     opset = versions[""]
     check_model(model, versions)
-    if model.functions:
-        model = _inline_functions(model)
+    model = inlined(model)
     given = specialise(model.graph, shapes)
     graph = Graph(model.graph.name or "main", opset=max(opset, CANONICAL_OPSET))
     graph.domains = {domain: version for domain, version in versions.items() if domain}
@@ -106,12 +105,3 @@ def _versions(model: onnx.ModelProto) -> dict[str, int]:
         hint = f"supported are {OLDEST_OPSET} to {newest}; convert it, or install a newer onnx"
         raise UnsupportedError(f"the model uses opset {opset}", hint=hint)
     return versions
-
-
-def _inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnx import inliner
-
-    try:
-        return inliner.inline_local_functions(model, convert_version=True)
-    except Exception as error:  # raised by C++ without a type of its own
-        raise ModelError(f"its local functions cannot be inlined: {plain_reason(error)}") from None
