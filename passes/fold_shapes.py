@@ -3,7 +3,8 @@
     Concat(Slice(Shape(x), 0, 1), [64])  -->  [1, 64]      x: float32[1, 8, 8]
 
 Elements of small integer tensors are followed as numbers or as unknowns, so that a chain with a symbolic
-batch still yields the static rest: Reshape(x, [batch, 64]) becomes Reshape(x, [-1, 64]).
+batch still yields the static rest: Reshape(x, [batch, 64]) becomes Reshape(x, [-1, 64]), and
+Reshape(x, [batch, -1]) becomes Reshape(x, [0, -1]).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import ONNX, Graph, Node, Value
+from graphopt.ir import ONNX, Dim, Graph, Node, Value
 from graphopt.ir.elements import Elements, evaluate, is_numbers
+from graphopt.ir.types import Shape
 from graphopt.onnx_io.infer import infer_outputs
 from graphopt.passes.eliminate_dead_code import sweep
 from graphopt.pipeline import Pass
@@ -71,20 +73,27 @@ def _materialise(graph: Graph, value: Value, elements: Elements) -> int:
 
 
 def _fix_reshape(graph: Graph, node: Node, known: dict[Value, Elements]) -> int:
-    """A target with one unknown element: that element is -1."""
+    """Make the target of a Reshape a constant where it can be told without its unknown elements."""
     data, target = node.input(0), node.input(1)
     if data is None or target is None or target.is_constant or node.int("allowzero"):
         return 0
-    elements = known.get(target)
     shape: list[int] | None = None
     if node.output.is_static and 0 not in node.output.static_shape:
         shape = list(node.output.static_shape)
-    elif elements is not None:
-        unknown = [i for i, e in enumerate(elements) if not isinstance(e, int)]
-        numbers = [e for e in elements if isinstance(e, int)]
-        if len(unknown) == 1 and -1 not in numbers and 0 not in numbers:
-            shape = [e if isinstance(e, int) else -1 for e in elements]
+    elif target in known:
+        shape = _target(data.shape or (), list(known[target]))
     if shape is None:
         return 0
     node.set_input(1, graph.add_constant(np.asarray(shape, np.int64), f"{node.name}.shape"))
     return 1
+
+
+def _target(given: Shape, elements: list[Dim | None]) -> list[int] | None:
+    """The one unknown element is -1; symbols that stand where they stood are 0, which copies. Else None."""
+    numbers = [e for e in elements if isinstance(e, int)]
+    if len(elements) - len(numbers) == 1 and -1 not in numbers and 0 not in numbers:
+        return [e if isinstance(e, int) else -1 for e in elements]
+    copied = [e is not None and place < len(given) and given[place] == e for place, e in enumerate(elements)]
+    if any(not isinstance(e, int) and not same for e, same in zip(elements, copied, strict=True)):
+        return None
+    return [e if isinstance(e, int) else 0 for e in elements]
