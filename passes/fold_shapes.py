@@ -60,7 +60,14 @@ class FoldShapes(Pass):
                 value.type = type
             elif type.shape is not None and len(type.shape) == len(value.type.shape):
                 pairs = zip(value.type.shape, type.shape, strict=True)
-                value.type = value.type.with_shape(tuple(n if isinstance(n, int) else o for o, n in pairs))
+                value.type = value.type.with_shape(tuple(_sharper(old, new) for old, new in pairs))
+
+
+def _sharper(old: Dim, new: Dim) -> Dim:
+    """The number, else the name, of a dimension told twice."""
+    if isinstance(old, int) or isinstance(new, int):
+        return new if isinstance(new, int) else old
+    return new if old.startswith("?") else old
 
 
 def _materialise(graph: Graph, value: Value, elements: Elements) -> int:
