@@ -88,7 +88,6 @@ def benchmark_bundle(
     another machine, UnsupportedError where ONNX Runtime is missing or cannot run the model.
     """
     from graphopt.runtime.manifest import module_info, read_manifest
-    from graphopt.runtime.module import Module
     from graphopt.verification import random_sample
 
     info = module_info(read_manifest(Path(bundle)))
@@ -103,9 +102,7 @@ def benchmark_bundle(
     inputs = random_sample(info.inputs, seed)
     runs: dict[tuple[str, int], Run] = {}
     for count in counts:
-        module = Module(bundle)
-        module.set_num_threads(count)
-        runs[OURS, count] = _bound(module, inputs)
+        runs[OURS, count] = _ours(bundle, count, inputs)
         if against is not None:
             runs[PEER, count] = _peer(Path(against), count, inputs)
     error = None
@@ -144,7 +141,11 @@ def _block(run: Run) -> list[float]:
     return times
 
 
-def _bound(module: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]], inputs) -> Run:  # type: ignore[no-untyped-def]
+def _ours(bundle: str | Path, threads: int, inputs: Mapping[str, np.ndarray]) -> Run:
+    from graphopt.runtime.module import Module
+
+    module = Module(bundle)
+    module.set_num_threads(threads)
     return lambda: module(inputs)
 
 
