@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,24 +90,11 @@ def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:
 
 def _summary(bundle: Bundle, seconds: float) -> list[Any]:
     """What was made, then how to use it."""
-    from graphopt.report.tables import amount, columns, facts, size
+    from graphopt.report.bundle import contract_facts
+    from graphopt.report.tables import facts
 
-    abi, told, target = bundle.abi, bundle.report["summary"], bundle.manifest["target"]
-    entries = {
-        "inputs": columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.inputs]),
-        "outputs": columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.outputs]),
-        "target": f"{target['name']} ({target['description']})",
-        "work": f"{told['layers']} layers, {told['kernels']} kernels, {amount(told['macs'])} MACs",
-        "library": f"{size(bundle.library.stat().st_size)}, {size(told['weights_bytes'])} of it weights",
-        "workspace": f"{size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
-        "took": f"{seconds:.1f} s",
-    }
+    entries = contract_facts(bundle) | {"took": f"{seconds:.1f} s"}
     return [facts(str(bundle.path), entries), "", facts("", _uses(bundle))]
-
-
-def _above_bound(memory: Mapping[str, Any]) -> str:
-    excess = memory["over_bound"] - 1
-    return f"{excess:.1%} above the least possible" if excess > 0 else "the least possible"
 
 
 def _uses(bundle: Bundle) -> dict[str, Any]:
@@ -116,10 +102,12 @@ def _uses(bundle: Bundle) -> dict[str, Any]:
     if not bundle.target.is_native:
         return {
             "try it": f"graphopt run {where} --random --on qemu",
+            "its layers": f"graphopt inspect {where}",
             "use it": f"copy the folder to the device; its README.md shows how, from {bundle.header.name} on",
         }
     return {
         "try it": f"graphopt run {where} --random",
         "measure it": f"graphopt bench {where}",
+        "its layers": f"graphopt inspect {where}",
         "use it": f"graphopt.Module({str(bundle.path)!r}) in Python; README.md in it shows C and CMake",
     }

@@ -1,28 +1,44 @@
-"""`graphopt inspect`: what a model is, and whether a target can run it."""
+"""`graphopt inspect`: what a model is, and whether a target can run it; what a bundle holds."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from graphopt.cli.options import InputShapes, Json, ModelArgument, TargetName, input_shapes
+from graphopt.cli.options import InputShapes, Json, TargetName, input_shapes
+from graphopt.errors import UsageError
 
 
 def inspect(
-    model: ModelArgument,
+    model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="An ONNX file, or a bundle.")],
     target: TargetName = "host",
     input_shape: InputShapes = None,
-    nodes: Annotated[bool, typer.Option("--nodes", help="List every node.")] = False,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="List every node; of a bundle, every tensor in memory.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show what MODEL is: operators, MACs, parameters, peak memory, and what a target cannot run.
 
     MACs and memory are those of the model as it is, operator by operator; inputs and outputs are not counted
-    in the peak. Nothing is compiled.
+    in the peak. Nothing is compiled. Of a bundle the report is shown: each layer's cost, and the nodes it came
+    from.
 
     Example: `graphopt inspect model.onnx --target rpi4`
     """
+    if model.is_dir():
+        if input_shape:
+            raise UsageError("a bundle's shapes are fixed", where="--input-shape", hint="leave it out")
+        _inspect_bundle(model, nodes, json)
+    else:
+        _inspect_model(model, target, input_shapes(input_shape), nodes, json)
+
+
+def _inspect_model(
+    model: Path, target: str, shapes: dict[str, tuple[int, ...]], nodes: bool, json: bool
+) -> None:
     from graphopt.cli.progress import progress
     from graphopt.report.inspect import as_data, as_tables, inspect_model
     from graphopt.report.tables import show, show_json
@@ -31,8 +47,20 @@ def inspect(
     device = load_target(target)
     with progress(quiet=json) as step:
         step("reading", 0, 1)
-        inspection = inspect_model(model, device, input_shapes(input_shape))
+        inspection = inspect_model(model, device, shapes)
     if json:
         show_json(as_data(inspection, nodes))
     else:
         show(*as_tables(inspection, nodes))
+
+
+def _inspect_bundle(path: Path, memory: bool, json: bool) -> None:
+    from graphopt.report.bundle import as_data, as_tables
+    from graphopt.report.tables import show, show_json
+    from graphopt.targets.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    if json:
+        show_json(as_data(bundle))
+    else:
+        show(*as_tables(bundle, memory))

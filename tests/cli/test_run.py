@@ -53,6 +53,17 @@ def test_compile_prints_after_a_pass(cli: Cli, model: Path, tmp_path: Path) -> N
     assert "# after fold-batchnorm\ngraph net (opset 24) {" in shown.out
 
 
+def test_inspect_a_bundle(cli: Cli, bundle: Path) -> None:
+    data = cli("inspect", bundle, "--json").data
+    assert data["summary"]["macs"] == sum(layer["macs"] for layer in data["layers"]) == 4 * 64 * 27 + 20
+    assert {name for layer in data["layers"] for name in layer["origin"]} >= {"conv", "norm", "relu", "dense"}
+    shown = cli("inspect", bundle, "--nodes").out
+    for text in ("6,912", "the least possible", "arena of", "from layer", "net.bundle"):
+        assert text in shown
+    failed = cli("inspect", bundle, "--input-shape", "x=1,3,8,8")
+    assert failed.code == 2 and "fixed" in failed.error
+
+
 def test_run_one_array(
     cli: Cli, bundle: Path, samples: np.ndarray, expected: np.ndarray, tmp_path: Path
 ) -> None:

@@ -1,0 +1,93 @@
+"""A bundle's report for people: what each layer costs and which nodes of the model it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphopt.report import tables
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from graphopt.targets.bundle import Bundle
+
+
+def as_data(bundle: Bundle) -> dict[str, Any]:
+    """The contract, the target and the whole report, for a program."""
+    manifest = bundle.manifest
+    return {"contract": manifest["contract"], "target": manifest["target"], **bundle.report}
+
+
+def as_tables(bundle: Bundle, memory: bool = False) -> list[Any]:
+    """The same for a person; with `memory`, who lives where in the arena too."""
+    shown: list[Any] = [_facts(bundle), _layers(bundle.report)]
+    return [*shown, _memory(bundle.report["memory"])] if memory else shown
+
+
+def contract_facts(bundle: Bundle) -> dict[str, Any]:
+    """Inputs, outputs, target, work and sizes, in words."""
+    abi, told, target = bundle.abi, bundle.report["summary"], bundle.manifest["target"]
+    return {
+        "inputs": tables.columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.inputs]),
+        "outputs": tables.columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.outputs]),
+        "target": f"{target['name']} ({target['description']})",
+        "work": f"{told['layers']} layers, {told['kernels']} kernels, {tables.amount(told['macs'])} MACs",
+        "library": f"{tables.size(bundle.library.stat().st_size)}, "
+        f"{tables.size(told['weights_bytes'])} of it weights",
+        "workspace": f"{tables.size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
+    }
+
+
+def _facts(bundle: Bundle) -> RenderableType:
+    told = bundle.report["summary"]
+    entries = contract_facts(bundle)
+    entries["model"] = f"{told['nodes_imported']} nodes, {told['nodes_optimized']} after the passes"
+    return tables.facts(str(bundle.path), entries)
+
+
+def _above_bound(memory: Mapping[str, Any]) -> str:
+    excess = memory["over_bound"] - 1
+    return f"{excess:.1%} above the least possible" if excess > 0 else "the least possible"
+
+
+def _layers(report: Mapping[str, Any]) -> RenderableType:
+    """In the order they run. Moved is what a layer reads and writes, weights and workspace not counted."""
+    everything = report["summary"]["macs"]
+    rows = []
+    for layer in report["layers"]:
+        share = f"{layer['macs'] / everything:.1%}" if layer["macs"] and everything else ""
+        rows.append(
+            [
+                layer["number"],
+                layer["kernel"],
+                layer["macs"] or "",
+                share,
+                _size(layer["weights_bytes"]),
+                _size(layer["read_bytes"] + layer["written_bytes"]),
+                _size(layer["workspace_bytes"]),
+                _origin(layer["origin"]),
+            ]
+        )
+    head = ("layer", "kernel", "MACs", "share", "weights", "moved", "workspace", "from")
+    return tables.table("", head, rows)
+
+
+def _memory(memory: Mapping[str, Any]) -> RenderableType:
+    rows = [
+        [p["name"], p["offset"], p["bytes"], p["first"], p["last"]]
+        for p in sorted(memory["map"], key=lambda p: (p["first"], p["offset"]))
+    ]
+    head = ("tensor", "offset", "bytes", "from layer", "to layer")
+    return tables.table(f"arena of {memory['arena_bytes']:,} bytes", head, rows)
+
+
+def _origin(names: list[str]) -> str:
+    """The last node, which makes the result, and how many more: `relu +2`."""
+    if not names:
+        return ""
+    return names[-1] if len(names) == 1 else f"{names[-1]} +{len(names) - 1}"
+
+
+def _size(count: int) -> str:
+    return tables.size(count) if count else ""
