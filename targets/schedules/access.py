@@ -53,6 +53,18 @@ def is_dear(sch: Schedule, block: SBlockRV) -> bool:
     return bool(found)
 
 
+def loads(sch: Schedule, block: SBlockRV, buffer: tirx.Var) -> int:
+    """How often one iteration of a block reads `buffer`, as it is written."""
+    found: list[ir.TensorLoad] = []
+
+    def visit(load: ir.TensorLoad) -> None:
+        if load.source.same_as(buffer):
+            found.append(load)
+
+    tvm_ffi.structural_walk(sch.get(block).body, (ir.TensorLoad, visit))
+    return len(found)
+
+
 def variable_of(sch: Schedule, block: SBlockRV, axis: int) -> tirx.Var:
     """The block variable of axis number `axis`."""
     return sch.get(block).iter_vars[axis].var

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV, ScheduleError
 
-from graphopt.targets.schedules.access import is_dear
-from graphopt.targets.schedules.blocks import block_names, is_reduction, iterations
+from graphopt.targets.schedules.access import is_dear, loads
+from graphopt.targets.schedules.blocks import block_names, is_reduction, iterations, written
 
 RECOMPUTE_LIMIT = 4
 """A dear stage is computed again at most this often per element."""
@@ -30,4 +30,7 @@ def _worth(sch: Schedule, block: SBlockRV, consumers: list[SBlockRV]) -> bool:
     read = sum(iterations(sch, consumer) for consumer in consumers)
     if any(is_reduction(sch, consumer) for consumer in consumers):
         return made == 1 or read <= made
-    return read <= RECOMPUTE_LIMIT * made or not is_dear(sch, block)
+    if not is_dear(sch, block):
+        return True
+    read = sum(iterations(sch, c) * loads(sch, c, written(sch, block)) for c in consumers)
+    return read <= RECOMPUTE_LIMIT * made
