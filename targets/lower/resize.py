@@ -196,13 +196,14 @@ def _weights(
     """(out, taps), computed in float64."""
     antialias = bool(node.int("antialias"))
     excludes = bool(node.int("exclude_outside"))
+    coefficient = node.float("cubic_coeff_a", -0.75)
     narrowing = tirx.const(min(axis.scale, 1.0) if antialias else 1.0, "float64")
     zero, one = tirx.const(0.0, "float64"), tirx.const(1.0, "float64")
 
     def weight(o: Expr, k: Expr) -> Expr:
         tap = left(o) + k
         distance = tirx.abs(tap.astype("float64") - positions(o)) * narrowing
-        value = _triangle(distance) if node.str("mode") == "linear" else _keys(distance, node)
+        value = _triangle(distance) if node.str("mode") == "linear" else keys_kernel(distance, coefficient)
         return tirx.Select(tirx.all(tap >= 0, tap < axis.size), value, zero) if excludes else value
 
     shape, name = (axis.out, taps), f"weights{axis.axis}"
@@ -223,12 +224,11 @@ def _triangle(distance: Expr) -> Expr:
     return tirx.max(tirx.const(1.0, "float64") - distance, tirx.const(0.0, "float64"))
 
 
-def _keys(x: Expr, node: Node) -> Expr:
-    """Keys' kernel, zero from 2 on."""
-    a = node.float("cubic_coeff_a", -0.75)
+def keys_kernel(x: Expr, a: float) -> Expr:
+    """The weight of an element at distance x: cubic pieces that meet at 1, zero from 2 on."""
     near = ((a + 2) * x - (a + 3)) * x * x + 1.0
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    zero = tirx.const(0.0, "float64")
+    zero = tirx.const(0.0, dtype_of(x))
     return tirx.Select(x <= 1.0, near, tirx.Select(x < 2.0, far, zero))
 
 

@@ -68,7 +68,7 @@ RECURRENT = frozenset("GRU LSTM RNN".split())
 PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
 """Operators whose constant weights `graphopt.targets.pack_weights` has brought into a kernel's order."""
 
-SAMPLING = frozenset("Resize".split())
+SAMPLING = frozenset("AffineGrid GridSample Resize".split())
 """Operators that read between the elements of a tensor."""
 
 OPAQUE_OPERATORS = ORDERED | PACKED | RECURRENT | {"Compress"}

@@ -26,6 +26,7 @@ from graphopt.targets.lower import (
     recurrent,
     reduction,
     resize,
+    sampling,
     scan,
     scatter,
     sorting,
@@ -49,6 +50,7 @@ LOWERINGS: dict[str, Lowering] = {
     **quantization.LOWERINGS,
     **reduction.LOWERINGS,
     **resize.LOWERINGS,
+    **sampling.LOWERINGS,
 }
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {
