@@ -109,18 +109,25 @@ def _part(x: te.Tensor, axis: int, start: int, shape: Sequence[int]) -> te.Tenso
 
 
 def _concat(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+    """A binary decision between the inputs: log2(n) comparisons, the same ones for a whole row where the
+    axis is not the last."""
     axis = normalise_axis(node.int("axis"), len(node.output.static_shape))
-    parts = [part for part in present(inputs) if shape_of(part)[axis]]
+    parts, start = [], 0
+    for part in present(inputs):
+        if shape_of(part)[axis]:
+            parts.append((start, part))
+        start += shape_of(part)[axis]
 
     def element(*indices: Expr) -> Expr:
-        end = node.output.static_shape[axis]
-        result = None
-        for part in reversed(parts):
-            start = end - shape_of(part)[axis]
-            read = part(*indices[:axis], indices[axis] - start, *indices[axis + 1 :])
-            result = read if result is None else tirx.if_then_else(indices[axis] < end, read, result)
-            end = start
-        return result
+        def read(candidates: Sequence[tuple[int, te.Tensor]]) -> Expr:
+            if len(candidates) == 1:
+                first, part = candidates[0]
+                return part(*indices[:axis], indices[axis] - first, *indices[axis + 1 :])
+            half = len(candidates) // 2
+            before = indices[axis] < candidates[half][0]
+            return tirx.if_then_else(before, read(candidates[:half]), read(candidates[half:]))
+
+        return read(parts)
 
     return te.compute(node.output.static_shape, element, name="concat")
 

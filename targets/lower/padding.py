@@ -14,6 +14,7 @@ from graphopt.ir import Node
 from graphopt.targets.lower.movement import data_of
 from graphopt.targets.lower.support import where
 from graphopt.targets.lower.tensors import Expr, Lowering, integers, normalise_axis, shape_of
+from graphopt.targets.lower.windows import pad_spatial
 
 
 def _pad(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
@@ -23,7 +24,7 @@ def _pad(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     if mode == "constant":
         value = inputs[2] if len(inputs) > 2 else None
         filler = tirx.const(0, x.dtype) if value is None else value(*(0 for _ in value.shape))
-        return _place(x, begin, node.output.static_shape, filler)
+        return pad_spatial(x, begin, end, filler, leading=0)
     if mode not in CONTINUED:
         raise UnsupportedError(f"the mode {mode} is unknown", where=where(node))
     continued = CONTINUED[mode]
@@ -76,33 +77,13 @@ CONTINUED: dict[str, Callable[[Expr, int], Expr]] = {
 """Which of `dim` elements continues them at `index`."""
 
 
-def _place(x: te.Tensor, begin: list[int], shape: tuple[int, ...], filler: Expr) -> te.Tensor:
-    """`x` moved by `begin` in a tensor of `shape`, which is `filler` elsewhere."""
-
-    def element(*indices: Expr) -> Expr:
-        tests, places = [], []
-        for index, dim, out, offset in zip(indices, shape_of(x), shape, begin, strict=True):
-            places.append(index - offset)
-            if offset > 0:
-                tests.append(index >= offset)
-            if out > dim + offset:
-                tests.append(index < dim + offset)
-        return tirx.if_then_else(tirx.all(*tests), x(*places), filler) if tests else x(*places)
-
-    if not all(shape_of(x)):
-        return te.compute(shape, lambda *_: filler, name="pad")
-    return te.compute(shape, element, name="pad")
-
-
 def _center_crop_pad(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     """The middle of a longer axis; a shorter one in the middle of zeros. Halves round down."""
     x = data_of(inputs)
-    shape = node.output.static_shape
-    begin = [
-        (out - dim) // 2 if out >= dim else -((dim - out) // 2)
-        for out, dim in zip(shape, shape_of(x), strict=True)
-    ]
-    return _place(x, begin, shape, tirx.const(0, x.dtype))
+    missing = [out - dim for out, dim in zip(node.output.static_shape, shape_of(x), strict=True)]
+    begin = [count // 2 if count > 0 else -(-count // 2) for count in missing]
+    end = [count - b for count, b in zip(missing, begin, strict=True)]
+    return pad_spatial(x, begin, end, tirx.const(0, x.dtype), leading=0)
 
 
 LOWERINGS: dict[str, Lowering] = {"CenterCropPad": _center_crop_pad, "Pad": _pad}

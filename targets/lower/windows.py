@@ -58,25 +58,24 @@ def window_of(node: Node, kernel: Sequence[int], spatial: Sequence[int]) -> Wind
 def pad_spatial(
     x: te.Tensor, begin: Sequence[int], end: Sequence[int], value: Expr, *, leading: int = 2
 ) -> te.Tensor:
-    """`x` with its axes after the first `leading` padded by `value`; negative pads cut."""
+    """`x` with its axes after the first `leading` padded by `value`; negative pads cut.
+
+    One guard for each axis, the last one inside: the others do not change along a row.
+    """
     if not any(begin) and not any(end):
         return x
     shape = shape_of(x)
-    padded = shape[:leading] + tuple(
-        dim + b + e for dim, b, e in zip(shape[leading:], begin, end, strict=True)
-    )
+    before, behind = ((0,) * leading + tuple(side) for side in (begin, end))
+    padded = tuple(dim + b + e for dim, b, e in zip(shape, before, behind, strict=True))
 
     def element(*indices: Expr) -> Expr:
-        inner = [i - b for i, b in zip(indices[leading:], begin, strict=True)]
-        tests = []
-        for index, position, dim, b, e in zip(
-            indices[leading:], inner, shape[leading:], begin, end, strict=True
-        ):
-            if b > 0:
-                tests.append(index >= b)
-            if e > 0:
-                tests.append(position < dim)
-        read = x(*indices[:leading], *inner)
-        return tirx.if_then_else(tirx.all(*tests), read, value) if tests else read
+        result = x(*(index - b for index, b in zip(indices, before, strict=True)))
+        for index, dim, b, e in reversed(list(zip(indices, shape, before, behind, strict=True))):
+            tests = [index >= b] if b > 0 else []
+            tests += [index < b + dim] if e > 0 else []
+            result = tirx.if_then_else(tirx.all(*tests), result, value) if tests else result
+        return result
 
+    if not all(shape):
+        return te.compute(padded, lambda *_: value, name="pad")
     return te.compute(padded, element, name="pad")

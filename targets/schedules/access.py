@@ -7,7 +7,9 @@ from tvm import ir, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-CHEAP_CALLS = frozenset({"tirx.if_then_else", "tirx.likely", "tirx.reinterpret", "tirx.shift_left"})
+CHEAP_CALLS = frozenset(
+    {"prim.if_then_else", "prim.likely", "tirx.fabs", "tirx.isinf", "tirx.isnan", "tirx.reinterpret"}
+)
 
 
 def uses(expression: tirx.Expr, variable: tirx.Var) -> bool:
@@ -38,6 +40,30 @@ def is_elementwise(sch: Schedule, block: SBlockRV) -> bool:
         and all(bounds.min.same_as(place) for bounds, place in zip(region.region, target, strict=True))
         for region in statement.reads
     )
+
+
+COMPARISONS = (tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.EQ, tirx.NE)
+
+
+def is_guarded_along(sch: Schedule, block: SBlockRV, variable: tirx.Var) -> bool:
+    """Whether something is read at all changes with `variable`, and at places that are known."""
+    comparisons: list[tirx.Expr] = []
+
+    def collect(call: ir.Call) -> None:
+        if getattr(call.op, "name", "") == "prim.if_then_else":
+            tvm_ffi.structural_walk(call.args[0], (COMPARISONS, lambda test: comparisons.append(test)))
+
+    tvm_ffi.structural_walk(sch.get(block).body, (ir.Call, collect))
+    along = [test for test in comparisons if uses(test, variable)]
+    return bool(along) and not any(_uses_another(test, variable) for test in along)
+
+
+def _uses_another(expression: tirx.Expr, variable: tirx.Var) -> bool:
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(
+        expression, (tirx.Var, lambda v: None if v.same_as(variable) else found.append(v))
+    )
+    return bool(found)
 
 
 def is_dear(sch: Schedule, block: SBlockRV) -> bool:

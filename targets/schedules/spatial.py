@@ -8,7 +8,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.access import is_elementwise
+from graphopt.targets.schedules.access import is_elementwise, is_guarded_along, variable_of
 from graphopt.targets.schedules.blocks import element_bits, extent
 from graphopt.targets.schedules.tiling import lanes, vector_width
 
@@ -16,20 +16,36 @@ PARALLEL_FROM = 32768
 """Elementary operations; less work than this is done before other threads wake up."""
 
 
+CUT = "pragma_loop_partition_hint"
+"""Marks a loop that TVM shall cut into pieces in which a condition on it always holds or never does."""
+
+
 def schedule_spatial(sch: Schedule, block: SBlockRV, target: Target) -> None:
-    """Vectorise the innermost axis, spread the outer ones over threads."""
+    """Vectorise the innermost axis, spread the outer ones over threads.
+
+    An axis that no vector divides ends in a shorter vector. An axis along which the source changes (a padded row,
+    a concatenation) is cut there.
+    """
     loops = sch.get_loops(block)
     work = math.prod(extent(sch, loop) for loop in loops)
     if not loops or not work:
         return
     width = lanes(target, element_bits(sch, block))
-    if is_elementwise(sch, block) or extent(sch, loops[-1]) < width // 2:
+    guarded = is_guarded_along(sch, block, variable_of(sch, block, len(loops) - 1))
+    if not guarded and (is_elementwise(sch, block) or extent(sch, loops[-1]) < width // 2):
         loops = [sch.fuse(*loops)]
-    inner = loops[-1]
-    vector = vector_width(extent(sch, inner), width)
-    outer, lane = sch.split(inner, [None, vector])
+    *rest, inner = loops
+    length = extent(sch, inner)
+    vector = vector_width(length, width)
+    if length > 1 and (guarded or vector == 1):
+        outer, lane = sch.split(inner, [None, min(width, length)])
+        sch.annotate(outer, CUT, True)
+        sch.annotate(lane, CUT, True)
+        parallelize(sch, rest or [outer], work)
+    else:
+        outer, lane = sch.split(inner, [None, vector])
+        parallelize(sch, [*rest, outer], work)
     sch.vectorize(lane)
-    parallelize(sch, [*loops[:-1], outer], work)
 
 
 def parallelize(sch: Schedule, loops: list[LoopRV], work: int) -> int:

@@ -1,0 +1,72 @@
+"""Stages without a reduction: no element is moved alone where its neighbours could come along."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tvm_ffi
+from tvm import tirx
+
+from graphopt.ir import DType, Graph, Origin, TensorType
+from graphopt.ir.fused import body_of, fuse_nodes
+from graphopt.rewrite import Builder
+from graphopt.targets import codegen
+from graphopt.targets.device import load_target
+from graphopt.targets.lower import lower_body
+from graphopt.targets.schedules import schedule
+
+CASES = {
+    "whole": ("Relu", [(64, 48)], {}),
+    "prime length": ("Relu", [(37,)], {}),
+    "broadcast over a prime row": ("Add", [(30, 37), (30, 1)], {}),
+    "shorter than a vector": ("Relu", [(5,)], {}),
+    "padded rows": ("Pad", [(8, 20, 20)], {"pads": (0, 1, 1, 0, 1, 1)}),
+    "rows side by side": ("Concat", [(14, 14, 3), (14, 14, 21)], {"axis": 2}),
+    "rows one below the other": ("Concat", [(3, 14, 14), (5, 14, 14), (6, 14, 14)], {"axis": 0}),
+}
+
+
+def lowered(name: str) -> tirx.PrimFunc:
+    """The kernel of a case, with a Relu behind it, as the code generator gets it."""
+    op_type, shapes, attributes = CASES[name]
+    graph = Graph("case", opset=24)
+    build = Builder(graph, None, Origin())
+    operands = [graph.add_input(f"x{n}", TensorType(DType.float32, s)) for n, s in enumerate(shapes)]
+    attributes = dict(attributes)
+    if "pads" in attributes:
+        operands.append(build.const(np.asarray(attributes.pop("pads"))))
+    graph.add_output(build.op("Relu", build.op(op_type, *operands, **attributes)))
+    body = body_of(fuse_nodes(graph, list(graph.nodes)))
+    target = load_target("x86-64-v3")
+    module, _ = codegen.lower({"case": schedule(lower_body(body), body, target)}, target.tvm())
+    return module["case"]
+
+
+def stores(statement: tirx.Stmt) -> list[tirx.BufferStore]:
+    found: list[tirx.BufferStore] = []
+    tvm_ffi.structural_walk(statement, (tirx.BufferStore, lambda store: found.append(store)))
+    return found
+
+
+def is_vector(store: tirx.BufferStore) -> bool:
+    return isinstance(store.indices[0], tirx.Ramp)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_innermost_loops_store_vectors(name: str) -> None:
+    function = lowered(name)
+    loops: list[tirx.For] = []
+    tvm_ffi.structural_walk(function.body, (tirx.For, lambda loop: loops.append(loop)))
+    assert any(is_vector(store) for store in stores(function.body))
+    for loop in loops:
+        assert any(is_vector(store) for store in stores(loop.body)), function.script()
+
+
+def test_a_padded_row_is_cut_where_the_padding_ends() -> None:
+    """22 elements in vectors of 8: one zero; 7, 8 and 5 of the input; one zero."""
+    pieces = stores(lowered("padded rows").body)
+    assert [s.indices[0].lanes if is_vector(s) else 1 for s in pieces] == [1, 7, 8, 5, 1]
+
+
+def test_inputs_side_by_side_are_copied_piece_by_piece() -> None:
+    assert "if_then_else" not in lowered("rows side by side").script()
