@@ -61,12 +61,16 @@ def columns(rows: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def show(*renderables: Any) -> None:
-    """Print to standard output."""
+    """Print to standard output; into a file or a pipe without colours and without spaces at the ends of lines."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE, highlight=False)
-    for renderable in renderables:
-        console.print(renderable)
+    if sys.stdout.isatty():
+        console.print(*renderables, sep="\n")
+        return
+    with console.capture() as captured:
+        console.print(*renderables, sep="\n")
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def show_json(data: Any) -> None:

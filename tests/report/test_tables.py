@@ -9,7 +9,7 @@ from graphopt.report.tables import amount, cell, columns, duration, facts, show,
 
 def shown(capsys: pytest.CaptureFixture[str], made: object) -> list[str]:
     show(made)
-    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    return capsys.readouterr().out.splitlines()
 
 
 def test_numbers_in_words() -> None:
