@@ -78,14 +78,14 @@ def measure(path: Path, target: str, count: int) -> dict:
         row.update(
             {
                 "seconds": time.perf_counter() - start,
-                "nodes": report["nodes"]["imported"],
-                "optimised": report["nodes"]["optimised"],
-                "groups": len(report["layers"]),
-                "kernels": len({layer["kernel"] for layer in report["layers"]}),
-                "MMACs": report["macs"] / 1e6,
+                "nodes": report["summary"]["nodes_imported"],
+                "optimised": report["summary"]["nodes_optimized"],
+                "groups": report["summary"]["layers"],
+                "kernels": report["summary"]["kernels"],
+                "MMACs": (report["summary"]["macs"] or 0) / 1e6,
                 "arena": report["memory"]["arena_bytes"],
                 "over bound": report["memory"]["over_bound"],
-                "weights": report["memory"]["weights_bytes"],
+                "weights": report["summary"]["weights_bytes"],
                 "library": bundle.library.stat().st_size,
             }
         )
@@ -94,7 +94,7 @@ def measure(path: Path, target: str, count: int) -> dict:
         if target != "host":
             from graphopt.verification import verify_bundle
 
-            row["error"] = verify_bundle(path, bundle.path, samples=count, input_shapes=shapes).worst
+            row["error"] = verify_bundle(path, bundle.path, samples=count).worst
             return row
         row.update(agreement(path, bundle.path, data))
     return row

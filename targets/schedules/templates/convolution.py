@@ -106,9 +106,7 @@ class DirectConvolution:
 
     def defaults(self) -> Mapping[str, int]:
         hold = int(self.can_hold)
-        columns, vectors = best_tile(
-            self.window.result[1], self.vectors, self.target, held=self.lanes if hold else 0
-        )
+        columns, vectors = best_tile(self.window.result[1], self.vectors, self.target, hold=bool(hold))
         return {"columns": columns, "vectors": vectors, "hold": hold}
 
     # --- weights ---

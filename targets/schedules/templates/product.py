@@ -10,8 +10,9 @@ the weights arrive from memory, and the wide tile keeps several loads under way.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,13 @@ from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.tile import best_tile
 
-WIDEST_SINGLE_ROW = 8
-"""Vectors of a tile that has one row: enough sums to hide the latency of an addition."""
+WIDEST = 8
+"""Vectors of the widest panel."""
+
+FEW_ROWS = 2
+PARTS = 4
+"""With few rows each sum is kept in so many parts: additions need not wait for each other, and rounding errors
+grow with a quarter of the depth."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +77,16 @@ class PackedProduct:
         registers = self.target.vector_registers
         return {
             "columns": range(1, min(self.rows, registers) + 1),
-            "vectors": range(1, min(self.vectors, WIDEST_SINGLE_ROW) + 1),
+            "vectors": range(1, min(self.vectors, WIDEST) + 1),
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
+            "parts": (1, 2, PARTS),
         }
 
     def defaults(self) -> Mapping[str, int]:
-        hold = int(self.target.multiplies_by_lane and self.depth >= self.lanes)
-        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=self.lanes if hold else 0)
-        return {"columns": columns, "vectors": vectors, "hold": hold}
+        hold = self.target.multiplies_by_lane and self.depth >= self.lanes
+        parts = PARTS if self.rows <= FEW_ROWS and self.depth >= PARTS else 1
+        columns, vectors = best_tile(self.rows, self.vectors, self.target, hold=hold, parts=parts)
+        return {"columns": columns, "vectors": vectors, "hold": int(hold), "parts": parts}
 
     def _number(self, operand: int) -> int:
         return self.body.inputs.index(self.anchor.inputs[operand])  # type: ignore[arg-type]
@@ -110,6 +118,34 @@ class PackedProduct:
         return build_kernel(self.body, lambda buffers: _Emission(self, decision, buffers).emit(), sizes)
 
 
+@dataclass(frozen=True)
+class _Tile:
+    """`parts` sums for each of `columns` x `vectors` vectors of `lanes`."""
+
+    columns: int
+    vectors: int
+    lanes: int
+    parts: int
+
+    @property
+    def size(self) -> int:
+        return self.columns * self.vectors * self.lanes
+
+    def place(self, part: int, column: int, vector: int) -> int:
+        """Where the vector lies in the buffer of sums."""
+        return part * self.size + (column * self.vectors + vector) * self.lanes
+
+    def places(self) -> Iterator[tuple[int, int, int]]:
+        return itertools.product(range(self.parts), range(self.columns), range(self.vectors))
+
+
+def _added_up(parts: list[Expr]) -> Expr:
+    """The sum, pairwise."""
+    while len(parts) > 1:
+        parts = [a if b is None else a + b for a, b in itertools.zip_longest(parts[::2], parts[1::2])]
+    return parts[0]
+
+
 class _Emission:
     """Writes one kernel."""
 
@@ -118,6 +154,7 @@ class _Emission:
         self.columns = decision["columns"]
         self.vectors = decision["vectors"]
         self.hold = bool(decision["hold"])
+        self.parts = decision["parts"]
         self.panels = -(-layer.vectors // self.vectors)
         a, b, c = (layer.anchor.input(number) for number in range(3))
         assert a is not None and b is not None
@@ -157,56 +194,69 @@ class _Emission:
 
     def _tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
         lanes = self.layer.lanes
-        vectors = -(-width // lanes)
+        tile = _Tile(columns, -(-width // lanes), lanes, self.parts)
         first = panel * self.vectors
-        sums = T.alloc_buffer((columns * vectors * lanes,), "float32", scope="local")
-        for column in range(columns):
-            for vector in range(vectors):
-                with T.vectorized(lanes) as lane:
-                    begin = tirx.const(0.0, "float32")
-                    if self.c is not None:
-                        begin = self.c[(first + vector) * lanes + lane]
-                    T.buffer_store(sums, begin, [(column * vectors + vector) * lanes + lane])
-        self._sum(sums, panel, start, columns, vectors)
-        for vector in range(vectors):
+        sums = T.alloc_buffer((self.parts * tile.size,), "float32", scope="local")
+        for part, column, vector in tile.places():
+            with T.vectorized(lanes) as lane:
+                begin = tirx.const(0.0, "float32")
+                if self.c is not None and part == 0:
+                    begin = self.c[(first + vector) * lanes + lane]
+                T.buffer_store(sums, begin, [tile.place(part, column, vector) + lane])
+        self._sum(sums, tile, panel, start)
+        for vector in range(tile.vectors):
             filled = min(lanes, width - vector * lanes)
             for column in range(columns):
                 with T.vectorized(filled) as lane:
+                    parts = [sums[tile.place(part, column, vector) + lane] for part in range(self.parts)]
                     indices = self._indices(start + column, (first + vector) * lanes + lane)
-                    self.epilogue.store(sums[(column * vectors + vector) * lanes + lane], indices)
+                    self.epilogue.store(_added_up(parts), indices)
 
-    def _sum(self, sums: tirx.Var, panel: Expr, start: Expr, columns: int, vectors: int) -> None:
-        depth, lanes = self.layer.depth, self.layer.lanes
-        if not self.hold:
-            with T.serial(depth) as k:
-                for column in range(columns):
-                    value = self.a[(start + column) * depth + k]
-                    self._multiply_add(sums, panel, k, column, vectors, value)
+    def _sum(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr) -> None:
+        """Add all products; neighbours along the depth go to different parts."""
+        if self.hold:
+            self._sum_held(sums, tile, panel, start)
             return
+        depth = self.layer.depth
+
+        def step(k: Expr, part: int) -> None:
+            for column in range(tile.columns):
+                self._multiply_add(sums, tile, panel, k, part, column, self.a[(start + column) * depth + k])
+
+        with T.serial(depth // self.parts) as group:
+            for part in range(self.parts):
+                step(group * self.parts + part, part)
+        for k in range(depth // self.parts * self.parts, depth):
+            step(tirx.const(k, "int32"), 0)
+
+    def _sum_held(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr) -> None:
+        """Inputs are read a vector along the depth at a time; the multiply-add picks its lane."""
+        depth, lanes = self.layer.depth, self.layer.lanes
         with T.serial(depth // lanes) as step:
-            held = T.alloc_buffer((columns * lanes,), "float32", scope="local")
-            for column in range(columns):
+            held = T.alloc_buffer((tile.columns * lanes,), "float32", scope="local")
+            for column in range(tile.columns):
                 with T.vectorized(lanes) as lane:
                     value = self.a[(start + column) * depth + step * lanes + lane]
                     T.buffer_store(held, value, [column * lanes + lane])
             for lane in range(lanes):
-                for column in range(columns):
+                for column in range(tile.columns):
                     value = held[column * lanes + lane]
-                    self._multiply_add(sums, panel, step * lanes + lane, column, vectors, value)
+                    self._multiply_add(
+                        sums, tile, panel, step * lanes + lane, lane % self.parts, column, value
+                    )
         for k in range(depth // lanes * lanes, depth):
-            for column in range(columns):
-                self._multiply_add(
-                    sums, panel, tirx.const(k, "int32"), column, vectors, self.a[(start + column) * depth + k]
-                )
+            for column in range(tile.columns):
+                value = self.a[(start + column) * depth + k]
+                self._multiply_add(sums, tile, panel, tirx.const(k, "int32"), 0, column, value)
 
     def _multiply_add(
-        self, sums: tirx.Var, panel: Expr, k: Expr, column: int, vectors: int, value: Expr
+        self, sums: tirx.Var, tile: _Tile, panel: Expr, k: Expr, part: int, column: int, value: Expr
     ) -> None:
         lanes = self.layer.lanes
         weights = (panel * self.layer.depth + k) * self.vectors * lanes
-        for vector in range(vectors):
+        for vector in range(tile.vectors):
             with T.vectorized(lanes) as lane:
-                place = (column * vectors + vector) * lanes + lane
+                place = tile.place(part, column, vector) + lane
                 product = value * self.b[weights + vector * lanes + lane]
                 T.buffer_store(sums, sums[place] + product, [place])
 

@@ -58,41 +58,43 @@ class Row:
         return found
 
 
-def best_tile(outputs: int, vectors: int, target: Target, *, held: int = 0) -> tuple[int, int]:
+def best_tile(
+    outputs: int, vectors: int, target: Target, *, hold: bool = False, parts: int = 1
+) -> tuple[int, int]:
     """Columns and vectors of the tile that takes the fewest estimated cycles for a step of the whole layer.
 
-    The layer has `outputs` columns in a row and `vectors` vectors of channels. `held` input elements share a
-    register when the inputs are kept in registers (0: they are read from memory one by one).
+    The layer has `outputs` columns in a row and `vectors` vectors of channels. With `hold` the inputs of a tile are
+    kept in registers too. Each sum is kept in `parts` that do not wait for each other.
     """
     best, best_cost = (1, 1), float("inf")
     for wide in range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
-            if _registers(columns, wide, held) > target.vector_registers:
+            if _registers(columns, wide, hold, parts) > target.vector_registers:
                 break
-            cost = _layer_cost(outputs, vectors, columns, wide, target)
+            cost = _layer_cost(outputs, vectors, columns, wide, target, parts)
             if cost < best_cost * 0.999:
                 best, best_cost = (columns, wide), cost
     return best
 
 
-def _registers(columns: int, vectors: int, held: int) -> int:
+def _registers(columns: int, vectors: int, hold: bool, parts: int) -> int:
     """Accumulators, weights, and what the inputs need."""
-    return columns * vectors + vectors + (columns if held else 1)
+    return columns * vectors * parts + vectors + (columns if hold else 1)
 
 
-def _layer_cost(outputs: int, vectors: int, columns: int, wide: int, target: Target) -> float:
+def _layer_cost(outputs: int, vectors: int, columns: int, wide: int, target: Target, parts: int) -> float:
     whole, rest = divmod(outputs, columns)
     total = 0.0
     for width, times in ((wide, vectors // wide), (vectors % wide, 1)):
         if width and times:
-            row = whole * _step_cost(columns, width, target)
-            row += _step_cost(rest, width, target) if rest else 0.0
+            row = whole * _step_cost(columns, width, target, parts)
+            row += _step_cost(rest, width, target, parts) if rest else 0.0
             total += times * row
     return total
 
 
-def _step_cost(columns: int, vectors: int, target: Target) -> float:
+def _step_cost(columns: int, vectors: int, target: Target, parts: int) -> float:
     """Cycles of one reduction step of a tile: the busiest of arithmetic, loads and latency."""
     arithmetic = columns * vectors / target.fma_per_cycle
     loads = (columns + vectors) / target.loads_per_cycle
-    return max(arithmetic, loads, float(target.fma_latency)) + 0.1
+    return max(arithmetic, loads, target.fma_latency / parts) + 0.1
