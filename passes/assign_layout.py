@@ -3,6 +3,7 @@
     Conv(x, W, b)                     -->   kernel::Conv(x, W, b)            blocked output; input blocked or plain
     Conv(Transpose(x, NHWC to NCHW))  -->   kernel::Conv(Reshape(x), W, b)   channels-last is one block of all channels
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
+    ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
 
@@ -21,6 +22,7 @@ import numpy as np
 from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
 from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
+from graphopt.passes.algebra import reduced_axes
 from graphopt.passes.sink_transposes import permutation_of
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
@@ -56,20 +58,23 @@ class AssignLayout(Pass):
 
 
 class _Assignment:
-    """`twins` leads from plain values to their blocked counterparts."""
+    """`twins` leads from plain values to their blocked counterparts, `plain` to what was made for them instead."""
 
     def __init__(self, graph: Graph, block: int, rule: str) -> None:
         self.graph = graph
         self.block = block
         self.rule = rule
         self.twins: dict[Value, Value] = {}
+        self.plain: dict[Value, Value] = {}
 
     def convert(self, node: Node) -> str:
         """Build the blocked counterpart of `node` before it; or say why not."""
-        if node.domain or not node.outputs or any(not _image(v) for v in node.outputs[:1]):
-            return "its result is no static image of floats"
-        if any(v.uses or v.is_graph_output for v in node.outputs[1:]):
+        if node.domain or any(v.uses or v.is_graph_output for v in node.outputs[1:]):
             return "it has further results"
+        if node.op_type == "ReduceMean":
+            return self._mean(node)
+        if not node.outputs or not _image(node.output):
+            return "its result is no static image of floats"
         if node.op_type == "Conv":
             return self._convolution(node)
         if node.op_type in POOLS:
@@ -87,10 +92,17 @@ class _Assignment:
             value = node.output
             plain_users = [use for use in value.uses if use.node not in replaced]
             if plain_users or value.is_graph_output:
-                plain = self._unpacked(node, self.twins[value])
-                value.replace_uses(plain)
+                value.replace_uses(self.plain.get(value) or self._unpacked_behind(node))
         for node in reversed(converted):
+            names = node.name, node.output.name
             self.graph.remove(node)
+            self._rename(self.twins.get(node.output) or self.plain[node.output], *names)
+
+    def _rename(self, made: Value, node_name: str, value_name: str) -> None:
+        """What takes the place of a node keeps its name, so that a report speaks of what the user knows."""
+        assert made.producer is not None
+        self.graph.rename_node(made.producer, node_name, keep_if_taken=True)
+        self.graph.rename(made, value_name, keep_if_taken=True)
 
     # --- operators ---
 
@@ -127,6 +139,25 @@ class _Assignment:
         if node.int("ceil_mode") or any(d != 1 for d in node.ints("dilations", ()) or ()):
             return "its windows are dilated, or reach beyond the pads"
         self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
+        return ""
+
+    def _mean(self, node: Node) -> str:
+        """The mean over all pixels is a global pool."""
+        x = node.input(0)
+        assert x is not None
+        if x not in self.twins or x.rank not in LAST_TO_FIRST:
+            return "its input is not in blocks"
+        if reduced_axes(node) != tuple(range(2, x.rank)):
+            return "it is not over all pixels"
+        build = self._builder(node)
+        pooled = x.type.with_shape((*x.static_shape[:2], *(1,) * (x.rank - 2)))  # type: ignore[union-attr]
+        types = (blocked_type(pooled, self.block),)
+        (made,) = build.ops("GlobalAveragePool", self.twins[x], outputs=1, domain=KERNEL, types=types)
+        if node.int("keepdims", 1):
+            self.twins[node.output] = made
+        else:
+            plain = self._unpacked(build, made, pooled)
+            self.plain[node.output] = build.op("Reshape", plain, build.shape(node.output.static_shape))
         return ""
 
     def _concat(self, node: Node) -> str:
@@ -214,17 +245,22 @@ class _Assignment:
         seen.type = type
         return seen
 
-    def _unpacked(self, node: Node, twin: Value) -> Value:
-        """The plain counterpart of `twin`, right behind the node that made its namesake."""
+    def _unpacked_behind(self, node: Node) -> Value:
+        """The plain counterpart of what `node` makes, right behind it."""
+        assert node.output.type is not None
         build = Builder(self.graph, node.next, node.origin)
+        return self._unpacked(build, self.twins[node.output], node.output.type)
+
+    @staticmethod
+    def _unpacked(build: Builder, twin: Value, type: TensorType) -> Value:
         layout = blocked_of(twin.type)
-        assert layout is not None and node.output.type is not None
-        shape = node.output.static_shape
+        assert layout is not None
+        shape = type.static_shape
         if all(dim == 1 for dim in shape[2:]) and layout.channels % layout.block == 0:
             plain = build.op("Reshape", twin, build.shape(shape))
         else:
-            (plain,) = build.ops("Unpack", twin, outputs=1, domain=KERNEL, types=(node.output.type,))
-        plain.type = node.output.type
+            (plain,) = build.ops("Unpack", twin, outputs=1, domain=KERNEL, types=(type,))
+        plain.type = type
         return plain
 
 

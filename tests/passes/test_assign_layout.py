@@ -82,6 +82,18 @@ def test_a_depthwise_convolution_of_an_input_is_packed() -> None:
     assert operators["graphopt.kernel::Pack"] == 1
 
 
+def test_a_mean_over_all_pixels_is_a_pool() -> None:
+    def build(g: Draft) -> Value:
+        x, y = conv(g, g.input(1, 3, 4, 5), 8), conv(g, g.input(1, 3, 4, 5), 7)
+        g.output(g.op("ReduceMean", x, g.ints(2, 3)), g.op("ReduceMean", y, g.ints(-1, 2), keepdims=0))
+        g.output(g.op("ReduceMean", x, g.ints(3)))
+        return x
+
+    _, operators, _ = assigned(build)
+    assert operators["graphopt.kernel::GlobalAveragePool"] == 2
+    assert operators["ReduceMean"] == 1
+
+
 def test_an_unblocked_operand_is_packed() -> None:
     _, operators, _ = assigned(lambda g: g.op("Add", conv(g, g.input(1, 3, 4, 4), 8), g.input(1, 8, 4, 4)))
     assert operators["graphopt.kernel::Pack"] == 1
