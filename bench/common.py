@@ -13,12 +13,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 PACKAGES = ("graphopt", "apache-tvm", "onnx", "numpy", "onnxruntime", "openvino", "ncnn")
 ZOO = Path(os.environ.get("GRAPHOPT_ZOO", Path(__file__).parent.parent.parent / "shared"))
+
+WIDTH_OF_A_FILE = 190
+"""Columns: a table is read in a file too, and its names stay whole."""
 
 T = TypeVar("T")
 
@@ -37,13 +41,13 @@ class Report:
 
     def finish(self, json_path: Path | None) -> None:
         """Print the table and the figures; write the JSON file when asked."""
-        table = Table(title=self.title)
+        table = Table(title=self.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for column in self.columns:
             numeric = any(isinstance(row.get(column), int | float) for row in self.rows)
-            table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
+            table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in self.rows:
             table.add_row(*(_cell(row.get(column)) for column in self.columns))
-        console = Console(width=max(100, Console().width))
+        console = Console(width=max(WIDTH_OF_A_FILE, Console().width))
         console.print(table)
         for name, value in self.figures.items():
             console.print(f"{name} = {value:.6g}", highlight=False)

@@ -163,7 +163,7 @@ def compile_with_record(
         compiled.abi,
         library=compiled.library,
         target=machine,
-        report=bundle_report(original, compiled.program, result.record, machine),
+        report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
         manifest_extra={
             "pipeline": str(steps),
             "source": source_fingerprint(model),

@@ -31,11 +31,12 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A linked library, its contract, and the program it runs."""
+    """A linked library, its contract, the program it runs, and how each kernel is scheduled."""
 
     abi: ModelAbi
     library: bytes
     program: Program
+    schedules: dict[str, str]
 
 
 def compile_model(
@@ -62,7 +63,7 @@ def compile_model(
     workspace = program.plan.size
     abi = ModelAbi(name, program.inputs, program.outputs, workspace, threads or target.cores)
     library = link(abi, program, kernels.object_bytes, target, toolchain or Toolchain())
-    return CompiledModel(abi, library, program)
+    return CompiledModel(abi, library, program, kernels.schedules)
 
 
 def link(abi: ModelAbi, program: Program, kernels: bytes, target: Target, toolchain: Toolchain) -> bytes:

@@ -25,14 +25,18 @@ Progress = Callable[[str, int, int], None]
 
 LONGEST_NAME = 40
 
+GENERIC = "generic"
+"""The schedule of a kernel that no template fits."""
+
 
 @dataclass(frozen=True)
 class Kernels:
-    """The object file, which kernel serves each group, and each kernel's workspaces in bytes."""
+    """The object file, which kernel serves each group; each kernel's workspaces in bytes, and its schedule."""
 
     object_bytes: bytes
     name_of: dict[Node, str]
     workspaces: dict[str, tuple[int, ...]]
+    schedules: dict[str, str]
 
 
 def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | None = None) -> Kernels:
@@ -77,7 +81,8 @@ def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | 
     if progress:
         progress("compiling kernels", 0, 1)
     compiled = compile_kernels(functions, target)
-    return Kernels(compiled.object_bytes, name_of, compiled.workspaces)
+    schedules = {name: str(choice or GENERIC) for name, (_, choice) in distinct.items()}
+    return Kernels(compiled.object_bytes, name_of, compiled.workspaces, schedules)
 
 
 def constant_operands(group: Node) -> frozenset[int]:

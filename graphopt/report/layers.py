@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 
 
 def bundle_report(
-    original: Graph, program: Program, record: PipelineRecord, target: Target
+    original: Graph,
+    program: Program,
+    schedules: Mapping[str, str],
+    record: PipelineRecord,
+    target: Target,
 ) -> dict[str, Any]:
-    """What `report.json` holds: `summary`, `layers`, `memory` and `passes`; sizes are bytes."""
+    """What `report.json` holds: `summary`, `layers`, `memory` and `passes`; sizes are bytes.
+
+    `schedules` tells for each kernel the template and its decisions.
+    """
     order = {node.name: number for number, node in enumerate(original.all_nodes())}
     return {
         "summary": _summary(original, program, record, target),
-        "layers": [_layer(number, call, order) for number, call in enumerate(program.calls)],
+        "layers": [_layer(number, call, schedules, order) for number, call in enumerate(program.calls)],
         "memory": _memory(program.plan),
         "passes": [
             {
@@ -60,7 +67,7 @@ def _summary(original: Graph, program: Program, record: PipelineRecord, target: 
     }
 
 
-def _layer(number: int, call: Call, order: Mapping[str, int]) -> dict[str, Any]:
+def _layer(number: int, call: Call, schedules: Mapping[str, str], order: Mapping[str, int]) -> dict[str, Any]:
     node = call.node
     cost = cost_of(node)
     read = {value for value in node.inputs if value is not None and not value.is_constant}
@@ -68,6 +75,7 @@ def _layer(number: int, call: Call, order: Mapping[str, int]) -> dict[str, Any]:
         "number": number,
         "name": node.name,
         "kernel": call.kernel,
+        "schedule": schedules[call.kernel],
         "operators": operators(node),
         "origin": sorted(node.origin.sources, key=lambda name: order.get(name, len(order))),
         "output": [str(value.type) for value in node.outputs],

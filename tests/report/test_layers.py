@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from graphopt.report.layers import bundle_report
 from graphopt.targets.device import load_target
 from graphopt.targets.fuse import fuse
 from graphopt.targets.program import Program, build_program, is_alias
+
+SCHEDULES = defaultdict(lambda: "generic")
 
 
 def tensor(*shape: int) -> TensorType:
@@ -46,7 +49,7 @@ def laid_out(graph: Graph) -> Program:
 
 
 def test_numbers_by_hand(graph: Graph) -> None:
-    report = bundle_report(graph, laid_out(graph), PipelineRecord(), load_target("rpi4"))
+    report = bundle_report(graph, laid_out(graph), SCHEDULES, PipelineRecord(), load_target("rpi4"))
     conv, dense = report["layers"]
     assert conv["operators"] == ["Conv", "Relu"]
     assert conv["origin"] == ["conv", "relu"]
@@ -64,7 +67,7 @@ def test_numbers_by_hand(graph: Graph) -> None:
 
 
 def test_the_map_shows_who_lives_where(graph: Graph) -> None:
-    memory = bundle_report(graph, laid_out(graph), PipelineRecord(), load_target("rpi4"))["memory"]
+    memory = bundle_report(graph, laid_out(graph), SCHEDULES, PipelineRecord(), load_target("rpi4"))["memory"]
     places = {place.pop("name"): place for place in memory["map"]}
     assert places["relu.0"]["bytes"] == 8 * 36 * 4
     assert (places["relu.0"]["first"], places["relu.0"]["last"]) == (0, 1)
@@ -74,7 +77,7 @@ def test_the_map_shows_who_lives_where(graph: Graph) -> None:
 
 
 def test_the_report_is_json_without_times(graph: Graph) -> None:
-    text = json.dumps(bundle_report(graph, laid_out(graph), PipelineRecord(), load_target("rpi4")))
+    text = json.dumps(bundle_report(graph, laid_out(graph), SCHEDULES, PipelineRecord(), load_target("rpi4")))
     assert "seconds" not in text
 
 
@@ -82,7 +85,7 @@ def test_counts_of_passes(graph: Graph) -> None:
     from graphopt.api import optimize_with_record
 
     result = optimize_with_record(graph)
-    report = bundle_report(graph, laid_out(result.graph), result.record, load_target("rpi4"))
+    report = bundle_report(graph, laid_out(result.graph), SCHEDULES, result.record, load_target("rpi4"))
     passes = {step["pass"]: step for step in report["passes"]}
     assert passes["fuse-activations"]["rules"] == {"fuse-activations": 1}
     assert passes["fuse-activations"]["nodes_before"] - passes["fuse-activations"]["nodes_after"] == 1
