@@ -26,6 +26,10 @@ STEP_PARALLEL_FROM = 1 << 17
 """Multiplications of one step. The threads wait for each other after every step, so less is done by one."""
 
 
+MACS_PER_OPERATION = 16
+"""Products in lanes and registers cost a fraction of what a loop's elementary operations cost."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a step works: tile `tile` of direction `direction` at step `step`."""
@@ -71,7 +75,8 @@ class Recurrence:
                         d, tile = split(index, sizes.tiles)
                         phase(Place(first + d, step, tile))
             return
-        with self.writer.each(count, work=work * sizes.steps) as d, T.serial(0, sizes.steps) as step:
+        whole = work * sizes.steps // MACS_PER_OPERATION
+        with self.writer.each(count, work=whole) as d, T.serial(0, sizes.steps) as step:
             for phase in phases:
                 with T.serial(0, sizes.tiles) as tile:
                     phase(Place(first + d, step, tile))
@@ -174,7 +179,7 @@ def project(
     inner = sizes.batch if not sizes.batch_first else sizes.steps
     columns = sizes.directions * sizes.tiles * sizes.gates
     work = columns * lanes * rows * sizes.inputs
-    with writer.each(columns, work=work) as column:
+    with writer.each(columns, work=work // MACS_PER_OPERATION) as column:
         d, rest = split(column, sizes.tiles * sizes.gates)
         tile, gate = split(rest, sizes.gates)
         for start, number, count in blocks(rows, sizes.accumulators):
