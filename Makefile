@@ -2,7 +2,7 @@
 # as root on Debian, see .ci/emulators).
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_OPTIONS ?= -n 2
+PYTEST_OPTIONS ?= -n 2 --dist loadfile
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .PHONY: help demo test check clean

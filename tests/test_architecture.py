@@ -34,9 +34,8 @@ class Layer:
 def layers() -> dict[str, Layer]:
     """The table under "Who may import whom", top row first."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    rows = re.findall(
-        r"^\| (\S+) \| (.+?) \| (.+?) \|$", text.split("## Who may import whom")[1], re.MULTILINE
-    )
+    section = text.split("## Who may import whom")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\S+) \| (.+?) \| (.+?) \|$", section, re.MULTILINE)
     rows = [row for row in rows if "`" in row[1]]
     names = [name for name, _, _ in rows]
     table = {}
