@@ -28,12 +28,10 @@ def called_key(node: onnx.NodeProto) -> FunctionKey:
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A model without local functions that computes the same; `model` itself where it has none.
+    """A model without local functions that computes the same.
 
     Raises ModelError for functions that call each other in a circle, or that unfold to absurdly many nodes.
     """
-    if not model.functions:
-        return model
     functions = {function_key(f): f for f in model.functions}
     sizes: dict[FunctionKey, int] = {}
     for key, function in functions.items():

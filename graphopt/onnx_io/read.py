@@ -78,9 +78,12 @@ def _read(model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequ
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise ModelError("the file holds no graph", hint=INPUT_HINT)
     versions = _versions(model)
-    opset = versions[""]
     check_model(model, versions)
-    model = inlined(model)
+    if model.functions:
+        model = inlined(model)
+        versions = _versions(model)
+        check_model(model, versions)
+    opset = versions[""]
     given = specialise(model.graph, shapes)
     graph = Graph(model.graph.name or "main", opset=max(opset, CANONICAL_OPSET))
     graph.domains = {domain: version for domain, version in versions.items() if domain}
