@@ -34,8 +34,11 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
 
 
 def _fitting(spec: Tensor, given: object) -> np.ndarray:
-    array = np.asarray(given)
     where = f"input '{spec.name}'"
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise UsageError(f"it is no array: {error}", where=where) from None
     if array.dtype != spec.dtype.numpy:
         raise UsageError(
             f"it is {array.dtype}, the model wants {spec.dtype}",

@@ -10,6 +10,7 @@ import numpy as np
 from graphopt.errors import VerificationError
 
 SMALLEST_SCALE = 1e-6
+"""What an output of zeros counts as, so that a tiny difference from zero is a finite error."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,24 @@ def compare_arrays(name: str, want: np.ndarray, got: np.ndarray | None) -> Outpu
     if want.dtype.kind in "OUS":
         same = bool(np.array_equal(want, got))
         return OutputError(name, 0.0, 0.0) if same else OutputError(name, infinite, infinite, "texts differ")
-    a, b = want.astype(np.float64), got.astype(np.float64)
+    if want.dtype.kind in "iu":
+        return _compare_integers(name, want, got)
+    wide = np.complex128 if want.dtype.kind == "c" else np.float64
+    a, b = want.astype(wide), got.astype(wide)
     special = ~np.isfinite(a) | ~np.isfinite(b)
     if not np.array_equal(a[special], b[special], equal_nan=True):
         return OutputError(name, infinite, infinite, "NaN or infinity in different places")
     a, b = a[~special], b[~special]
-    absolute = float(np.abs(a - b).max(initial=0.0))
-    return OutputError(name, absolute, absolute / max(float(np.abs(a).max(initial=0.0)), SMALLEST_SCALE))
+    return _measured(name, float(np.abs(a - b).max(initial=0.0)), float(np.abs(a).max(initial=0.0)))
+
+
+def _compare_integers(name: str, want: np.ndarray, got: np.ndarray) -> OutputError:
+    """Without rounding: float64 holds 53 bits."""
+    differ = want != got
+    pairs = zip(want[differ].tolist(), got[differ].tolist(), strict=True)
+    scale = max((abs(int(bound)) for bound in (want.min(), want.max())), default=0) if want.size else 0
+    return _measured(name, float(max((abs(a - b) for a, b in pairs), default=0)), float(scale))
+
+
+def _measured(name: str, absolute: float, scale: float) -> OutputError:
+    return OutputError(name, absolute, absolute / max(scale, SMALLEST_SCALE))
