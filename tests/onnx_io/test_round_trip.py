@@ -38,10 +38,7 @@ def test_node_cases() -> None:
         from onnx.backend.test.loader import load_node_model_tests
 
         cases = load_node_model_tests()
-    count: Counter[str] = Counter()
-    for case in cases:
-        result = _round_trip(case.model, case.data_sets)
-        count[result] += 1
+        count = Counter(_round_trip(case.model, case.data_sets) for case in cases)
     assert not count["different"]
     assert count["refused"] <= 40
     assert count["same"] >= 1700, count
