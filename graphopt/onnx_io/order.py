@@ -27,29 +27,29 @@ def sorted_nodes(proto: onnx.GraphProto, scope: Collection[str]) -> list[onnx.No
     order: list[onnx.NodeProto] = []
     reads = [_reads(node) for node in proto.node]
     for start in range(len(proto.node)):
-        stack = [start]
+        stack = [(start, iter(reads[start]))] if state[start] == 0 else []
         while stack:
-            index = stack[-1]
-            if state[index] == 2:
-                stack.pop()
-                continue
+            index, left = stack[-1]
             state[index] = 1
-            waiting = [made_by[n] for n in reads[index] if n in made_by and state[made_by[n]] != 2]
-            for other in waiting:
-                if state[other] == 1:
-                    names = ", ".join(f"'{title(proto.node[i])}'" for i in stack[-8:])
-                    raise ModelError(f"the graph has a cycle through {names}", hint="a graph must be acyclic")
-            if waiting:
-                stack.extend(waiting[:1])
-                continue
-            for name in proto.node[index].input:
-                if name and name not in made_by and name not in scope:
-                    node = proto.node[index]
-                    raise ModelError(f"nothing computes its input '{name}'", where=place(node))
-            state[index] = 2
-            order.append(proto.node[index])
-            stack.pop()
+            makers = (made_by[name] for name in left if name in made_by)
+            other = next((maker for maker in makers if state[maker] != 2), None)
+            if other is None:
+                _check_inputs(proto.node[index], made_by, scope)
+                state[index] = 2
+                order.append(proto.node[index])
+                stack.pop()
+            elif state[other] == 1:
+                names = ", ".join(f"'{title(proto.node[i])}'" for i, _ in stack[-8:])
+                raise ModelError(f"the graph has a cycle through {names}", hint="a graph must be acyclic")
+            else:
+                stack.append((other, iter(reads[other])))
     return order
+
+
+def _check_inputs(node: onnx.NodeProto, made_by: Collection[str], scope: Collection[str]) -> None:
+    for name in node.input:
+        if name and name not in made_by and name not in scope:
+            raise ModelError(f"nothing computes its input '{name}'", where=place(node))
 
 
 def _reads(node: onnx.NodeProto) -> list[str]:
@@ -58,8 +58,8 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             local = {v.name for v in attribute.g.input} | weight_names(attribute.g)
+            local.update(name for inner in attribute.g.node for name in inner.output)
             for inner in attribute.g.node:
                 names.extend(name for name in _reads(inner) if name not in local)
-                local.update(inner.output)
             names.extend(v.name for v in attribute.g.output if v.name not in local)
     return names
