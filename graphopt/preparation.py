@@ -16,6 +16,7 @@ from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.expand_functions import ExpandFunctions
 from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
+from graphopt.passes.inline_branches import InlineBranches
 from graphopt.pipeline import Pipeline
 from graphopt.targets.lower.support import REFUSED, SUPPORTED
 
@@ -30,9 +31,11 @@ def legalized(graph: Graph) -> Graph:
     """
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
+    shapes = (fold, FoldShapes(), fold)
     copy = graph.clone()
     inline_fused(copy)
-    Pipeline((expand, fold, FoldShapes(), fold, Canonicalize(), EliminateDeadCode())).run(copy)
+    steps = (expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
+    Pipeline(steps).run(copy)
     return copy
 
 
