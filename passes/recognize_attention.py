@@ -4,8 +4,8 @@
 
 on four-dimensional q, k, v: (batch, heads, tokens, width). The scale may be a quotient, or stand on q or on k
 instead of the scores. k^T is a Transpose that ends in the last two axes swapped; what it moves besides stays behind
-as a Transpose of k. Source: Vaswani et al., "Attention is all you
-need", 2017; ONNX, Attention-23.
+as a Transpose of k. A mask of padding, one row for all queries, is expanded. Source: Vaswani et al., "Attention is
+all you need", 2017; ONNX, Attention-23.
 """
 
 from __future__ import annotations
@@ -76,8 +76,16 @@ class Attention(Rule):
         operands = [match["q"], k, match["v"]]
         mask = match.get("mask")
         if mask is not None:
-            operands.append(mask)
+            operands.append(self._for_every_query(match, mask, build))
         return build.op("Attention", *operands, scale=scale)
+
+    @staticmethod
+    def _for_every_query(match: Match, mask: Value, build: Builder) -> Value:
+        """The mask with one row for each query: ONNX Runtime does not repeat a single one."""
+        queries, shape = match["q"].static_shape[2], mask.static_shape
+        if shape[-2] == queries:
+            return mask
+        return build.op("Expand", mask, build.shape([*shape[:-2], queries, shape[-1]]))
 
 
 def _keys_order(match: Match) -> tuple[int, ...]:

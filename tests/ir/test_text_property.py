@@ -11,7 +11,7 @@ from graphopt.ir.text import big_constants, to_text
 from tests.ir.graphs import graphs
 
 relaxed = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
