@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx
 
-from tests.networks import convolutional, keras, transformers
+from tests.networks import convolutional, keras, recurrent, transformers
 
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "densenet": convolutional.densenet,
@@ -24,6 +24,7 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "keras_quantised": keras.quantised,
     "keras_dense": keras.dense,
     "flax": keras.flax,
+    "voice": recurrent.voice,
     "bert": transformers.bert,
     "gpt": transformers.gpt,
     "llama": transformers.llama,

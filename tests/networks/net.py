@@ -17,6 +17,20 @@ class Net:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
+        self.prefix = ""
+
+    def nested(self, name: str) -> Net:
+        """A graph inside this one, under construction; it may read the values of this one."""
+        inner = Net(name, 0, self.opset)
+        inner.random, inner.prefix = self.random, f"{self.prefix}{name}/"
+        return inner
+
+    def graph(self, *outputs: str, shape: tuple[int, ...], condition: str = "") -> onnx.GraphProto:
+        """The finished nested graph: a loop's `condition` first, then floats of one shape."""
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, shape) for o in outputs]
+        if condition:
+            infos.insert(0, helper.make_tensor_value_info(condition, TensorProto.BOOL, ()))
+        return helper.make_graph(self.nodes, self.name, self.inputs, infos, self.weights)
 
     def input(self, name: str, *shape: int | str, dtype: int = TensorProto.FLOAT) -> str:
         self.inputs.append(helper.make_tensor_value_info(name, dtype, shape))
@@ -27,14 +41,14 @@ class Net:
         return self.ops(op_type, *inputs, outputs=1, **attributes)[0]
 
     def ops(self, op_type: str, *inputs: str, outputs: int, **attributes: object) -> tuple[str, ...]:
-        name = f"{op_type}_{len(self.nodes)}"
+        name = f"{self.prefix}{op_type}_{len(self.nodes)}"
         names = tuple(f"{name}_{index}" for index in range(outputs))
         self.nodes.append(helper.make_node(op_type, inputs, names, name=name, **attributes))
         return names
 
     def const(self, data: object, dtype: type = np.float32) -> str:
         array = np.asarray(data, dtype)
-        name = f"const_{len(self.weights)}"
+        name = f"{self.prefix}const_{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(array, name))
         return name
 
