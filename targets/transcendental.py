@@ -1,15 +1,17 @@
-"""exp and tanh of float32 as polynomials that run in vector lanes.
+"""exp, tanh and erf of float32 as polynomials that run in vector lanes.
 
 LLVM calls libm once per lane for them. Here each call becomes a few multiplications:
 
     exp(x)  = 2^n * exp(r)                          n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2) / 2
     tanh(x) = x (1 + x^2 P(x^2))                    |x| < 0.625
             = sign(x) (1 - 2 / (exp(2 |x|) + 1))    otherwise
+    erf(x)  = x + x Q(x^2)                          |x| < 475 / 512
+            = sign(x) (1 - exp(-|x| + |x| S(|x|)))  otherwise
 
 ln 2 is subtracted in two parts (Cody and Waite), of which the first product is exact. 2^n is multiplied in as two
 powers of two, each a bit pattern: the result rounds once into the denormals, and overflows to infinity by itself.
-The polynomials are those of S. Moshier's Cephes library, `expf.c` and `tanhf.c`. Both results are within 2 units in
-the last place of the true ones; NaN stays NaN.
+The polynomials of exp and tanh are those of S. Moshier's Cephes library, `expf.c` and `tanhf.c`; those of erf are
+N. Juffa's minimax approximations. All results are within 2 units in the last place of the true ones; NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -28,6 +30,29 @@ EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.666
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 """(tanh(x) - x) / x^3 in powers of x^2, highest first."""
 
+ERF_NEAR = (
+    -5.96761703e-4,
+    4.99119423e-3,
+    -2.67681349e-2,
+    1.12819925e-1,
+    -3.76125336e-1,
+    1.28379166e-1,
+)
+"""erf(x) / x - 1 in powers of x^2, highest first."""
+
+ERF_FAR = (
+    -1.72853470e-5,
+    3.83197126e-4,
+    -3.88396438e-3,
+    2.42546219e-2,
+    -1.06777877e-1,
+    -6.34846687e-1,
+    -1.28717512e-1,
+)
+"""log(1 - erf(x)) / x + 1 for positive x, highest power first."""
+
+ERF_NEAR_BELOW = 475 / 512
+
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440e-4
 LOG2_E = 1.44269504088896341
 
@@ -39,12 +64,12 @@ ROUNDER = 1.5 * 2.0**23
 
 ROUNDER_BITS = 0x4B400000
 
-POLYNOMIAL_BELOW = 0.625
+TANH_NEAR_BELOW = 0.625
 MANTISSA_BITS, EXPONENT_BIAS = 23, 127
 
 
 def approximate(statement: tirx.Stmt) -> tirx.Stmt:
-    """Replace every exp and tanh of float32, scalar or vector, by its approximation."""
+    """Replace every exp, tanh and erf of float32, scalar or vector, by its approximation."""
 
     def replace(call: Call) -> Expr:
         form = FORMS.get(getattr(call.op, "name", ""))
@@ -66,7 +91,18 @@ def hyperbolic_tangent(x: Expr) -> Expr:
     square = terms.name(x * x)
     near = x * (square * _polynomial(square, TANH) + 1.0)
     far = terms.name(1.0 - 2.0 / (_exponential(terms, size * 2.0) + 1.0))
-    is_near = tirx.Not(size >= _constant(POLYNOMIAL_BELOW, x))  # NaN too
+    is_near = tirx.Not(size >= _constant(TANH_NEAR_BELOW, x))  # NaN too
+    return terms.close(tirx.Select(is_near, near, tirx.Select(negative, -far, far)))
+
+
+def error_function(x: Expr) -> Expr:
+    terms = _Terms()
+    x = terms.name(x)
+    negative = x < _constant(0.0, x)
+    size = terms.name(tirx.Select(negative, -x, x))
+    near = x * _polynomial(terms.name(x * x), ERF_NEAR) + x
+    far = terms.name(1.0 - _exponential(terms, _polynomial(size, ERF_FAR) * size - size))
+    is_near = tirx.Not(size >= _constant(ERF_NEAR_BELOW, x))  # NaN too
     return terms.close(tirx.Select(is_near, near, tirx.Select(negative, -far, far)))
 
 
@@ -128,4 +164,4 @@ def _is_float32(x: Expr) -> bool:
     return dtype_of(x).partition("x")[0] == "float32"
 
 
-FORMS = {"tirx.exp": exponential, "tirx.tanh": hyperbolic_tangent}
+FORMS = {"tirx.erf": error_function, "tirx.exp": exponential, "tirx.tanh": hyperbolic_tangent}

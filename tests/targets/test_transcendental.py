@@ -1,13 +1,15 @@
-"""exp and tanh of float32 in vector lanes: how far from the truth, and at the ends."""
+"""exp, tanh and erf of float32 in vector lanes: how far from the truth, and at the ends."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 
 from tests.targets.lower.kernels import Outputs, case, run_cases
 
-POINTS = 1 << 20
+POINTS = 1 << 18
 WORST_UNITS = 2.0
 """Units in the last place, as the module promises."""
 
@@ -21,7 +23,7 @@ def sweep(low: float, high: float) -> np.ndarray:
 ENDS = np.array(
     [np.inf, -np.inf, np.nan, 0.0, -0.0, 3.4e38, -3.4e38, 88.7, 88.73, -103.9, -104.1], np.float32
 )
-EXP_POINTS, TANH_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0)
+EXP_POINTS, TANH_POINTS, ERF_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0), sweep(-5.0, 5.0)
 
 EXP_ENDS = np.array([np.inf, 0, np.nan, 1, 1, np.inf, 0, 3.3e38, np.inf, 1.4e-45, 0], np.float32)
 TANH_ENDS = np.array([1, -1, np.nan, 0.0, -0.0, 1, -1, 1, 1, -1, -1], np.float32)
@@ -33,6 +35,8 @@ CASES = [
     case("Tanh", ENDS, expected=[TANH_ENDS]),
     case("Exp", EXP_POINTS.astype(np.float64)),
     case("Sigmoid", TANH_POINTS),
+    case("Erf", ERF_POINTS, expected=[ERF_POINTS]),
+    case("Erf", ENDS, expected=[TANH_ENDS]),
 ]
 
 
@@ -55,13 +59,18 @@ def test_tanh_is_within_two_units(results: list[Outputs]) -> None:
     assert units(results[1][0], np.tanh(TANH_POINTS.astype(np.float64))) <= WORST_UNITS
 
 
+def test_erf_is_within_two_units(results: list[Outputs]) -> None:
+    true = np.vectorize(math.erf, otypes=[np.float64])(ERF_POINTS.astype(np.float64))
+    assert units(results[6][0], true) <= WORST_UNITS
+
+
 def test_sigmoid_rounds_three_times_more(results: list[Outputs]) -> None:
     true = 1 / (1 + np.exp(-TANH_POINTS.astype(np.float64)))
     assert units(results[5][0], true) <= WORST_UNITS + 1.5
 
 
 def test_ends(results: list[Outputs]) -> None:
-    for (got,), want in ((results[2], EXP_ENDS), (results[3], TANH_ENDS)):
+    for (got,), want in ((results[2], EXP_ENDS), (results[3], TANH_ENDS), (results[7], TANH_ENDS)):
         np.testing.assert_allclose(got, want, rtol=0.02)
         np.testing.assert_array_equal(np.signbit(got[:-4]), np.signbit(want[:-4]))
 
