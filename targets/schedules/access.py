@@ -31,6 +31,20 @@ def is_strided(sch: Schedule, block: SBlockRV, variable: tirx.Var) -> bool:
     return False
 
 
+def contiguous_axis(sch: Schedule, block: SBlockRV) -> int | None:
+    """The output axis along which an input is contiguous that is strided along the last one; None: there is no
+    such input."""
+    variables = [iterator.var for iterator in sch.get(block).iter_vars]
+    for region in sch.get(block).reads:
+        places = [bounds.min for bounds in region.region]
+        if not places or uses(places[-1], variables[-1]):
+            continue
+        along = [axis for axis, variable in enumerate(variables) if uses(places[-1], variable)]
+        if along and any(uses(place, variables[-1]) for place in places[:-1]):
+            return along[-1]
+    return None
+
+
 def is_elementwise(sch: Schedule, block: SBlockRV) -> bool:
     """Every read is at the very place that is written."""
     statement = sch.get(block)

@@ -8,13 +8,16 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.access import is_elementwise, is_guarded_along, variable_of
+from graphopt.targets.schedules.access import contiguous_axis, is_elementwise, is_guarded_along, variable_of
 from graphopt.targets.schedules.blocks import element_bits, extent
-from graphopt.targets.schedules.tiling import lanes, vector_width
+from graphopt.targets.schedules.tiling import divisor, lanes, vector_width
 
 PARALLEL_FROM = 32768
 """Elementary operations; less work than this is done before other threads wake up."""
 
+
+LONGEST_TILE = 16
+"""Rows of a tile in a transposition: a cache line of floats."""
 
 CUT = "pragma_loop_partition_hint"
 """Marks a loop that TVM shall cut into pieces in which a condition on it always holds or never does."""
@@ -35,17 +38,32 @@ def schedule_spatial(sch: Schedule, block: SBlockRV, target: Target) -> None:
     if not guarded and (is_elementwise(sch, block) or extent(sch, loops[-1]) < width // 2):
         loops = [sch.fuse(*loops)]
     *rest, inner = loops
+    rows = _rows(sch, block, rest)
     length = extent(sch, inner)
     vector = vector_width(length, width)
     if length > 1 and (guarded or vector == 1):
         outer, lane = sch.split(inner, [None, min(width, length)])
+        sch.reorder(*rest, outer, *rows, lane)
         sch.annotate(outer, CUT, True)
         sch.annotate(lane, CUT, True)
         parallelize(sch, rest or [outer], work)
     else:
         outer, lane = sch.split(inner, [None, vector])
+        sch.reorder(*rest, outer, *rows, lane)
         parallelize(sch, [*rest, outer], work)
     sch.vectorize(lane)
+
+
+def _rows(sch: Schedule, block: SBlockRV, loops: list[LoopRV]) -> list[LoopRV]:
+    """For a transposition: a few steps along the axis that its input is contiguous in, to be done for each
+    vector, so that they use up the cache lines it loads. Their loop is taken off `loops`, in place.
+    """
+    axis = contiguous_axis(sch, block)
+    if axis is None or axis >= len(loops):
+        return []
+    steps = divisor(extent(sch, loops[axis]), LONGEST_TILE)
+    loops[axis], row = sch.split(loops[axis], [None, steps])
+    return [row]
 
 
 def parallelize(sch: Schedule, loops: list[LoopRV], work: int) -> int:

@@ -20,6 +20,7 @@ CASES = {
     "prime length": ("Relu", [(37,)], {}),
     "broadcast over a prime row": ("Add", [(30, 37), (30, 1)], {}),
     "shorter than a vector": ("Relu", [(5,)], {}),
+    "transposition": ("Transpose", [(96, 64)], {"perm": (1, 0)}),
     "padded rows": ("Pad", [(8, 20, 20)], {"pads": (0, 1, 1, 0, 1, 1)}),
     "rows side by side": ("Concat", [(14, 14, 3), (14, 14, 21)], {"axis": 2}),
     "rows one below the other": ("Concat", [(3, 14, 14), (5, 14, 14), (6, 14, 14)], {"axis": 0}),
@@ -70,3 +71,12 @@ def test_a_padded_row_is_cut_where_the_padding_ends() -> None:
 
 def test_inputs_side_by_side_are_copied_piece_by_piece() -> None:
     assert "if_then_else" not in lowered("rows side by side").script()
+
+
+def test_a_transposition_uses_up_the_lines_it_loads() -> None:
+    """Around each vector 16 rows of the output, which lie side by side in the input."""
+    (store,) = stores(lowered("transposition").body)
+    loops: list[tirx.For] = []
+    tvm_ffi.structural_walk(lowered("transposition").body, (tirx.For, lambda loop: loops.append(loop)))
+    assert store.indices[0].lanes == 8
+    assert min(int(loop.extent) for loop in loops) == 16
