@@ -25,6 +25,10 @@ LARGEST_SHAPE_OPERAND = 1024
 """Elements; constants up to this size are shown to the inference (shapes, axes, pads, scales)."""
 
 
+FORGOTTEN_DEFAULTS = {"STFT": {"onesided": 1}}
+"""Attributes that count as zero for ONNX's inference when they are left out, against their schema."""
+
+
 def schema_of(node: Node) -> defs.OpSchema | None:
     """The operator's schema at the graph's opset, or None for an operator onnx does not know."""
     graph = node.graph
@@ -59,6 +63,9 @@ def infer_outputs(
         if shown is not None:
             data[value.name] = tensor_to_proto(shown, value.name)
     proto = node_to_proto(node, schema)
+    for name, value in FORGOTTEN_DEFAULTS.get(node.op_type, {}).items():
+        if name not in node.attributes:
+            proto.attribute.append(helper.make_attribute(name, value))
     opset = node.graph.opset if node.graph else defs.onnx_opset_version()
     imports = [helper.make_opsetid(node.domain, opset)]
     where = f"node '{node.name}' ({node.key})"

@@ -68,6 +68,8 @@ RECURRENT = frozenset("GRU LSTM RNN".split())
 PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
 """Operators whose constant weights `graphopt.targets.pack_weights` has brought into a kernel's order."""
 
+SPECTRAL = frozenset("DFT STFT".split())
+
 SAMPLING = frozenset("AffineGrid GridSample Resize".split())
 """Operators that read between the elements of a tensor."""
 
@@ -131,6 +133,7 @@ SUPPORTED: frozenset[str] = (
     | QUANTIZATION
     | REDUCTION
     | SAMPLING
+    | SPECTRAL
 )
 
 MOVES_ANY_TYPE = MOVEMENT | frozenset(

@@ -30,6 +30,7 @@ from graphopt.targets.lower import (
     scan,
     scatter,
     sorting,
+    spectral,
 )
 from graphopt.targets.lower.tensors import Lowering
 
@@ -51,6 +52,7 @@ LOWERINGS: dict[str, Lowering] = {
     **reduction.LOWERINGS,
     **resize.LOWERINGS,
     **sampling.LOWERINGS,
+    **spectral.LOWERINGS,
 }
 
 OPAQUE: dict[str, Callable[[Node], tirx.PrimFunc]] = {
