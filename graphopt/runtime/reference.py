@@ -24,7 +24,7 @@ from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
 from graphopt.runtime.reference_loops import loop, nested, scan
 from graphopt.runtime.reference_pool import average_pool, max_pool
-from graphopt.runtime.reference_tensor import group_normalization, lrn, one_hot, pad
+from graphopt.runtime.reference_tensor import gather_elements, group_normalization, lrn, one_hot, pad
 
 
 def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -72,6 +72,7 @@ OWN: Mapping[str, Callable[[Node, Sequence[np.ndarray | None]], np.ndarray]] = {
     "AveragePool": lambda node, operands: average_pool(node, _first(operands)),
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "GatherElements": gather_elements,
     "GroupNormalization": group_normalization,
     "GlobalMaxPool": lambda node, operands: _global_max(_first(operands)),
     "LRN": lrn,

@@ -1,6 +1,7 @@
-"""Pad, OneHot, LRN and GroupNormalization in numpy.
+"""Pad, OneHot, GatherElements, LRN and GroupNormalization in numpy.
 
-onnx.reference refuses negative pads and a depth of rank one, errs in LRN, and has no GroupNormalization.
+onnx.reference refuses negative pads, a depth of rank one, and axes of more than 64 elements to gather from; it
+errs in LRN and for negative axes to gather from, and has no GroupNormalization.
 """
 
 from __future__ import annotations
@@ -45,6 +46,15 @@ def one_hot(node: Node, operands: Operands) -> np.ndarray:
         [-1 if a == axis % (indices.ndim + 1) else 1 for a in range(indices.ndim + 1)]
     )
     return np.where(hot, values[1], values[0])
+
+
+def gather_elements(node: Node, operands: Operands) -> np.ndarray:
+    """ONNX GatherElements; `indices` may be shorter than `x` on the other axes."""
+    x, indices = operands
+    assert x is not None and indices is not None
+    axis = node.int("axis") % x.ndim
+    reached = tuple(slice(None) if a == axis else slice(dim) for a, dim in enumerate(indices.shape))
+    return np.take_along_axis(x[reached], indices, axis)
 
 
 def lrn(node: Node, operands: Operands) -> np.ndarray:

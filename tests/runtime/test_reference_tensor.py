@@ -29,6 +29,12 @@ CASES = {
         [np.array([1.0, 7.0], np.float32), np.array(3.0, np.float32), np.array([0, 1], np.float32)],
         {},
     ),
+    "gather elements": ("GatherElements", [X, random.integers(-4, 4, (2, 3, 5, 9))], {"axis": -1}),
+    "gather elements of a long axis": (
+        "GatherElements",
+        [random.normal(size=(100, 3)).astype(np.float32), random.integers(-100, 100, (70, 2))],
+        {},
+    ),
     "lrn odd": ("LRN", [X], {"size": 3, "alpha": 0.1}),
     "lrn wider than the channels": ("LRN", [X], {"size": 15, "alpha": 0.5}),
     "group normalisation": (
