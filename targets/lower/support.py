@@ -70,7 +70,7 @@ PACKED = frozenset(f"{KERNEL}::{name}" for name in RECURRENT)
 
 SPECTRAL = frozenset("DFT STFT".split())
 
-SAMPLING = frozenset("AffineGrid GridSample Resize".split())
+SAMPLING = frozenset("AffineGrid DeformConv GridSample Resize RoiAlign".split())
 """Operators that read between the elements of a tensor."""
 
 OPAQUE_OPERATORS = ORDERED | PACKED | RECURRENT | {"Compress"}
