@@ -63,22 +63,22 @@ def inspect_model(
     """Read a model and ask `target` about it. Raises ModelError, UnsupportedError or UsageError."""
     from graphopt.api import load, optimize
     from graphopt.preparation import legalized
-    from graphopt.targets.fuse import fuse
 
     graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
-    grouped = legalized(optimized)
-    problems = tuple(_problems(grouped))
-    fuse(grouped)
-    return Inspection(
-        path,
-        graph,
-        _opsets(path, graph),
-        target,
-        problems,
-        len(optimized),
-        liveness(grouped).peak_bytes,
-    )
+    ready = legalized(optimized)
+    problems = tuple(_problems(ready))
+    return Inspection(path, graph, _opsets(path, graph), target, problems, len(optimized), _fused_peak(ready))
+
+
+def _fused_peak(graph: Graph) -> int | None:
+    """The peak once operators are grouped, in place; None while a shape is open."""
+    from graphopt.targets.fuse import fuse
+
+    if not all(value.is_static for value in graph.values()):
+        return None
+    fuse(graph)
+    return liveness(graph).peak_bytes
 
 
 def _problems(graph: Graph) -> list[Problem]:

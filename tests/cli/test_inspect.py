@@ -47,6 +47,19 @@ def test_symbols_are_no_error(cli: Cli, dynamic: Path) -> None:
     assert fixed["macs"] == 2 * (CONV + DENSE)
 
 
+def test_a_shape_that_an_input_decides_is_no_error(cli: Cli, tmp_path: Path) -> None:
+    node = helper.make_node("HannWindow", ["size"], ["y"], "window")
+    size = helper.make_tensor_value_info("size", TensorProto.INT64, [])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph([node], "windows", [size], [y])
+    imports = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), tmp_path / "window.onnx")
+    data = cli("inspect", tmp_path / "window.onnx", "--json").data
+    assert data["peak_activation_bytes_fused"] is None and data["unfixed_inputs"] == []
+    assert data["unsupported"] != []
+    assert cli("inspect", tmp_path / "window.onnx").code == 0
+
+
 @pytest.fixture(scope="module")
 def odd(folder: Path) -> Path:
     """A custom operator between two that everybody knows."""
