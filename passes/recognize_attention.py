@@ -4,8 +4,9 @@
 
 on four-dimensional q, k, v: (batch, heads, tokens, width). The scale may be a quotient, or stand on q or on k
 instead of the scores. k^T is a Transpose that ends in the last two axes swapped; what it moves besides stays behind
-as a Transpose of k. A mask of padding, one row for all queries, is expanded. Source: Vaswani et al., "Attention is
-all you need", 2017; ONNX, Attention-23.
+as a Transpose of k. A mask of padding, one row for all queries, is expanded. Where(keep, scores, -10000), with a
+constant `keep` that leaves a key to every query, is the addition of -10000 elsewhere. Source: Vaswani et al.,
+"Attention is all you need", 2017; ONNX, Attention-23.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from graphopt.ir import Value
 from graphopt.pipeline import RulePass
-from graphopt.rewrite import Any, Builder, Either, Match, Op, Pattern, Rule, Scalar
+from graphopt.rewrite import Any, Builder, Const, Either, Match, Op, Pattern, Rule, Scalar
 
 
 def _scaled(inner: Pattern, name: str) -> Either:
@@ -33,7 +36,14 @@ _KEYS_SCALED_LATE = _scaled(Op("Transpose", Any("k"), bind="transpose"), "k scal
 _SCORES = _scaled(
     Op("MatMul", _scaled(Any("q"), "q scale"), Either(_KEYS, _KEYS_SCALED_LATE), bind="scores"), "scale"
 )
-_MASKED = Either(Op("Add", _SCORES, Any("mask")), _SCORES)
+_MASKED = Either(
+    Op("Add", _SCORES, Any("mask")),
+    Op("Where", Const("keep"), _SCORES, Scalar(None, "fill")),
+    _SCORES,
+)
+
+NEGLIGIBLE = -1e4
+"""A score this low beside an ordinary one has an exponential of zero, in float32 and below."""
 
 
 class Attention(Rule):
@@ -52,6 +62,8 @@ class Attention(Rule):
             return "softmax is not over the keys"
         if q.static_shape[:2] != keys[:2] or keys[:3] != v.static_shape[:3]:
             return "batch or heads of q, k and v differ"
+        if match.has("keep"):
+            return self._reason_against_choice(match)
         mask = match.get("mask")
         if mask is not None:
             wanted = match.node("scores").output.shape
@@ -62,6 +74,19 @@ class Attention(Rule):
             if not fits:
                 return f"the mask {list(mask.static_shape)} does not cover every key"
         return None
+
+    @staticmethod
+    def _reason_against_choice(match: Match) -> str | None:
+        keep, wanted = match.data("keep"), match.node("scores").output.static_shape
+        fits = keep.ndim in (2, 3, 4) and all(
+            k in (1, w) for k, w in zip(keep.shape[::-1], wanted[::-1], strict=False)
+        )
+        if not fits or keep.shape[-1] != wanted[-1]:
+            return f"the mask {list(keep.shape)} does not cover every key"
+        if not keep.any(axis=-1).all():
+            return "a query is left without keys"
+        fill = float(match["fill"].scalar() or 0)
+        return None if fill <= NEGLIGIBLE else f"{fill:g} does not mask"
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         scale = 1.0
@@ -75,6 +100,9 @@ class Attention(Rule):
             k = build.op("Transpose", k, perm=order)
         operands = [match["q"], k, match["v"]]
         mask = match.get("mask")
+        if match.has("keep"):
+            added = np.where(match.data("keep"), 0, match.data("fill").reshape(()))
+            mask = build.const(added, like=match["q"], name=match["keep"].name)
         if mask is not None:
             operands.append(self._for_every_query(match, mask, build))
         return build.op("Attention", *operands, scale=scale)

@@ -3,6 +3,9 @@
     d = x - ReduceMean(x)
     d / Sqrt(ReduceMean(d * d) + eps) [* gamma] [+ beta]   -->   LayerNormalization(x, gamma, beta)
 
+    d * (1 / Sqrt(...) * gamma)                            -->   LayerNormalization(x, gamma)      flax
+    r = 1 / Sqrt(...) * gamma; x * r + (beta - mean * r)   -->   LayerNormalization(x, gamma, beta)      Keras
+
 over trailing axes. The quotient may be a product with a reciprocal, the square a Pow, the mean of the square
 may use its own copy of d. Source: Ba, Kiros and Hinton, "Layer normalization", 2016; ONNX, LayerNormalization-17.
 """
@@ -57,7 +60,7 @@ class LayerNorm(Rule):
         x = match["x"]
         axes = reduced_axes(match.node("mean"))
         assert axes is not None and x.shape is not None
-        ones = np.ones([int(d) for d in x.shape if isinstance(d, int)][-len(axes) :])
+        ones = np.ones(_normalised_shape(match))
         epsilon = float(match.data("epsilon").reshape(-1)[0])
         scale = build.const(ones, like=x, name="scale")
         return build.op("LayerNormalization", x, scale, axis=axes[0], epsilon=epsilon)
@@ -68,6 +71,58 @@ class LayerNormByReciprocal(LayerNorm):
 
     name = "recognize-layernorm-reciprocal"
     pattern = Op("Mul", _CENTRED, Op("Reciprocal", _DEVIATION))
+
+
+_SCALED_RECIPROCAL = Op("Mul", Op("Reciprocal", _DEVIATION), Const("gamma"), bind="factor")
+
+
+class LayerNormByScaledReciprocal(LayerNorm):
+    """(x - mean) * (Reciprocal(sqrt(var + eps)) * gamma) --> LayerNormalization(x, gamma)."""
+
+    name = "recognize-layernorm-scaled"
+    pattern = Op("Mul", _CENTRED, _SCALED_RECIPROCAL)
+    vectors: ClassVar[tuple[str, ...]] = ("gamma",)
+
+    def check(self, match: Match) -> str | None:
+        if reason := super().check(match):
+            return reason
+        wanted = _normalised_shape(match)
+        for name in self.vectors:
+            if _stripped(match.data(name).shape, len(wanted)) != wanted:
+                return f"'{match[name].name}' is not one number per normalised element"
+        return None if match.root.output.shape == match["x"].shape else "a constant changes the shape"
+
+    def rewrite(self, match: Match, build: Builder) -> Value:
+        x, wanted = match["x"], _normalised_shape(match)
+        vectors = [
+            build.const(match.data(n).reshape(wanted), like=x, name=match[n].name) for n in self.vectors
+        ]
+        axis, epsilon = (x.rank or 0) - len(wanted), float(match.data("epsilon").reshape(-1)[0])
+        return build.op("LayerNormalization", x, *vectors, axis=axis, epsilon=epsilon)
+
+
+class LayerNormAffine(LayerNormByScaledReciprocal):
+    """x * r + (beta - mean * r), r = Reciprocal(sqrt(var + eps)) * gamma --> LayerNormalization(x, gamma, beta)."""
+
+    name = "recognize-layernorm-affine"
+    pattern = Op(
+        "Add",
+        Op("Mul", Any("x"), _SCALED_RECIPROCAL),
+        Op("Sub", Const("beta"), Op("Mul", _MEAN, _SCALED_RECIPROCAL)),
+    )
+    vectors: ClassVar[tuple[str, ...]] = ("gamma", "beta")
+
+
+def _normalised_shape(match: Match) -> tuple[int, ...]:
+    axes, shape = reduced_axes(match.node("mean")), match["x"].shape
+    assert axes is not None and shape is not None
+    return tuple(int(shape[axis]) for axis in axes)
+
+
+def _stripped(shape: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """The last `rank` dimensions; all of them when one before is not 1."""
+    lead = max(len(shape) - rank, 0)
+    return shape[lead:] if all(d == 1 for d in shape[:lead]) else shape
 
 
 class ScaleLayerNorm(Rule):
@@ -113,15 +168,21 @@ class ShiftLayerNorm(Rule):
 def _fits(match: Match, name: str) -> str | None:
     """The constant is one number per normalised element, leading unit axes aside."""
     shape, wanted = match.data(name).shape, match.data("s").shape
-    stripped = shape[max(len(shape) - len(wanted), 0) :]
-    if stripped != wanted or any(d != 1 for d in shape[: len(shape) - len(wanted)]):
+    if _stripped(shape, len(wanted)) != wanted:
         return f"'{match[name].name}' has the shape {list(shape)}, not {list(wanted)}"
     if match.root.output.shape != match["x"].shape:
         return "the constant changes the shape"
     return None
 
 
-RULES = (LayerNorm(), LayerNormByReciprocal(), ScaleLayerNorm(), ShiftLayerNorm())
+RULES = (
+    LayerNorm(),
+    LayerNormByReciprocal(),
+    LayerNormByScaledReciprocal(),
+    LayerNormAffine(),
+    ScaleLayerNorm(),
+    ShiftLayerNorm(),
+)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def flax(width: int = 8, size: int = 8, seed: int = 0) -> onnx.ModelProto:
     x = net.op("Conv", x, net.weight(width, 3, 4, 4), strides=[4, 4])
     x = net.op("Add", x, net.const(0.1 * net.random.normal(size=(1, width, 1, 1))))
     x = net.op("Reshape", net.op("Transpose", x, perm=LAST), net.ints(1, -1, width))
-    x = _gelu(net, net.dense(x, width, 2 * width))
+    x = _layer_norm(net, x, width, "flax")
+    x = _layer_norm(net, _gelu(net, net.dense(x, width, 2 * width)), 2 * width, "keras")
     scores = net.dense(net.op("ReduceMean", x, axes=[1], keepdims=0), 2 * width, 10)
     largest = net.op("Max", net.const(-np.inf), net.op("ReduceMax", scores, axes=[1], keepdims=0))
     odds = net.op("Exp", net.op("Sub", scores, net.op("Reshape", largest, net.ints(1, 1))))
@@ -110,3 +111,16 @@ def _gelu(net: Net, x: str) -> str:
     cubic = net.op("Mul", x, net.op("Mul", x, net.op("Mul", net.const(0.044715), x)))
     tanh = net.op("Tanh", net.op("Mul", net.const(np.sqrt(2 / np.pi)), net.op("Add", x, cubic)))
     return net.op("Mul", x, net.op("Mul", net.const(0.5), net.op("Add", net.const(1), tanh)))
+
+
+def _layer_norm(net: Net, x: str, width: int, spelling: str) -> str:
+    """The reciprocal deviation takes the scale; Keras multiplies x itself and moves the mean into the shift."""
+    mean = net.op("ReduceMean", x, axes=[-1])
+    centred = net.op("Sub", x, mean)
+    variance = net.op("ReduceMean", net.op("Mul", centred, centred), axes=[-1])
+    inverse = net.op("Reciprocal", net.op("Sqrt", net.op("Add", variance, net.const(1e-3))))
+    factor = net.op("Mul", inverse, net.vector(width, 1))
+    if spelling == "flax":
+        return net.op("Add", net.op("Mul", centred, factor), net.vector(width))
+    shift = net.op("Sub", net.vector(width), net.op("Mul", mean, factor))
+    return net.op("Add", net.op("Mul", x, factor), shift)

@@ -80,15 +80,19 @@ def gpt(tokens: int = 6, heads: int = 2, width: int = 4, seed: int = 0) -> onnx.
     hidden = heads * width
     table = net.weight(32, hidden)
     x = net.op("Gather", table, net.input("input_ids", 1, tokens, dtype=TensorProto.INT64), axis=0)
-    causal = net.const(np.triu(np.full((tokens, tokens), -10000.0), 1))
+    causal = np.tril(np.ones((1, 1, tokens, tokens)))
     root = net.const(width**-0.25)
-    for _ in range(2):
+    for chooses in (True, False):
         y = _layer_norm(net, x, hidden, "quotient")
         parts = net.ops("Split", net.dense(y, hidden, 3 * hidden), net.ints(*[hidden] * 3), outputs=3, axis=2)
         q = net.op("Mul", _heads(net, parts[0], tokens, heads, width), root)
         k = net.op("Mul", _heads(net, parts[1], tokens, heads, width, keys=True), root)
-        scores = net.op("Softmax", net.op("Add", net.op("MatMul", q, k), causal), axis=-1)
-        y = net.op("MatMul", scores, _heads(net, parts[2], tokens, heads, width))
+        scores = net.op("MatMul", q, k)
+        if chooses:
+            scores = net.op("Where", net.const(causal, np.bool_), scores, net.const(-10000))
+        else:
+            scores = net.op("Add", scores, net.const((1 - causal) * -10000))
+        y = net.op("MatMul", net.op("Softmax", scores, axis=-1), _heads(net, parts[2], tokens, heads, width))
         x = net.op("Add", x, net.dense(_merged(net, y, tokens, hidden), hidden, hidden))
         y = _gelu(net, net.dense(_layer_norm(net, x, hidden, "quotient"), hidden, 2 * hidden), "tanh")
         x = net.op("Add", x, net.dense(y, 2 * hidden, hidden))

@@ -20,6 +20,8 @@ def attention(
     *,
     scale: str = "product",
     mask: tuple[int, ...] | None = None,
+    keep: np.ndarray | None = None,
+    fill: float = -1e4,
     keys: tuple[int, ...] = (0, 1, 3, 2),
     axis: int = -1,
     batch: int | str = 1,
@@ -41,7 +43,12 @@ def attention(
         scores = g.op("Div", scores, g.const(1 / SCALE))
     if mask is not None:
         scores = g.op("Add", scores, g.input(*mask))
+    if keep is not None:
+        scores = g.op("Where", g.const(keep, np.bool_), scores, g.const(fill))
     return g.op("MatMul", g.op("Softmax", scores, axis=axis), v)
+
+
+CAUSAL = np.tril(np.ones((1, 1, TOKENS, TOKENS), bool))
 
 
 CASES: dict[str, Build] = {
@@ -51,6 +58,8 @@ CASES: dict[str, Build] = {
     "factors": lambda g: attention(g, scale="factors"),
     "mask": lambda g: attention(g, mask=(TOKENS, TOKENS)),
     "padding_mask": lambda g: attention(g, mask=(1, 1, 1, TOKENS)),
+    "causal_choice": lambda g: attention(g, keep=CAUSAL),
+    "padding_choice": lambda g: attention(g, keep=np.array([[True, True, False]]), fill=-1e9),
     "turned_keys": lambda g: attention(g, keys=(0, 2, 3, 1)),
 }
 
@@ -73,6 +82,9 @@ STAYS: dict[str, tuple[Build, str]] = {
     "broadcast_values": (lambda g: attention(g, values=1), "batch or heads of q, k and v differ"),
     "short_mask": (lambda g: attention(g, mask=(TOKENS, 1)), "does not cover every key"),
     "dynamic_mask": (lambda g: attention(g, mask=("N", TOKENS)), "the mask's shape is not known"),  # type: ignore[arg-type]
+    "no_key_left": (lambda g: attention(g, keep=np.triu(CAUSAL, 1)), "a query is left without keys"),
+    "weak_fill": (lambda g: attention(g, keep=CAUSAL, fill=-1.0), "-1 does not mask"),
+    "short_choice": (lambda g: attention(g, keep=CAUSAL[..., :1]), "does not cover every key"),
     "weights_are_output": (weights_are_output, "is a graph output"),
 }
 

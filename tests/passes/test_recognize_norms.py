@@ -28,6 +28,27 @@ def layer_norm(
     return g.op("Div", centred, root)
 
 
+def reciprocal_times(g: Draft, x: Value, *gamma: int) -> tuple[Value, Value, Value]:
+    """The mean, the centred x, and the reciprocal deviation times gamma."""
+    average = mean(g, x, -1)
+    centred = g.op("Sub", x, average)
+    variance = mean(g, g.op("Mul", centred, centred), -1)
+    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, g.const(1e-3))))
+    return average, centred, g.op("Mul", inverse, g.weight(*gamma))
+
+
+def flax(g: Draft, *gamma: int) -> Value:
+    _, centred, factor = reciprocal_times(g, g.input("N", 3, 4), *gamma)
+    return g.op("Mul", centred, factor)
+
+
+def keras(g: Draft, *beta: int) -> Value:
+    x = g.input("N", 3, 4)
+    average, _, factor = reciprocal_times(g, x, 4)
+    shift = g.op("Sub", g.weight(*beta), g.op("Mul", average, factor))
+    return g.op("Add", g.op("Mul", x, factor), shift)
+
+
 def scaled(g: Draft, *shape: int) -> Value:
     return g.op("Mul", layer_norm(g, -1), g.weight(*shape))
 
@@ -63,6 +84,8 @@ CASES: dict[str, tuple[str, str, Build]] = {
         "recognize-layernorm-reciprocal",
         lambda g: layer_norm(g, -1, reciprocal=True),
     ),
+    "layer_flax": (LAYER, "recognize-layernorm-scaled", lambda g: flax(g, 1, 1, 4)),
+    "layer_keras": (LAYER, "recognize-layernorm-affine", lambda g: keras(g, 4)),
     "layer_scale": (LAYER, "layernorm-scale", lambda g: scaled(g, 1, 4)),
     "layer_shift": (LAYER, "layernorm-shift", lambda g: shifted(g, 3, 4)),
     "rms_div": (RMS, "recognize-rmsnorm", lambda g: rms_norm(g, -1)),
@@ -135,6 +158,9 @@ STAYS: dict[str, tuple[str, str, Build, str]] = {
     "scale_other": (LAYER, "layernorm-scale", lambda g: scaled(g, 3, 4), "has the shape [3, 4], not [4]"),
     "scale_grows": (LAYER, "layernorm-scale", lambda g: scaled(g, 1, 1, 1, 4), "changes the shape"),
     "shift_other": (LAYER, "layernorm-shift", lambda g: shifted(g, 4), "has the shape [4], not [3, 4]"),
+    "flax_gamma": (LAYER, "recognize-layernorm-scaled", lambda g: flax(g, 3, 1), "not one number per"),
+    "flax_grows": (LAYER, "recognize-layernorm-scaled", lambda g: flax(g, 1, 1, 1, 4), "changes the shape"),
+    "keras_beta": (LAYER, "recognize-layernorm-affine", lambda g: keras(g, 1), "not one number per"),
     "norm_fans_out": (LAYER, "layernorm-scale", norm_fans_out, "is also used by"),
     "rms_first_axis": (RMS, RMS, lambda g: rms_norm(g, 1), "the axes [1] are not the last ones"),
     "rms_gamma": (RMS, RMS, lambda g: rms_norm(g, 2, gamma=(1, 4)), "not one number per normalised element"),
