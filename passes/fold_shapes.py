@@ -17,7 +17,7 @@ import numpy as np
 from graphopt.ir import ONNX, Dim, Graph, Node, Value
 from graphopt.ir.elements import Elements, evaluate, is_numbers
 from graphopt.ir.types import Shape
-from graphopt.onnx_io.infer import infer_outputs
+from graphopt.onnx_io.infer import possible_outputs
 from graphopt.passes.eliminate_dead_code import sweep
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Statistics
@@ -53,7 +53,7 @@ class FoldShapes(Pass):
         """Infer again: operands may have become constants."""
         if node.subgraphs:
             return
-        for value, type in zip(node.outputs, infer_outputs(node), strict=True):
+        for value, type in zip(node.outputs, possible_outputs(node, {}), strict=True):
             if type is None:
                 continue
             if value.type is None or value.type.shape is None:

@@ -95,7 +95,7 @@ def infer_node(node: Node, known: dict[Value, Elements]) -> int:
     What the node computes of shapes is added to `known`. Returns how many types changed.
     """
     changed = sum(_infer_graph(nested, known) for nested in node.subgraphs if nested.parent is not None)
-    for value, type in zip(node.outputs, _possible_outputs(node, known), strict=True):
+    for value, type in zip(node.outputs, possible_outputs(node, known), strict=True):
         better = sharper(value.type, type)
         if better != value.type:
             value.type = better
@@ -106,8 +106,11 @@ def infer_node(node: Node, known: dict[Value, Elements]) -> int:
     return changed
 
 
-def _possible_outputs(node: Node, known: Mapping[Value, Elements]) -> tuple[TensorType | None, ...]:
-    """A branch that is never taken may be impossible; nothing is known of what it computes then."""
+def possible_outputs(node: Node, known: Mapping[Value, Elements]) -> tuple[TensorType | None, ...]:
+    """What `infer_outputs` tells; nothing where a nested graph computes what cannot be.
+
+    A branch that is never taken may be impossible.
+    """
     try:
         return infer_outputs(node, known)
     except IRError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from graphopt.ir import DType, Value
+from graphopt.ir import DType, Graph, TensorType, Value
 from graphopt.ir.compare import first_difference
 from graphopt.passes import catalog
 from graphopt.rewrite import Statistics
@@ -93,4 +93,21 @@ def test_what_is_not_known_stays(build: Build) -> None:
     statistics = Statistics()
     catalog()[RULE]().run(graph, statistics)
     assert not statistics.fired[RULE]
+    assert first_difference(untouched, graph) == ""
+
+
+def test_a_branch_that_is_never_taken_may_be_impossible() -> None:
+    """Its window of five does not fit the image of two."""
+    image = TensorType(DType.float32, (1, 1, 2, 2))
+    graph = Graph(opset=24)
+    x = graph.add_input("x", image)
+    flag = graph.add_input("flag", TensorType(DType.bool, ()))
+    branches = {}
+    for name, window in (("then_branch", 5), ("else_branch", 1)):
+        branches[name] = Graph(name, opset=24, parent=graph)
+        pooled = branches[name].add("MaxPool", [x], {"kernel_shape": (window, window)}, types=[image])
+        branches[name].add_output(pooled.output)
+    graph.add_output(graph.add("If", [flag], branches, types=[image]).output)
+    untouched = graph.clone()
+    catalog()[RULE]().run(graph, Statistics())
     assert first_difference(untouched, graph) == ""
