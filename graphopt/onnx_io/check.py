@@ -7,6 +7,7 @@ C++, take these rules for granted. Element types and shapes are checked later, b
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,6 +37,10 @@ def check_model(model: onnx.ModelProto, versions: Mapping[str, int]) -> None:
     for function in functions.values():
         imports = {standard(entry.domain): entry.version for entry in function.opset_import}
         Rules(imports, functions, frozenset(_parameters(function))).check_function(function)
+
+
+TERM = rb"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+EQUATION = re.compile(TERM + rb"(," + TERM + rb")*(->" + TERM + rb")?")
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ class Rules:
                     where=where,
                 )
             _check_kind(attribute, int(declared.type.value), where)
+            if node.op_type == "Einsum" and name == "equation" and not attribute.ref_attr_name:
+                _check_equation(attribute.s, where)
         for name, declared in sorted(schema.attributes.items()):
             if declared.required and name not in given:
                 raise ModelError(f"attribute '{name}' is missing", where=where)
@@ -148,6 +155,12 @@ def _check_counts(node: onnx.NodeProto, schema: defs.OpSchema, where: str) -> No
         single = parameter.option == defs.OpSchema.FormalParameterOption.Single
         if single and not node.input[index]:
             raise ModelError(f"its input {index} ('{parameter.name}') is left out", where=where)
+
+
+def _check_equation(equation: bytes, where: str) -> None:
+    """ONNX's inference does not come back from an equation of Einsum with other characters in it."""
+    if not EQUATION.fullmatch(equation.replace(b" ", b"")):
+        raise ModelError(f"its equation {equation[:80]!r} is none", where=where, hint="such as 'ij,jk->ik'")
 
 
 def _check_kind(attribute: AttributeProto, wanted: int, where: str) -> None:

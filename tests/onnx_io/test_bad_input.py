@@ -174,6 +174,11 @@ MODELS: dict[str, tuple[Callable[[], onnx.ModelProto], type[GraphoptError], str]
         ModelError,
         "attribute 'alpha' is INT, not FLOAT",
     ),
+    "equation that is none": (
+        lambda: small('y = Einsum <equation = "...i \\r>...i"> (x)'),
+        ModelError,
+        r"node 'y' \(Einsum\): its equation .* is none \[such as 'ij,jk->ik'\]",
+    ),
     "attribute twice": (
         lambda: changed(
             lambda: small("y = LeakyRelu <alpha = 0.1> (x)"), lambda m: attribute(m, "alpha", 0.2)
