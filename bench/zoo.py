@@ -19,8 +19,9 @@ import numpy as np
 
 import graphopt
 from bench.common import Report, arguments, progress
-from bench.models import ZOO_SHAPES, mobilenet_v2, zoo_models
+from bench.models import ZOO_SHAPES, zoo_models
 from bench.tasks import Samples, samples
+from bench.vision import mobilenet_v2
 
 TOLERANCE = 1e-4
 QUICK = (
