@@ -1,0 +1,160 @@
+"""Float models on this machine: ours without tuning, ONNX Runtime, OpenVINO and ncnn, side by side.
+
+    python -m bench.cpu [--quick] [--model resnet18] [--threads 1,2] [--seconds 3] [--json FILE]
+
+All runtimes get the same inputs and take turns; the least time of each counts. `ratio` is ours over the best
+peer's: below 1 we are faster. A peer whose answer is wrong, or that cannot run a model, shows no time. `of peak` is
+the share of the multiply-adds that this machine can do, measured first.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import graphopt
+from bench.common import Report, arguments, geometric_mean, progress
+from bench.models import LARGE, small_models
+from bench.peak import flops_per_second
+from bench.peers import PEERS, PeerError, Run
+from graphopt.measurement import measure
+
+QUICK = ("mobilenet_v2", "lstm_2x256", "mlperf_resnet8_bn_op17")
+OURS = "graphopt"
+AGREE = 1e-2
+"""Share of the scale that a peer's answer may be off; a wrong conversion is off by more."""
+
+
+def main() -> None:
+    parser = arguments(__doc__.split("\n")[0])
+    parser.add_argument("--model", action="append", help="only models whose name starts so")
+    parser.add_argument("--threads", default=f"1,{os.cpu_count()}", help="numbers of threads")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per model, runtime and number of threads")
+    options = parser.parse_args()
+    counts = sorted({int(count) for count in options.threads.split(",")})
+    wanted = tuple(options.model or (QUICK if options.quick else ("",)))
+    models = {name: make for name, make in {**LARGE, **small_models()}.items() if name.startswith(wanted)}
+    peak = {count: flops_per_second(count) for count in counts}
+    columns = (
+        "model",
+        "threads",
+        OURS,
+        *PEERS,
+        "best peer",
+        "ratio",
+        "GFLOP/s",
+        "of peak",
+        "compile s",
+        "error",
+    )
+    report = Report("Milliseconds, the least of many runs", columns)
+    for name in progress(list(models), str):
+        for row in compare(name, models[name], counts, options.seconds, peak):
+            report.add(**row)
+    report.figures = figures(report.rows, counts)
+    report.figures |= {f"peak_gflops_{count}t": peak[count] / 1e9 for count in counts}
+    report.finish(options.json)
+
+
+def compare(
+    name: str,
+    make: Callable[[], onnx.ModelProto],
+    counts: list[int],
+    seconds: float,
+    peak: Mapping[int, float],
+) -> list[dict]:
+    """One row for each number of threads."""
+    import time
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        folder = Path(temporary)
+        model = folder / f"{name}.onnx"
+        onnx.save(make(), model)
+        start = time.perf_counter()
+        bundle = graphopt.compile(model, out=folder / "ours.bundle", name="ours")
+        compiled = time.perf_counter() - start
+        inputs = _inputs(bundle)
+        flops = 2 * (bundle.report["summary"]["macs"] or 0)
+        rows = []
+        for count in counts:
+            runs, error, absent = _contenders(model, bundle.path, inputs, count, folder)
+            taken = measure({(key, count): run for key, run in runs.items()}, seconds * len(runs))  # type: ignore[misc]
+            best = {key: min(times) for (key, _), times in taken.items()}
+            row = _row(name, count, best, flops, peak[count])
+            rows.append({**row, "compile s": compiled, "error": error, "absent": "; ".join(absent)})
+        return rows
+
+
+def _contenders(
+    model: Path, bundle: Path, inputs: Mapping[str, np.ndarray], count: int, folder: Path
+) -> tuple[dict[str, Run], float, list[str]]:
+    """Everyone who gives the right answer, how far ours is from ONNX Runtime's, and why others are absent."""
+    module = graphopt.Module(bundle)
+    module.set_num_threads(count)
+    runs: dict[str, Run] = {OURS: lambda: list(module(inputs).values())}
+    right = runs[OURS]()
+    error, absent = float("nan"), []
+    for key, start in PEERS.items():
+        try:
+            run = start(model, inputs, count, folder)
+            off = _difference(run(), right)
+        except PeerError as reason:
+            absent.append(str(reason))
+            continue
+        if key == "ONNX Runtime":
+            error = off
+        if off <= AGREE:
+            runs[key] = run
+        else:
+            absent.append(f"{key} is off by {off:.1g}")
+    return runs, error, absent
+
+
+def _difference(answers: list[np.ndarray], right: list[np.ndarray]) -> float:
+    a, b = answers[0].reshape(-1).astype(np.float64), right[0].reshape(-1).astype(np.float64)
+    if a.shape != b.shape:
+        return float("inf")
+    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
+
+
+def _row(name: str, count: int, best: dict[str, float], flops: int, peak: float) -> dict:
+    peers = {key: value for key, value in best.items() if key != OURS}
+    fastest = min(peers, key=peers.__getitem__, default="")
+    row: dict = {"model": name, "threads": count}
+    row |= {key: 1e3 * value for key, value in best.items()}
+    row |= {"best peer": fastest, "ratio": best[OURS] / peers[fastest] if fastest else None}
+    row |= {"GFLOP/s": flops / best[OURS] / 1e9, "of peak": flops / best[OURS] / peak}
+    return row
+
+
+def _inputs(bundle: graphopt.Bundle) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        s.name: random.normal(size=s.shape).astype(s.dtype.numpy)
+        if s.dtype.is_float
+        else random.integers(0, 256, s.shape).astype(s.dtype.numpy)
+        for s in bundle.abi.inputs
+    }
+
+
+def figures(rows: list[dict], counts: list[int]) -> dict[str, float]:
+    """Geometric means of the ratio and the worst one, for one thread and for all."""
+    found = {}
+    for count, suffix in ((counts[0], "1t"), (counts[-1], "all")):
+        chosen = [row for row in rows if row["threads"] == count and row["ratio"] is not None]
+        for size, names in (("large", set(LARGE)), ("small", None)):
+            ratios = [r["ratio"] for r in chosen if (r["model"] in LARGE) == (names is not None)]
+            if ratios:
+                found[f"geomean_{suffix}_{size}"] = geometric_mean(ratios)
+        if chosen:
+            found[f"worst_{suffix}"] = max(row["ratio"] for row in chosen)
+    return found
+
+
+if __name__ == "__main__":
+    main()
