@@ -63,9 +63,9 @@ def infer_outputs(
         if shown is not None:
             data[value.name] = tensor_to_proto(shown, value.name)
     proto = node_to_proto(node, schema)
-    for name, value in FORGOTTEN_DEFAULTS.get(node.op_type, {}).items():
+    for name, default in FORGOTTEN_DEFAULTS.get(node.op_type, {}).items():
         if name not in node.attributes:
-            proto.attribute.append(helper.make_attribute(name, value))
+            proto.attribute.append(helper.make_attribute(name, default))
     opset = node.graph.opset if node.graph else defs.onnx_opset_version()
     imports = [helper.make_opsetid(node.domain, opset)]
     where = f"node '{node.name}' ({node.key})"

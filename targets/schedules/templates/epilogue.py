@@ -11,6 +11,9 @@ from graphopt.ir import DType, Graph, Node, Value
 from graphopt.targets.lower.elementwise import FUNCTIONS
 from graphopt.targets.lower.tensors import Expr, flat_index
 
+TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
+"""Operators that become dozens of instructions for each vector."""
+
 
 class Epilogue:
     """Everything after `anchor` in `body`; `buffers` are the flat buffers of the body's inputs and outputs."""
@@ -20,6 +23,11 @@ class Epilogue:
         self.anchor = anchor
         self.buffers = buffers
         self.nodes = [node for node in body.nodes if node is not anchor]
+
+    @property
+    def is_long(self) -> bool:
+        """Written out for every accumulator of a tile it would be more code than a compiler should see."""
+        return any(node.op_type in TRANSCENDENTAL for node in self.nodes)
 
     def store(self, accumulator: Expr, indices: Sequence[Expr]) -> None:
         """Finish the element at `indices` of the anchor's output and write every output of the body."""

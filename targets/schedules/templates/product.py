@@ -204,13 +204,34 @@ class _Emission:
                     begin = self.c[(first + vector) * lanes + lane]
                 T.buffer_store(sums, begin, [tile.place(part, column, vector) + lane])
         self._sum(sums, tile, panel, start)
-        for vector in range(tile.vectors):
-            filled = min(lanes, width - vector * lanes)
-            for column in range(columns):
-                with T.vectorized(filled) as lane:
-                    parts = [sums[tile.place(part, column, vector) + lane] for part in range(self.parts)]
-                    indices = self._indices(start + column, (first + vector) * lanes + lane)
-                    self.epilogue.store(_added_up(parts), indices)
+        if self.epilogue.is_long:
+            self._finish_in_a_loop(sums, tile, panel, start, width)
+            return
+        for vector, column in itertools.product(range(tile.vectors), range(columns)):
+            with T.vectorized(min(lanes, width - vector * lanes)) as lane:
+                self._finish(
+                    self._total(sums, tile, column, vector, lane), start + column, first + vector, lane
+                )
+
+    def _finish_in_a_loop(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr, width: int) -> None:
+        """A loop over the columns; it reads a copy of the sums, which themselves stay in registers."""
+        lanes = tile.lanes
+        copy = T.alloc_buffer((tile.size,), "float32", scope="local")
+        for vector, column in itertools.product(range(tile.vectors), range(tile.columns)):
+            with T.vectorized(lanes) as lane:
+                total = self._total(sums, tile, column, vector, lane)
+                T.buffer_store(copy, total, [tile.place(0, column, vector) + lane])
+        with T.serial(tile.columns) as column:
+            for vector in range(tile.vectors):
+                with T.vectorized(min(lanes, width - vector * lanes)) as lane:
+                    total = copy[(column * tile.vectors + vector) * lanes + lane]
+                    self._finish(total, start + column, panel * self.vectors + vector, lane)
+
+    def _total(self, sums: tirx.Var, tile: _Tile, column: int, vector: int, lane: Expr) -> Expr:
+        return _added_up([sums[tile.place(part, column, vector) + lane] for part in range(self.parts)])
+
+    def _finish(self, total: Expr, row: Expr, vector: Expr, lane: Expr) -> None:
+        self.epilogue.store(total, self._indices(row, vector * self.layer.lanes + lane))
 
     def _sum(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr) -> None:
         """Add all products; neighbours along the depth go to different parts."""
