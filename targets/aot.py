@@ -78,7 +78,7 @@ def link(abi: ModelAbi, program: Program, kernels: bytes, target: Target, toolch
         c_runtime.copy_to(build)
         library = build / f"lib{abi.name}.so"
         toolchain.link_shared(
-            [build / f for f in ("model.c", "parallel.c", "weights.S", "kernels.o")],
+            [build / f for f in ("model.c", "parallel.c", "conversions.c", "weights.S", "kernels.o")],
             library,
             target,
             exports=list(abi.exports),

@@ -1,9 +1,9 @@
-"""The C that is compiled into every library: a parallel-for over a pool of threads, and nothing else."""
+"""The C that is compiled into every library: a parallel-for over a pool of threads, and what 32-bit ARM lacks."""
 
 from importlib import resources
 from pathlib import Path
 
-SOURCES = ("parallel.c", "parallel.h")
+SOURCES = ("conversions.c", "parallel.c", "parallel.h")
 
 
 def copy_to(folder: Path) -> None:

@@ -30,7 +30,7 @@ from graphopt.runtime.reference import evaluate_node
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import load_target
 
-OPSET = 26
+OPSET = 28
 ALIGNMENT = 64
 THREADS = 2
 
