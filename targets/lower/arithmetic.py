@@ -27,11 +27,15 @@ def divide(x: Expr, y: Expr) -> Expr:
     return x / y if is_float(dtype_of(x)) else tirx.truncdiv(x, y)
 
 
+def library_function(name: str, *operands: Expr) -> Expr:
+    """A function of the C library on floats, for what TVM's code generator cannot express."""
+    dtype = dtype_of(operands[0])
+    return tirx.call_pure_extern(dtype, name if dtype == "float64" else f"{name}f", *operands)
+
+
 def fmod(x: Expr, y: Expr) -> Expr:
     """The remainder with the sign of x."""
-    dtype = dtype_of(x)
-    name = "fmod" if dtype == "float64" else "fmodf"
-    return tirx.call_pure_extern(dtype, name, x, y)
+    return library_function("fmod", x, y)
 
 
 def floor_modulo(x: Expr, y: Expr) -> Expr:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from tvm import te, tirx
 
@@ -19,6 +20,7 @@ from graphopt.targets.lower.arithmetic import (
     floor_modulo,
     fmod,
     is_float,
+    library_function,
     power,
     round_half_even,
     sigmoid,
@@ -254,7 +256,7 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "Celu": _celu,
     "Clip": _clip,
     "Cos": _unary(tirx.cos),
-    "Cosh": _unary(tirx.cosh),
+    "Cosh": _unary(partial(library_function, "cosh")),
     "Div": lambda node, x, y: divide(x, y),
     "Elu": _elu,
     "Equal": _equal,
@@ -291,7 +293,7 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "Sigmoid": _unary(sigmoid),
     "Sign": _sign,
     "Sin": _unary(tirx.sin),
-    "Sinh": _unary(tirx.sinh),
+    "Sinh": _unary(partial(library_function, "sinh")),
     "Softplus": _softplus,
     "Softsign": lambda node, x: x / (_like(1, x) + tirx.abs(x)),
     "Sqrt": _unary(tirx.sqrt),
