@@ -12,11 +12,14 @@ from graphopt.ir import Graph
 from graphopt.ir.fused import inline_fused
 from graphopt.passes.assign_layout import AssignLayout
 from graphopt.passes.canonicalize import Canonicalize
+from graphopt.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.expand_functions import ExpandFunctions
 from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches
+from graphopt.passes.postpone_dequantize import PostponeDequantize
+from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.pipeline import Pipeline
 from graphopt.targets.lower.support import REFUSED, SUPPORTED
 
@@ -27,14 +30,16 @@ if TYPE_CHECKING:
 def legalized(graph: Graph) -> Graph:
     """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
 
-    Weights become floats: kernels compute on floats, so a quantised model's weights are dequantised here.
+    Kernels compute on floats. What a quantised model sums stays integers in those, as far as the sums are exact;
+    other weights are dequantised here.
     """
+    postpone = (SaturateActivations(), PostponeDequantize(), EliminateCommonSubexpressions())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
     shapes = (fold, FoldShapes(), fold)
     copy = graph.clone()
     inline_fused(copy)
-    steps = (expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
+    steps = (*postpone, expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
     Pipeline(steps).run(copy)
     return copy
 

@@ -22,11 +22,13 @@ PASSES: dict[str, str] = {
     "inline-branches": "inline_branches:InlineBranches",
     "merge-parallel": "merge_parallel:MergeParallel",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
+    "postpone-dequantize": "postpone_dequantize:PostponeDequantize",
     "recognize-activations": "recognize_activations:RecognizeActivations",
     "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
+    "saturate-activations": "saturate_activations:SaturateActivations",
     "sink-transposes": "sink_transposes:SinkTransposes",
 }
 """Spec name -> module and class."""

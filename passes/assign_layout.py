@@ -5,6 +5,7 @@
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
     ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
+    QuantizeLinear(x, s, z)           -->   the same operators on blocks     with one scale; DequantizeLinear, Cast
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
 
 Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; only their images are kept in blocks
@@ -31,6 +32,10 @@ POOLS = frozenset("AveragePool GlobalAveragePool GlobalMaxPool MaxPool".split())
 ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
     "Add Div Max Mean Min Mul PRelu Pow Sub Sum Where".split()
 )
+CONVERSIONS = frozenset("Cast DequantizeLinear QuantizeLinear".split())
+STORED = (DType.float32, DType.int8, DType.uint8)
+"""What images are kept in; arithmetic is on floats alone."""
+
 LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 """Permutations from channels-last to channels-first, by rank."""
 
@@ -73,6 +78,8 @@ class _Assignment:
             return "it has further results"
         if node.op_type == "ReduceMean":
             return self._mean(node)
+        if node.op_type in CONVERSIONS:
+            return self._conversion(node)
         if not node.outputs or not _image(node.output):
             return "its result is no static image of floats"
         if node.op_type == "Conv":
@@ -172,6 +179,13 @@ class _Assignment:
         self._adopt(node, made)
         return ""
 
+    def _conversion(self, node: Node) -> str:
+        if not _image(node.output, STORED):
+            return "its result is no static image of floats or bytes"
+        if any(v is not None and v.scalar() is None for v in node.inputs[1:]):
+            return "it has a scale for each channel"
+        return self._elementwise(node)
+
     def _elementwise(self, node: Node) -> str:
         shape = node.output.static_shape
         operands = [v for v in node.inputs if v is not None]
@@ -264,5 +278,5 @@ class _Assignment:
         return plain
 
 
-def _image(value: Value) -> bool:
-    return value.is_static and (value.rank or 0) >= 3 and value.dtype is DType.float32
+def _image(value: Value, stored: tuple[DType, ...] = (DType.float32,)) -> bool:
+    return value.is_static and (value.rank or 0) >= 3 and value.dtype in stored

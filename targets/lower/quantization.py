@@ -53,24 +53,28 @@ def quantize_linear(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     UnsupportedError for a scale that is an integer.
     """
     x = _present(inputs, 0)
+    scale, zero = _parameter(node, inputs, 1), _parameter(node, inputs, 2)
+    assert scale is not None
+
+    def element(*i: Expr) -> Expr:
+        return quantized(node, x(*i), scale(i), zero(i) if zero else None)
+
+    return te.compute(shape_of(x), element, name="quantize")
+
+
+def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None = None) -> Expr:
+    """One element of a QuantizeLinear."""
     source, scale_type, target = node.inputs[0], node.inputs[1], node.output.dtype
     assert source is not None and scale_type is not None
     if scale_type.dtype.is_integer:
         raise UnsupportedError(f"a scale of {scale_type.dtype}", where=where(node))
     divided = DType.of(node.int("precision") or _promoted(source.dtype, scale_type.dtype))
-    scale, zero = _parameter(node, inputs, 1), _parameter(node, inputs, 2)
-    assert scale is not None
-    saturate = bool(node.int("saturate", 1))
-
-    def element(*i: Expr) -> Expr:
-        dividend = convert(x(*i), source.dtype, divided)
-        divisor = convert(scale(i), scale_type.dtype, divided)
-        quotient = rounded_to(widen(dividend) / widen(divisor), divided)
-        if target.is_float:
-            return encode(quotient, target, saturate=saturate)
-        return saturated(round_half_even(quotient), zero(i) if zero else None, target)
-
-    return te.compute(shape_of(x), element, name="quantize")
+    dividend = convert(x, source.dtype, divided)
+    divisor = convert(scale, scale_type.dtype, divided)
+    quotient = rounded_to(widen(dividend) / widen(divisor), divided)
+    if target.is_float:
+        return encode(quotient, target, saturate=bool(node.int("saturate", 1)))
+    return saturated(round_half_even(quotient), zero, target)
 
 
 def rounded_to(x: Expr, dtype: DType) -> Expr:
@@ -114,23 +118,28 @@ def decode_integer(code: Expr, dtype: DType) -> Expr:
 def dequantize_linear(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     """x of an integer or a narrow float type -> the type of the scale or of `output_dtype`, by way of float32."""
     x = _present(inputs, 0)
-    source, scale_type, target = node.inputs[0], node.inputs[1], node.output.dtype
-    assert source is not None and scale_type is not None
     scale, zero = _parameter(node, inputs, 1), _parameter(node, inputs, 2)
     assert scale is not None
 
     def element(*i: Expr) -> Expr:
-        if source.dtype.is_float:
-            value = decode(x(*i), source.dtype)
-        else:
-            value = decode_integer(x(*i), source.dtype)
-            if zero is not None:
-                value = value - decode_integer(zero(i), source.dtype)
-            value = value.astype("float32")
-        factor = convert(scale(i), scale_type.dtype, DType.float32)
-        return convert(value * factor, DType.float32, target)
+        return dequantized(node, x(*i), scale(i), zero(i) if zero else None)
 
     return te.compute(shape_of(x), element, name="dequantize")
+
+
+def dequantized(node: Node, x: Expr, scale: Expr, zero: Expr | None = None) -> Expr:
+    """One element of a DequantizeLinear."""
+    source, scale_type, target = node.inputs[0], node.inputs[1], node.output.dtype
+    assert source is not None and scale_type is not None
+    if source.dtype.is_float:
+        value = decode(x, source.dtype)
+    else:
+        value = decode_integer(x, source.dtype)
+        if zero is not None:
+            value = value - decode_integer(zero, source.dtype)
+        value = value.astype("float32")
+    factor = convert(scale, scale_type.dtype, DType.float32)
+    return convert(value * factor, DType.float32, target)
 
 
 def _parameter(node: Node, inputs: list[te.Tensor | None], index: int) -> Parameter | None:

@@ -128,8 +128,8 @@ def _reduce(
 
 
 def _mean(total: Expr, count: int) -> Expr:
-    if is_float(dtype_of(total)):
-        return total * tirx.const(1 / count if count else math.nan, dtype_of(total))
+    if not count and is_float(dtype_of(total)):
+        return total * tirx.const(math.nan, dtype_of(total))
     return divide(total, tirx.const(max(count, 1), dtype_of(total)))
 
 

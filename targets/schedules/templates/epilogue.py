@@ -8,11 +8,26 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.ir import DType, Graph, Node, Value
+from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.elementwise import FUNCTIONS
+from graphopt.targets.lower.quantization import dequantized, quantized
 from graphopt.targets.lower.tensors import Expr, flat_index
 
 TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
 """Operators that become dozens of instructions for each vector."""
+
+STORED = (DType.float32, DType.int8, DType.uint8)
+"""Types of what an epilogue reads and writes."""
+
+
+def _cast(node: Node, x: Expr) -> Expr:
+    source = node.inputs[0]
+    assert source is not None
+    return convert(x, source.dtype, node.output.dtype)
+
+
+CONVERSIONS = {"Cast": _cast, "DequantizeLinear": dequantized, "QuantizeLinear": quantized}
+"""As FUNCTIONS, where the result has another type; what follows the first operand are single numbers."""
 
 
 class Epilogue:
@@ -34,7 +49,8 @@ class Epilogue:
         known: dict[Value, Expr] = {self.anchor.output: accumulator}
         for node in self.nodes:
             operands = [None if v is None else self._operand(v, indices, known) for v in node.inputs]
-            result = FUNCTIONS[node.op_type](node, *operands)
+            function = CONVERSIONS.get(node.op_type) or FUNCTIONS[node.op_type]
+            result = function(node, *operands)
             shared = len(node.output.uses) + node.output.is_graph_output > 1
             known[node.output] = T.bind(result) if shared else result
         for value in self.body.outputs:
@@ -57,22 +73,33 @@ def place(value: Value, indices: Sequence[Expr]) -> Expr:
 
 
 def fits(body: Graph, anchor: Node) -> bool:
-    """Everything but `anchor` follows it element by element, in float32, over the elements it makes."""
+    """Everything but `anchor` follows it element by element, over the elements it makes.
+
+    The anchor and all arithmetic are in float32; quantised operands and results are converted.
+    """
     shape = anchor.output.static_shape
-    for value in (*body.inputs, *body.outputs):
-        if value.dtype is not DType.float32:
-            return False
+    if any(v is not None and v.dtype is not DType.float32 for v in (*anchor.inputs, *anchor.outputs)):
+        return False
+    if any(value.dtype not in STORED for value in (*body.inputs, *body.outputs)):
+        return False
     for value in body.outputs:
         if value.producer is None or value.static_shape != shape:
             return False
     for node in body.nodes:
         if node is anchor:
             continue
-        if node.domain or node.op_type not in FUNCTIONS or node.output.static_shape != shape:
+        if node.domain or node.output.static_shape != shape or not _is_known(node):
             return False
         if any(v is not None and v.constant is not None and v.constant.size != 1 for v in node.inputs):
             return False
     return True
+
+
+def _is_known(node: Node) -> bool:
+    if node.op_type in CONVERSIONS:
+        stored = node.output.dtype in STORED
+        return stored and all(v is None or v.scalar() is not None for v in node.inputs[1:])
+    return node.op_type in FUNCTIONS and node.output.dtype is DType.float32
 
 
 def reads_by_pixel(body: Graph, anchor: Node, spatial: range) -> bool:

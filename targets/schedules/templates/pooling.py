@@ -219,6 +219,6 @@ class BlockedPool:
                 for part in range(1, partial):
                     total = self._combine(total, results[part * lanes + lane])
                 if not self.is_max:
-                    total = total * tirx.const(1.0 / pixels, "float32")
+                    total = total / tirx.const(float(pixels), "float32")
                 zeros = [tirx.const(0, "int32")] * self.window.axes
                 epilogue.store(total, (image, block, *zeros, lane))
