@@ -44,8 +44,8 @@ def limits(dtype: DType) -> Range | None:
     """The range of an integer type of 8 or 16 bits."""
     if dtype not in (DType.int8, DType.uint8, DType.int16, DType.uint16):
         return None
-    info = np.iinfo(dtype.numpy)
-    return float(info.min), float(info.max)
+    low = -(1 << (dtype.bits - 1)) if dtype in (DType.int8, DType.int16) else 0
+    return float(low), float(low + (1 << dtype.bits) - 1)
 
 
 def constant_of(node: Node, axis: int) -> Dequantized | None:
@@ -62,7 +62,7 @@ def constant_of(node: Node, axis: int) -> Dequantized | None:
     place = node.int("axis", 1)
     if factors.size > 1 and (place - axis) % max(rank, 1) != 0:
         return None
-    if zero is not None:
+    if zero is not None and zero.constant is not None:
         origin = zero.constant.astype(np.float64)
         if origin.size > 1:
             origin = origin.reshape([-1 if i == place % rank else 1 for i in range(rank)])

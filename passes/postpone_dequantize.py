@@ -228,7 +228,7 @@ class Requantize(Rule):
         scaled = match["v"]
         if (factor != 1).any():
             scaled = build.op("Mul", scaled, _floats(build, factor, f"{match.root.name}.multiplier"))
-        operands = (scaled, _floats(build, np.float32(1), "one"), match.get("z"))
+        operands = (scaled, _floats(build, np.ones((), np.float32), "one"), match.get("z"))
         return build.op("QuantizeLinear", *operands, **match.root.attributes)
 
 

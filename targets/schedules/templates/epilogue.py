@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
@@ -26,7 +26,11 @@ def _cast(node: Node, x: Expr) -> Expr:
     return convert(x, source.dtype, node.output.dtype)
 
 
-CONVERSIONS = {"Cast": _cast, "DequantizeLinear": dequantized, "QuantizeLinear": quantized}
+CONVERSIONS: dict[str, Callable[..., Expr]] = {
+    "Cast": _cast,
+    "DequantizeLinear": dequantized,
+    "QuantizeLinear": quantized,
+}
 """As FUNCTIONS, where the result has another type; what follows the first operand are single numbers."""
 
 
