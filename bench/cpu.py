@@ -20,9 +20,9 @@ import onnx
 import graphopt
 from bench.common import Report, arguments, geometric_mean, progress
 from bench.models import LARGE, small_models
-from bench.peak import flops_per_second
 from bench.peers import PEERS, PeerError, Run
 from graphopt.measurement import measure
+from graphopt.roofline import measure_roofline
 
 QUICK = ("mobilenet_v2", "lstm_2x256", "mlperf_resnet8_bn_op17")
 OURS = "graphopt"
@@ -39,7 +39,7 @@ def main() -> None:
     counts = sorted({int(count) for count in options.threads.split(",")})
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
     models = {name: make for name, make in {**LARGE, **small_models()}.items() if name.startswith(wanted)}
-    peak = {count: flops_per_second(count) for count in counts}
+    peak = {count: measure_roofline(count).flops for count in counts}
     columns = (
         "model",
         "threads",

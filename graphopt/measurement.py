@@ -7,12 +7,13 @@ threads, does not count.
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from graphopt.runtime.manifest import runs_here
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from graphopt.roofline import Roofline
 
 Run = Callable[[], Mapping[str, np.ndarray]]
 Progress = Callable[[str, int, int], None]
@@ -111,6 +114,52 @@ def benchmark_bundle(
         error = compare_outputs(runs[PEER, count](), runs[OURS, count]()).worst
     taken = measure(runs, seconds * len(counts), progress)
     return Benchmark(tuple(Latency(*key, tuple(times)) for key, times in taken.items()), error)
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """The least seconds of a layer over several runs, and what report.json tells of it."""
+
+    seconds: float
+    layer: Mapping[str, Any]
+
+    @property
+    def flops(self) -> float | None:
+        """Operations a second; None for a layer whose work is not known."""
+        count = self.layer["flops"]
+        return count / self.seconds if count and self.seconds else None
+
+    def share_of(self, roofline: Roofline) -> float | None:
+        """How close it comes to what this machine could do on its work and its bytes."""
+        if self.flops is None:
+            return None
+        moved = sum(self.layer[k] for k in ("weights_bytes", "read_bytes", "written_bytes"))
+        return self.flops / roofline.attainable(self.layer["flops"], moved)
+
+
+def layer_times(
+    bundle: str | Path,
+    *,
+    threads: int = 1,
+    seconds: float = 2.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[LayerTime]:
+    """Where the time goes, layer by layer, in a bundle that was compiled with `profile`. Raises UsageError."""
+    from graphopt.runtime.module import Module
+    from graphopt.verification import random_sample
+
+    module = Module(bundle)
+    module.set_num_threads(threads)
+    inputs = random_sample(module.info.inputs, seed)
+    report = json.loads((Path(bundle) / "report.json").read_text(encoding="utf-8"))
+    best = module.profile(inputs)
+    start = time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        best = np.minimum(best, module.profile(inputs))
+        if progress:
+            progress("measuring layers", round(passed * 10), round(seconds * 10))
+    return [LayerTime(float(ns) * 1e-9, layer) for ns, layer in zip(best, report["layers"], strict=True)]
 
 
 def measure(

@@ -88,13 +88,18 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelAbi:
-    """What a caller must know. `name` is a C identifier and the prefix of every exported symbol."""
+    """What a caller must know. `name` is a C identifier and the prefix of every exported symbol.
+
+    `profiled_layers` is the number of layers that `<model>_run_profiled` tells the time of; 0: there is no such
+    function.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     workspace_bytes: int
     default_threads: int
+    profiled_layers: int = 0
 
     @property
     def macro(self) -> str:
@@ -103,7 +108,9 @@ class ModelAbi:
     @property
     def exports(self) -> tuple[str, ...]:
         """The only symbols a library shows."""
-        return tuple(f"{self.name}_{s}" for s in ("run", "error_string", "description", "abi_version"))
+        shown = ("run", "error_string", "description", "abi_version")
+        profile = ("run_profiled",) if self.profiled_layers else ()
+        return tuple(f"{self.name}_{suffix}" for suffix in (*shown, *profile))
 
     def describe(self) -> dict[str, Any]:
         """The contract as data: what `<model>_description` returns as JSON."""
@@ -115,6 +122,7 @@ class ModelAbi:
             "workspace_bytes": self.workspace_bytes,
             "workspace_alignment": ALIGNMENT,
             "default_threads": self.default_threads,
+            **({"profiled_layers": self.profiled_layers} if self.profiled_layers else {}),
         }
 
     @classmethod
@@ -124,9 +132,8 @@ class ModelAbi:
             tuple(TensorSpec(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[k])
             for k in ("inputs", "outputs")
         )
-        return cls(
-            str(data["model"]), inputs, outputs, int(data["workspace_bytes"]), int(data["default_threads"])
-        )
+        sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
+        return cls(str(data["model"]), inputs, outputs, *sizes, int(data.get("profiled_layers", 0)))
 
 
 def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:

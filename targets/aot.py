@@ -45,10 +45,13 @@ def compile_model(
     name: str,
     *,
     threads: int | None = None,
+    profile: bool = False,
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a fused graph with static shapes; `name` is a C identifier.
+
+    With `profile` the library has a second entry that tells each layer's time.
 
     Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do, ToolchainError
     when a tool fails.
@@ -61,7 +64,14 @@ def compile_model(
         progress("linking", 0, 1)
     program = build_program(graph, kernels.name_of, kernels.workspaces)
     workspace = program.plan.size
-    abi = ModelAbi(name, program.inputs, program.outputs, workspace, threads or target.cores)
+    abi = ModelAbi(
+        name,
+        program.inputs,
+        program.outputs,
+        workspace,
+        threads or target.cores,
+        len(program.calls) if profile else 0,
+    )
     library = link(abi, program, kernels.object_bytes, target, toolchain or Toolchain())
     return CompiledModel(abi, library, program, kernels.schedules)
 
@@ -112,17 +122,37 @@ def entry_source(abi: ModelAbi, program: Program) -> str:
             *prototypes,
             "",
             *_small_functions(abi),
-            *_run_function(abi, program),
+            *_run_functions(abi, program),
             "",
         ]
     )
 
 
-def _run_function(abi: ModelAbi, program: Program) -> list[str]:
+def _run_functions(abi: ModelAbi, program: Program) -> list[str]:
+    """`<model>_run`, and the one that also tells the time of each layer where the contract has it."""
+    plain = _run_function(abi, program, "run", "")
+    if not abi.profiled_layers:
+        return plain
+    return [*CLOCK, *plain, "", *_run_function(abi, program, "run_profiled", ", uint64_t nanoseconds[]")]
+
+
+CLOCK = (
+    "#include <time.h>",
+    "",
+    "static uint64_t now(void) {",
+    "    struct timespec time;",
+    "    clock_gettime(CLOCK_MONOTONIC, &time);",
+    "    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;",
+    "}",
+    "",
+)
+
+
+def _run_function(abi: ModelAbi, program: Program, suffix: str, parameter: str) -> list[str]:
     name, macro = abi.name, abi.macro
     lines = [
-        f"int {name}_run(const void *const inputs[], void *const outputs[], void *workspace,",
-        f"{' ' * (len(name) + 9)}size_t workspace_bytes, int num_threads) {{",
+        f"int {name}_{suffix}(const void *const inputs[], void *const outputs[], void *workspace,",
+        f"{' ' * (len(name) + len(suffix) + 6)}size_t workspace_bytes, int num_threads{parameter}) {{",
     ]
     lines += _checks(abi)
     lines += [
@@ -131,13 +161,26 @@ def _run_function(abi: ModelAbi, program: Program) -> list[str]:
         "    (void)arena;",
         f"    graphopt_parallel_begin(num_threads > 0 ? num_threads : {macro}_DEFAULT_THREADS);",
     ]
-    lines += [f"    {_statement(step)}" for step in program.steps]
+    lines += _steps(program, timed=bool(parameter))
     lines += [
         *(["done:"] if program.calls else []),
         "    graphopt_parallel_end();",
         f"    return failed ? {macro}_ERROR_KERNEL : {macro}_OK;",
         "}",
     ]
+    return lines
+
+
+def _steps(program: Program, timed: bool) -> list[str]:
+    lines = []
+    number = 0
+    for step in program.steps:
+        statement = _statement(step)
+        if timed and isinstance(step, Call):
+            place = f"nanoseconds[{number}]"
+            statement = f"{place} = now(); {statement} {place} = now() - {place};"
+            number += 1
+        lines.append(f"    {statement}")
     return lines
 
 

@@ -30,7 +30,21 @@ def header_text(abi: ModelAbi) -> str:
             "DTYPES": "\n".join(f"#define GRAPHOPT_{d.label.upper()} {d.onnx_code}" for d in C_TYPES),
             "INPUTS": _tensors(abi.macro, "INPUT", abi.inputs),
             "OUTPUTS": _tensors(abi.macro, "OUTPUT", abi.outputs),
+            "PROFILE": _profile(abi),
         },
+    )
+
+
+def _profile(abi: ModelAbi) -> str:
+    """The declaration of `<model>_run_profiled`, where there is one."""
+    if not abi.profiled_layers:
+        return ""
+    return (
+        f"\n#define {abi.macro}_LAYERS {abi.profiled_layers}\n\n"
+        f"/* {abi.name}_run, and how long each of the {abi.macro}_LAYERS layers of report.json took. */\n"
+        f"{abi.macro}_API int {abi.name}_run_profiled(\n"
+        f"    const void *const inputs[], void *const outputs[], void *workspace, size_t workspace_bytes,\n"
+        f"    int num_threads, uint64_t nanoseconds[]);\n"
     )
 
 

@@ -30,15 +30,23 @@ class Toolchain:
     compiler: str = ""
 
     def link_shared(
-        self, sources: Sequence[Path], out: Path, target: Target, *, exports: Sequence[str]
+        self,
+        sources: Sequence[Path],
+        out: Path,
+        target: Target,
+        *,
+        exports: Sequence[str],
+        tuned: bool = False,
     ) -> None:
         """Compile C and assembly, link with objects, into a shared library that shows only `exports`.
 
+        With `tuned` the C is for this very machine, instructions and all: it does the arithmetic itself.
         All files must be in one folder, which `out` is in too. Raises ToolchainError.
         """
         (out.parent / "exports.map").write_text(version_script(exports))
         flags = [
             *C_FLAGS,
+            *(("-march=native", "-ffast-math") if tuned else ()),
             "-shared",
             "-s",
             f"-Wl,-soname,{out.name}",

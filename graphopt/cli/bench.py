@@ -26,11 +26,15 @@ def bench(
         Path | None,
         typer.Option("--against", metavar="MODEL.onnx", help="Measure ONNX Runtime on this model too."),
     ] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Each layer's time; BUNDLE must be compiled with --profile.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure BUNDLE's latency here, on random inputs; with --against, in turns with ONNX Runtime.
 
-    A time is from arrays to new arrays. Emulated bundles are refused: a count of instructions is not a time.
+    A time is from arrays to new arrays. With --per-layer: where it goes, against what this machine can do.
+    Emulated bundles are refused: a count of instructions is not a time.
 
     Example: `graphopt bench model.bundle --threads 1,2 --against model.onnx`
     """
@@ -38,6 +42,9 @@ def bench(
     from graphopt.measurement import benchmark_bundle
     from graphopt.report.tables import show, show_json
 
+    if per_layer:
+        _layers(bundle, (_numbers(threads) or [1])[0], seconds, json)
+        return
     with progress(quiet=json) as step:
         result = benchmark_bundle(
             bundle, threads=_numbers(threads), seconds=seconds, against=against, progress=step
@@ -46,6 +53,54 @@ def bench(
         show_json(_data(result))
     else:
         show(*_tables(bundle.name, result))
+
+
+def _layers(bundle: Path, threads: int, seconds: float, json: bool) -> None:
+    """The table of layers, the slowest first."""
+    from graphopt.cli.progress import progress
+    from graphopt.measurement import layer_times
+    from graphopt.report.tables import duration, show, show_json, table
+    from graphopt.roofline import measure_roofline
+
+    with progress(quiet=json) as step:
+        times = layer_times(bundle, threads=threads, seconds=seconds, progress=step)
+        step("measuring the machine", 0, 1)
+        roofline = measure_roofline(threads)
+    total = sum(entry.seconds for entry in times)
+    rows: list[dict[str, Any]] = [
+        {
+            "layer": entry.layer["name"],
+            "operators": "+".join(entry.layer["operators"]),
+            "schedule": entry.layer["schedule"],
+            "seconds": entry.seconds,
+            "share": entry.seconds / total,
+            "gflops": None if entry.flops is None else entry.flops / 1e9,
+            "roofline": entry.share_of(roofline),
+        }
+        for entry in sorted(times, key=lambda entry: -entry.seconds)
+    ]
+    if json:
+        machine = {"flops": roofline.flops, "bytes_per_second": roofline.bandwidth}
+        show_json({"threads": threads, "seconds": total, "machine": machine, "layers": rows})
+        return
+    title = (
+        f"{bundle.name}: {duration(total)} on {threads} thread{'s' if threads > 1 else ''}; this machine does "
+        f"{roofline.flops / 1e9:.0f} GFLOP/s and reads {roofline.bandwidth / 1e9:.0f} GB/s"
+    )
+    cells = [
+        [
+            row["layer"],
+            row["operators"],
+            row["schedule"],
+            duration(row["seconds"]),
+            f"{row['share']:.1%}",
+            "" if row["gflops"] is None else f"{row['gflops']:.1f}",
+            "" if row["roofline"] is None else f"{row['roofline']:.0%}",
+        ]
+        for row in rows
+    ]
+    columns = ["layer", "operators", "schedule", "minimum", "share", "GFLOP/s", "of roofline"]
+    show(table(title, columns, cells))
 
 
 def _numbers(text: str | None) -> list[int]:

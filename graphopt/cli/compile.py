@@ -36,6 +36,9 @@ def compile_model(
     name: Annotated[
         str | None, typer.Option("--name", help="Prefix of the C functions; else made of MODEL's name.")
     ] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Let the library tell each layer's time: `bench --per-layer`.")
+    ] = False,
     print_after: PrintAfter = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
@@ -66,6 +69,7 @@ def compile_model(
             pipeline=steps,
             input_shapes=input_shapes(input_shape) or None,
             threads=threads,
+            profile=profile,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

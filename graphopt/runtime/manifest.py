@@ -28,7 +28,10 @@ class Tensor:
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """What a compiled model is: the I/O contract, the machine it is for, what made it."""
+    """What a compiled model is: the I/O contract, the machine it is for, what made it.
+
+    `profiled_layers` is the number of layers it can tell the time of; 0 for most libraries.
+    """
 
     name: str
     inputs: tuple[Tensor, ...]
@@ -37,6 +40,7 @@ class ModuleInfo:
     default_threads: int
     target: Mapping[str, Any]
     versions: Mapping[str, str]
+    profiled_layers: int = 0
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -72,6 +76,7 @@ def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
         contract["default_threads"],
         manifest["target"],
         manifest["versions"],
+        contract.get("profiled_layers", 0),
     )
 
 

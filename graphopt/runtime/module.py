@@ -65,23 +65,41 @@ class Module:
 
         Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
         """
+        return self._call(self._run, inputs)
+
+    def _call(self, run: Any, inputs: Mapping[str, np.ndarray], *more: Any) -> dict[str, np.ndarray]:
+        """`more` are arguments behind those that every run has."""
         arrays = fitting(inputs, self._info.inputs)
         outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in self._info.outputs]
         try:
             workspace = self._workspaces.pop()
         except IndexError:
             workspace = _aligned_bytes(self._info.workspace_bytes, self._alignment)
-        error = self._run(
+        error = run(
             _pointers(arrays),
             _pointers(outputs),
             ctypes.c_void_p(workspace.ctypes.data),
             ctypes.c_size_t(self._info.workspace_bytes),
             ctypes.c_int(self._threads),
+            *more,
         )
         self._workspaces.append(workspace)
         if error:
             raise GraphoptError(self._error_string(error).decode(), where=self._info.name)
         return {spec.name: array for spec, array in zip(self._info.outputs, outputs, strict=True)}
+
+    def profile(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Nanoseconds that each layer took in one run, in the order of report.json's layers (int64).
+
+        Raises UsageError for a library that was compiled without `profile`.
+        """
+        if not self._info.profiled_layers:
+            raise UsageError(
+                "it was compiled without counters", where=self._info.name, hint="compile with --profile"
+            )
+        taken = np.zeros(self._info.profiled_layers, np.uint64)
+        self._call(self._function("run_profiled"), inputs, ctypes.c_void_p(taken.ctypes.data))
+        return taken.astype(np.int64)
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, side)) for side in (self._info.inputs, self._info.outputs))
