@@ -40,7 +40,8 @@ def _inspect_model(
     model: Path, target: str, shapes: dict[str, tuple[int, ...]], nodes: bool, json: bool
 ) -> None:
     from graphopt.cli.progress import progress
-    from graphopt.report.inspect import as_data, as_tables, inspect_model
+    from graphopt.report.inspect import as_data, inspect_model
+    from graphopt.report.inspect_tables import as_tables
     from graphopt.report.tables import show, show_json
     from graphopt.targets.device import load_target
 
