@@ -97,7 +97,9 @@ GENERATORS = frozenset("ConstantOfShape EyeLike OneHot Range Shape Size".split()
 
 
 REFUSED = {
-    **dict.fromkeys(("NonZero", "Unique"), "the shape of its output depends on the data"),
+    **dict.fromkeys(
+        ("NonMaxSuppression", "NonZero", "Unique"), "the shape of its output depends on the data"
+    ),
     **dict.fromkeys(
         (
             "Bernoulli",
