@@ -23,6 +23,8 @@ from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_
 from graphopt.targets.schedules.templates.kernel import (
     Buffers,
     build_kernel,
+    copied,
+    each,
     only_if,
     repeated,
     spread,
@@ -331,9 +333,11 @@ class _Emission:
         self, sums: tirx.Var, image: Expr, first: Expr, row: Expr, start: Expr, columns: int, vectors: int
     ) -> None:
         lanes = self.layer.lanes
+        if self.epilogue.is_long:
+            sums = copied(sums, columns * vectors, lanes)
         for vector in range(vectors):
-            for column in range(columns):
-                with T.vectorized(lanes) as lane:
-                    pixel = self.layer.window.pixel(row, start + column)
-                    accumulator = sums[(column * vectors + vector) * lanes + lane]
+            for column in each(columns, looped=self.epilogue.is_long):
+                with column as place, T.vectorized(lanes) as lane:
+                    pixel = self.layer.window.pixel(row, start + place)
+                    accumulator = sums[(place * vectors + vector) * lanes + lane]
                     self.epilogue.store(accumulator, (image, first + vector, *pixel, lane))

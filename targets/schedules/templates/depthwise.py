@@ -20,6 +20,8 @@ from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
 from graphopt.targets.schedules.templates.kernel import (
     Buffers,
     build_kernel,
+    copied,
+    each,
     only_if,
     repeated,
     spread,
@@ -162,7 +164,9 @@ class DepthwiseConvolution:
         start: Expr,
         columns: int,
     ) -> None:
-        for column in range(columns):
-            with T.vectorized(self.lanes) as lane:
-                pixel = self.window.pixel(row, start + column)
-                epilogue.store(sums[column * self.lanes + lane], (image, block, *pixel, lane))
+        if epilogue.is_long:
+            sums = copied(sums, columns, self.lanes)
+        for column in each(columns, looped=epilogue.is_long):
+            with column as place, T.vectorized(self.lanes) as lane:
+                pixel = self.window.pixel(row, start + place)
+                epilogue.store(sums[place * self.lanes + lane], (image, block, *pixel, lane))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
@@ -54,6 +54,23 @@ def repeated(count: int) -> Iterator[Expr | int]:
         return
     with T.serial(count) as index:
         yield index
+
+
+def each(count: int, *, looped: bool) -> Iterator[AbstractContextManager[Expr | int]]:
+    """The steps 0, 1, ... one by one as contexts that give the step; or a single one that is a loop over them."""
+    if looped and count > 1:
+        yield T.serial(count)
+    else:
+        yield from (nullcontext(step) for step in range(count))
+
+
+def copied(sums: tirx.Var, vectors: int, lanes: int) -> tirx.Var:
+    """A copy that a loop may read by number; the sums themselves then stay in registers."""
+    copy = T.alloc_buffer((vectors * lanes,), "float32", scope="local")
+    for vector in range(vectors):
+        with T.vectorized(lanes) as lane:
+            T.buffer_store(copy, sums[vector * lanes + lane], [vector * lanes + lane])
+    return copy
 
 
 @contextmanager
