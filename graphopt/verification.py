@@ -150,11 +150,19 @@ def _oracle(model: str | Path, shapes: Mapping[str, Sequence[int]]) -> tuple[Run
         return lambda inputs: run(graph, inputs), "the reference evaluator"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # C++ exceptions without a common base
         reason = str(error).strip().split("\n")[0]
         raise UnsupportedError(f"ONNX Runtime cannot run it: {reason}", where=str(model)) from None
     names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True)), "ONNX Runtime"
+
+    def check(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UnsupportedError(f"ONNX Runtime fails to run it: {reason}", where=str(model)) from None
+
+    return check, "ONNX Runtime"

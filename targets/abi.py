@@ -152,9 +152,10 @@ def c_string(text: str) -> str:
 
 RESERVED = (sys.stdlib_module_names - {"test"}) | frozenset(
     "assert complex ctype errno float limits locale math setjmp signal stdatomic stdbool stddef stdint stdio"
-    " stdlib string time threads wchar numpy".split()
+    " stdlib string time threads wchar numpy"
+    " anl c crypt dl gcc gcc_s m mvec nsl pthread resolv rt stdc stdcxx util".split()
 )
-"""Names whose header or Python module would hide a standard one."""
+"""Names whose header, Python module or library (`-lm`) would hide a standard one."""
 
 
 def identifier(text: str, fallback: str = "model") -> str:

@@ -9,6 +9,7 @@ import typer
 
 from graphopt.cli.options import InputShapes, Json, ModelArgument, PipelineSpec, input_shapes
 from graphopt.cli.passes import Explain, PrintAfter, PrintChanges, TimePasses
+from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
     from graphopt.api import OptimizeResult
@@ -58,6 +59,10 @@ def optimize(
     from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
 
+    if out is not None and out.exists() and model.exists() and out.samefile(model):
+        raise UsageError(
+            "it is the model itself, which would be lost", where=str(out), hint="choose another name"
+        )
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
     printer = Printer(print_after, print_changes, steps, json)

@@ -444,13 +444,6 @@ class Graph:
             self._value_names.release(value.name)
         return len(unused)
 
-    def remove_input(self, value: Value) -> None:
-        """Remove a graph input that nobody uses."""
-        if value._uses or value.is_graph_output:
-            raise IRError("it is still in use", where=f"input '{value.name}'")
-        self.inputs.remove(value)
-        self._value_names.release(value.name)
-
     def make_constant(self, value: Value, data: np.ndarray) -> None:
         """Turn a graph input into a constant."""
         self.inputs.remove(value)

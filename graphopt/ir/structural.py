@@ -57,12 +57,3 @@ def structural_inputs(node: Node) -> frozenset[int]:
     if node.domain != ONNX:
         return frozenset()
     return frozenset(_STRUCTURAL.get(node.op_type, ()))
-
-
-def unresolved(node: Node) -> list[int]:
-    """Structural inputs that are present and not constant: the node cannot be lowered."""
-    return [
-        index
-        for index in sorted(structural_inputs(node))
-        if (value := node.input(index)) is not None and not value.is_constant
-    ]

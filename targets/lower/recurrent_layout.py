@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir import KERNEL, Node
+from graphopt.ir import Node
 
 GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
@@ -78,10 +78,6 @@ def sizes_of(node: Node) -> Sizes:
         accumulators=node.int("accumulators", DEFAULT_ACCUMULATORS),
         batch_first=batch_first,
     )
-
-
-def is_recurrent(node: Node) -> bool:
-    return node.is_op(*GATES) or node.is_op(*GATES, domain=KERNEL)
 
 
 def pack_input_weights(w: np.ndarray, sizes: Sizes) -> np.ndarray:

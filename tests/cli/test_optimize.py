@@ -173,3 +173,11 @@ def test_a_place_that_cannot_be_written(cli: Cli, model: Path, tmp_path: Path) -
         failed = cli("optimize", model, option, tmp_path / "missing" / "file")
         assert failed.code == 2
         assert str(tmp_path / "missing" / "file") in failed.error and "No such file" in failed.error
+
+
+def test_the_model_itself_is_not_overwritten(cli: Cli, model: Path) -> None:
+    before = model.read_bytes()
+    done = cli("optimize", model, "-o", model)
+    assert done.code == 2
+    assert "would be lost" in done.err
+    assert model.read_bytes() == before

@@ -13,7 +13,7 @@ import pytest
 
 import graphopt
 from graphopt.ir import DType
-from graphopt.targets.abi import TensorSpec
+from graphopt.targets.abi import TensorSpec, identifier
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.header import tensor_identifiers
 from tests.copy_model import EVERY_TYPE, abi_of, copy_bundle, random_arrays
@@ -230,6 +230,12 @@ def test_names_become_distinct_identifiers(odd: Bundle) -> None:
     assert {"A_0", "A_0_9"} <= set(names)
     header = odd.header.read_text()
     assert all(f"#define COPIED_IN_{name} {index}\n" in header for index, name in enumerate(names))
+
+
+@pytest.mark.parametrize("name", ["m", "c", "dl", "pthread", "string", "json"])
+def test_a_model_hides_no_standard_library(name: str) -> None:
+    """`-lm` in the directory of libm.so would link the model instead of the mathematics."""
+    assert identifier(name) == f"m_{name}"
 
 
 def test_reserved_words_can_be_names(zig_cc: Path, tmp_path: Path) -> None:
