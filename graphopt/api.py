@@ -169,6 +169,12 @@ def compile_with_record(
         report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
         manifest_extra={
             "pipeline": str(steps),
+            "options": {
+                "name": name,
+                "threads": threads,
+                "profile": profile,
+                "input_shapes": {key: list(shape) for key, shape in (input_shapes or {}).items()},
+            },
             "source": source_fingerprint(model),
             "weights_bytes": len(compiled.program.weights),
         },

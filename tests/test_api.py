@@ -95,3 +95,17 @@ def test_public_names_are_there() -> None:
     assert all(hasattr(graphopt, name) for name in graphopt.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         graphopt.nonsense  # noqa: B018
+
+
+def test_the_manifest_tells_the_options_as_given(tmp_path: Path) -> None:
+    from bench.network import Network
+
+    net = Network()
+    model = net.model({"input": ["N", 3]}, {net.op("Relu", "input"): ["N", 3]}, "net")
+    bundle = graphopt.compile(model, out=tmp_path / "b", input_shapes={"input": (2, 3)}, threads=3)
+    assert bundle.manifest["options"] == {
+        "name": None,
+        "threads": 3,
+        "profile": False,
+        "input_shapes": {"input": [2, 3]},
+    }
