@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph
 from graphopt.targets import c_runtime
 from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string
@@ -63,6 +64,7 @@ def compile_model(
     if progress:
         progress("linking", 0, 1)
     program = build_program(graph, kernels.name_of, kernels.workspaces)
+    _check_memory(program, target)
     workspace = program.plan.size
     abi = ModelAbi(
         name,
@@ -74,6 +76,17 @@ def compile_model(
     )
     library = link(abi, program, kernels.object_bytes, target, toolchain or Toolchain())
     return CompiledModel(abi, library, program, kernels.schedules)
+
+
+def _check_memory(program: Program, target: Target) -> None:
+    """Raise UnsupportedError when the target cannot hold weights, workspace, inputs and outputs at once."""
+    tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
+    needed = len(program.weights) + program.plan.size + tensors
+    if target.ram_mb and needed > target.ram_mb << 20:
+        raise UnsupportedError(
+            f"a run needs {needed >> 20} MiB, {target.name} has {target.ram_mb} MiB",
+            hint="give smaller input shapes, or name a larger target",
+        )
 
 
 def link(abi: ModelAbi, program: Program, kernels: bytes, target: Target, toolchain: Toolchain) -> bytes:

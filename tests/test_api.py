@@ -109,3 +109,14 @@ def test_the_manifest_tells_the_options_as_given(tmp_path: Path) -> None:
         "profile": False,
         "input_shapes": {"input": [2, 3]},
     }
+
+
+def test_a_model_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    from bench.network import Network
+
+    net = Network()
+    large = net.op("Expand", "input", net.ints(1 << 31, 4))
+    model = net.model({"input": [1, 4]}, {large: [1 << 31, 4]}, "net")
+    with pytest.raises(graphopt.GraphoptError, match=r"needs 32768 MiB, rpi4 has 4096 MiB"):
+        graphopt.compile(model, target="rpi4", out=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
