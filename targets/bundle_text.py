@@ -9,9 +9,9 @@ from keyword import iskeyword
 
 from graphopt.ir import DType
 from graphopt.targets.abi import ABI_VERSION, ModelAbi, TensorSpec
+from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
 from graphopt.targets.header import Side, header_text
-from graphopt.targets.templates import render
 
 
 def text_files(abi: ModelAbi, target: Target) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from typing import Literal
 from graphopt.ir import DType
 from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, C_TYPES, ERRORS, ModelAbi, TensorSpec, c_string
 from graphopt.targets.abi import identifier as c_identifier
-from graphopt.targets.templates import render
+from graphopt.targets.bundle_files import render
 
 Side = Literal["INPUT", "OUTPUT"]
 

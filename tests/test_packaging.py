@@ -77,7 +77,7 @@ def test_the_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> 
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import graphopt, graphopt.passes\n"
         "from graphopt.targets.device import list_targets, load_target\n"
-        "from graphopt.targets.templates import render\n"
+        "from graphopt.targets.bundle_files import render\n"
         "from graphopt.targets import c_runtime\n"
         "from pathlib import Path\n"
         "assert graphopt.__file__.startswith(sys.argv[1]), graphopt.__file__\n"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 
 
-def render(template: str, facts: Mapping[str, str]) -> str:
-    """The text of a template with every `@NAME@` replaced. Raises KeyError for a fact nobody gave."""
-    text = resources.files(__name__).joinpath(template).read_text(encoding="utf-8")
+def render(name: str, facts: Mapping[str, str]) -> str:
+    """The text of the file `name` with every `@NAME@` replaced. Raises KeyError for a fact nobody gave."""
+    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda match: facts[match.group(1)], text)
