@@ -6,6 +6,16 @@ choose an exit code, and a program can catch one class.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+CLOSE = 0.75
+"""How alike two names must be (twice the letters they share in order, over the letters of both) to be confused."""
+
+SUGGESTED_AT_MOST = 3
+SHORTEST_PART = 3
+"""Letters from which on a part of a name stands for it."""
+
 
 class GraphoptError(Exception):
     """A problem with the user's input, told in one line.
@@ -23,6 +33,23 @@ class GraphoptError(Exception):
         if self.hint:
             parts.append(f"[{self.hint}]")
         super().__init__(" ".join(parts))
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint for an unknown name: the known ones that were likely meant, else `otherwise`.
+
+    Likely are the names that differ least, whatever their case, and in few letters; else those that `name` is a
+    part of.
+    """
+    spelled = {other.lower(): other for other in sorted(known, reverse=True)}
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, spelled, SUGGESTED_AT_MOST, CLOSE)
+    likeness = [difflib.SequenceMatcher(None, other, wanted).ratio() for other in close]
+    close = sorted(other for other, ratio in zip(close, likeness, strict=True) if ratio == likeness[0])
+    if not close and len(wanted) >= SHORTEST_PART:
+        close = sorted((other for other in spelled if wanted in other), key=lambda other: (len(other), other))
+    meant = [spelled[other] for other in close[:SUGGESTED_AT_MOST]]
+    return f"did you mean {' or '.join(meant)}?" if meant else otherwise
 
 
 class ModelError(GraphoptError):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from graphopt.errors import GraphoptError, IRError, UsageError
+from graphopt.errors import GraphoptError, IRError, UsageError, did_you_mean
 from graphopt.ir import Graph, verify
 from graphopt.rewrite import Rule, Statistics, apply_rules
 
@@ -167,17 +167,18 @@ _PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\}\s*)?(?P<co
 
 def _parse_pass(name: str, options: str, catalog: Mapping[str, type[Pass]]) -> Pass:
     if name not in catalog:
-        raise UsageError(
-            f"there is no pass '{name}'", where="pipeline", hint=f"passes: {', '.join(sorted(catalog))}"
-        )
+        hint = did_you_mean(name, catalog, f"passes: {', '.join(sorted(catalog))}")
+        raise UsageError(f"there is no pass '{name}'", where="pipeline", hint=hint)
     cls = catalog[name]
     types = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     given = {}
     for item in re.findall(r"[^\s,]+", options):
         key, equals, value = item.partition("=")
-        if key not in known or not equals:
-            hint = f"options: {', '.join(sorted(known)) or 'none'}"
+        if not equals:
+            raise UsageError(f"'{item}' is not an option", where=f"pass '{name}'", hint=f"write {item}=VALUE")
+        if key not in known:
+            hint = did_you_mean(key, known, f"options: {', '.join(sorted(known)) or 'none'}")
             raise UsageError(f"pass '{name}' has no option '{key}'", where="pipeline", hint=hint)
         given[key] = _parse_option(name, key, value, types[key])
     return cls(**given)

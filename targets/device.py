@@ -7,7 +7,6 @@ A target is a TOML file in `targets/catalog`, or a user's own, which may start f
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import platform
 import tomllib
@@ -16,25 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
+from graphopt.targets.fields import check_fields, typed
 
 if TYPE_CHECKING:
     import tvm
 
 CATALOG = "graphopt.targets.catalog"
-
-ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm", "armv7": "arm"}
-"""First part of the triple -> family, of every machine there is code for."""
-
-MAY_BE_UNKNOWN = ("clock_mhz", "ram_mb")
-"""Numbers that are 0 where nobody knows them."""
-
-_IN_WORDS = {
-    "str": "a text",
-    "int": "a whole number above 0",
-    "bool": "true or false",
-    "tuple[str, ...]": "a list of texts",
-}
 
 
 @dataclass(frozen=True)
@@ -155,10 +142,7 @@ def load_target(name: str) -> Target:
     if _is_file(name):
         return _from_fields(_read_file(Path(name)), where=name, default_name=Path(name).stem)
     if name not in list_targets():
-        close = difflib.get_close_matches(name, list_targets(), 1)
-        hint = (
-            f"did you mean {close[0]}?" if close else f"one of {', '.join(list_targets())}, or a .toml file"
-        )
+        hint = did_you_mean(name, list_targets(), f"one of {', '.join(list_targets())}, or a .toml file")
         raise UsageError(f"there is no target '{name}'", hint=hint)
     text = resources.files(CATALOG).joinpath(f"{name}.toml").read_text()
     return _from_fields(tomllib.loads(text), where=f"{name}.toml", default_name=name)
@@ -169,36 +153,30 @@ def _read_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise UsageError(f"cannot read the target: {reason}", where=str(path)) from None
+        hint = "check the path; `graphopt targets` lists the names that need no file"
+        raise UsageError(f"cannot read the target: {reason}", where=str(path), hint=hint) from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not valid TOML: {error}", where=str(path)) from None
+        hint = 'every line is KEY = VALUE, such as base = "rpi4" or cores = 2'
+        raise UsageError(f"not valid TOML: {error}", where=str(path), hint=hint) from None
 
 
 def _from_fields(fields: dict[str, Any], where: str, default_name: str, seen: tuple[str, ...] = ()) -> Target:
     values: dict[str, Any] = {}
     if "base" in fields:
         fields = dict(fields)
-        values = dataclasses.asdict(_base(str(fields.pop("base")), where, seen))
+        values = dataclasses.asdict(_base(typed("base", fields.pop("base"), "str", where), where, seen))
     values["name"] = default_name
     known = {f.name: f for f in dataclasses.fields(Target)}
     for key, value in fields.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"keys: {', '.join(known)}"
+            hint = did_you_mean(key, known, f"keys: base, {', '.join(known)}")
             raise UsageError(f"unknown key '{key}'", where=where, hint=hint)
-        values[key] = _typed(key, value, str(known[key].type), where)
+        values[key] = typed(key, value, str(known[key].type), where)
     missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in values]
     if missing:
         hint = 'give them, or start from a known target with base = "rpi4"'
-        raise UsageError(f"missing {', '.join(missing)}", where=where, hint=hint)
-    architecture = values["triple"].split("-")[0]
-    if architecture not in ARCHITECTURES:
-        close = difflib.get_close_matches(architecture, ARCHITECTURES, 1) or list(ARCHITECTURES)
-        hint = f"did you mean {' or '.join(close)}?"
-        raise UsageError(f"triple = '{values['triple']}' is for an unknown machine", where=where, hint=hint)
-    if values["family"] != ARCHITECTURES[architecture]:
-        hint = f"its family is {ARCHITECTURES[architecture]}"
-        raise UsageError(f"{architecture} is not of the family '{values['family']}'", where=where, hint=hint)
+        raise UsageError(f"missing keys {', '.join(missing)}", where=where, hint=hint)
+    check_fields(values, where)
     return Target(**values)
 
 
@@ -208,26 +186,15 @@ def _base(name: str, where: str, seen: tuple[str, ...]) -> Target:
         if not _is_file(name):
             return load_target(name)
         if name in (*seen, where):
-            raise UsageError("it is based on itself")
+            raise UsageError("it is based on itself", hint="start from a target of the catalog")
         return _from_fields(_read_file(Path(name)), name, Path(name).stem, (*seen, where))
     except UsageError as error:
         inner = f"{error.where}: {error.what}" if error.where else error.what
-        raise UsageError(inner, where=where, hint=error.hint) from None
+        raise UsageError(f"base = '{name}': {inner}", where=where, hint=error.hint) from None
 
 
 def _is_file(name: str) -> bool:
     return name.endswith(".toml") or os.sep in name
-
-
-def _typed(key: str, value: Any, type_name: str, where: str) -> Any:
-    if type_name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    wanted = {"str": str, "int": int, "bool": bool}.get(type_name)
-    if wanted is not int and type(value) is wanted:
-        return value
-    if wanted is int and type(value) is int and value >= (0 if key in MAY_BE_UNKNOWN else 1):
-        return value
-    raise UsageError(f"{key} = {value!r} is not {_IN_WORDS[type_name]}", where=where)
 
 
 def detect_host() -> Target:

@@ -6,14 +6,13 @@ error; here it is an error.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING
 
 import tvm
 
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from graphopt.targets.device import Target
@@ -43,9 +42,8 @@ def known(triple: str) -> tuple[frozenset[str], frozenset[str]]:
 def _check(what: str, name: str, names: Collection[str], target: Target) -> None:
     if name in names:
         return
-    close = difflib.get_close_matches(name, sorted(names), 1)
     raise UsageError(
         f"LLVM knows no {what} '{name}' for {target.triple}",
         where=f"target {target.name}",
-        hint=f"did you mean {close[0]}?" if close else f"for instance {', '.join(sorted(names)[:8])}",
+        hint=did_you_mean(name, names, f"for instance {', '.join(sorted(names)[:8])}"),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph
@@ -84,8 +83,7 @@ def _checked(option: str, names: Iterable[str] | None, pipeline: Pipeline, json:
         raise UsageError("it prints text between the JSON", where=option, hint="leave out --json")
     running = {step.name for step in pipeline.passes}
     for name in sorted(wanted - running - {EVERY_PASS}):
-        close = difflib.get_close_matches(name, running, 2, 0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"passes: {', '.join(sorted(running))}"
+        hint = did_you_mean(name, running, f"passes: {', '.join(sorted(running))}")
         raise UsageError(f"the pipeline has no pass '{name}'", where=option, hint=hint)
     return wanted
 

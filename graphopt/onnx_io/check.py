@@ -6,7 +6,6 @@ C++, take these rules for granted. Element types and shapes are checked later, b
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import AttributeProto, defs
 
-from graphopt.errors import ModelError, UnsupportedError
+from graphopt.errors import ModelError, UnsupportedError, did_you_mean
 from graphopt.ir import KERNEL, QUANT
 from graphopt.onnx_io.local_functions import FunctionKey, called_key, function_key
 from graphopt.onnx_io.protos import GRAPH_KINDS, place, standard
@@ -103,7 +102,7 @@ class Rules:
                 if name.startswith("__") and name.endswith("__"):
                     continue
                 known = ", ".join(sorted(schema.attributes)) or "none"
-                hint = f"{node.op_type} has {known}"
+                hint = did_you_mean(name, schema.attributes, f"{node.op_type} has {known}")
                 raise ModelError(f"unknown attribute '{name}'", where=where, hint=hint)
             if attribute.ref_attr_name and attribute.ref_attr_name not in self.parameters:
                 raise ModelError(
@@ -205,6 +204,5 @@ def _advice(node: onnx.NodeProto, version: int) -> str:
     if newest is not None:
         return f"the model uses opset {version}, which does not have it"
     known = {s.name for s in defs.get_all_schemas() if not s.domain}
-    close = difflib.get_close_matches(node.op_type, sorted(known), 1)
-    meant = f"did you mean {close[0]}?" if close else "check the spelling and the domain"
+    meant = did_you_mean(node.op_type, known, "check the spelling and the domain")
     return f"ONNX has no operator of that name at opset {version}; {meant}"

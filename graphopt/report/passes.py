@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.report import tables
 
@@ -40,10 +39,7 @@ def select_rules(pipeline: Pipeline, names: Iterable[str]) -> tuple[str, ...]:
     chosen: dict[str, None] = {}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 3, 0.4)
-            hint = "`graphopt optimize --list-passes` lists passes and rules"
-            if close:
-                hint = f"did you mean {' or '.join(close)}?"
+            hint = did_you_mean(name, known, "`graphopt optimize --list-passes` lists passes and rules")
             raise UsageError(f"no pass of the pipeline has the rule '{name}'", where="--explain", hint=hint)
         chosen.update(dict.fromkeys(known[name]))
     return tuple(chosen)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
 from graphopt.runtime.manifest import Tensor
 
 
@@ -24,8 +23,7 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
         )
     for name in inputs:
         if name not in by_name:
-            close = difflib.get_close_matches(str(name), by_name, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"inputs: {listed}"
+            hint = did_you_mean(str(name), by_name, f"inputs: {listed}")
             raise UsageError(f"the model has no input '{name}'", hint=hint)
     missing = [spec for name, spec in by_name.items() if name not in inputs]
     if missing:

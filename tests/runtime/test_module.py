@@ -73,7 +73,7 @@ def test_arrays_of_any_layout(module: Module) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"imgae": np.zeros(1)}, r"the model has no input 'imgae' \[did you mean 'image'\?\]"),
+        ({"imgae": np.zeros(1)}, r"the model has no input 'imgae' \[did you mean image\?\]"),
         ({"zzz": np.zeros(1)}, r"no input 'zzz' \[inputs: image: float32\[2, 3\], count: int64\[\]\]"),
         ({"image": None}, r"missing input image: float32\[2, 3\] \[give every input by name\]"),
         (

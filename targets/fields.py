@@ -1,0 +1,81 @@
+"""What a target's file may say: for each key the type and the range of its value.
+
+What LLVM and zig would refuse later, in words of their own, is refused here by the key that the user wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from graphopt.errors import UsageError, did_you_mean
+
+ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm", "armv7": "arm"}
+"""First part of the triple -> family, of every machine there is code for."""
+
+ZIG_TRIPLES = {
+    "x86_64": "x86_64-linux-gnu.2.28",
+    "aarch64": "aarch64-linux-gnu.2.31",
+    "armv7": "arm-linux-gnueabihf.2.31",
+}
+"""What zig calls them, with a glibc."""
+
+MAY_BE_UNKNOWN = ("clock_mhz", "ram_mb")
+"""Numbers that are 0 where nobody knows them."""
+
+LARGEST = {"cores": 1024, "vector_bits": 2048}
+"""Of the numbers whose largest value is not `LARGEST_NUMBER`."""
+
+LARGEST_NUMBER = 2**31 - 1
+NARROWEST_VECTOR = 32
+FLOAT_ABIS = ("", "hard", "soft")
+
+_WANTED = {
+    "str": ("a text", '{key} = "..."'),
+    "int": ("a whole number from {low} to {high}", "{key} = {example}"),
+    "bool": ("true or false", "{key} = true"),
+    "tuple[str, ...]": ("a list of texts", '{key} = ["...", "..."]'),
+}
+"""Type of a field -> what it is in words, and how it is written."""
+
+
+def typed(key: str, value: Any, type_name: str, where: str) -> Any:
+    """`value` as the field's type, annotated as `type_name`. Raises UsageError naming the key."""
+    if type_name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if type_name in ("str", "bool") and type(value).__name__ == type_name:
+        return value
+    low, high = int(key not in MAY_BE_UNKNOWN), LARGEST.get(key, LARGEST_NUMBER)
+    if type_name == "int" and type(value) is int and low <= value <= high:
+        return value
+    words, form = (text.format(key=key, low=low, high=high, example=4) for text in _WANTED[type_name])
+    raise UsageError(f"{key} = {value!r} is not {words}", where=where, hint=f"write {form}")
+
+
+def check_fields(values: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for values that are well typed and mean nothing together."""
+    architecture = values["triple"].split("-")[0]
+    if architecture not in ARCHITECTURES:
+        hint = did_you_mean(architecture, ARCHITECTURES, f"there is code for {', '.join(ARCHITECTURES)}")
+        raise UsageError(f"triple = '{values['triple']}' is for an unknown machine", where=where, hint=hint)
+    family = ARCHITECTURES[architecture]
+    if values["family"] != family:
+        raise UsageError(
+            f"family = '{values['family']}' is not that of {architecture}",
+            where=where,
+            hint=f'write family = "{family}"',
+        )
+    zig = ZIG_TRIPLES[architecture]
+    if values["zig"].split("-")[0] != zig.split("-")[0]:
+        raise UsageError(
+            f"zig = '{values['zig']}' is not for {architecture}, the machine of the triple",
+            where=where,
+            hint=f'write zig = "{zig}"',
+        )
+    if values.get("float_abi", "") not in FLOAT_ABIS:
+        hint = 'write float_abi = "hard" or "soft", or leave it out'
+        raise UsageError(f"float_abi = '{values['float_abi']}' is unknown", where=where, hint=hint)
+    bits = values.get("vector_bits", NARROWEST_VECTOR)
+    if bits < NARROWEST_VECTOR or bits & (bits - 1):
+        hint = "write 128 for NEON or SSE, 256 for AVX2, 512 for AVX-512"
+        raise UsageError(f"vector_bits = {bits} is no vector's width", where=where, hint=hint)
