@@ -15,6 +15,10 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
 
     Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
     """
+    if type(inputs) is dict and len(inputs) == len(specs):
+        found = [inputs.get(spec.name) for spec in specs]
+        if all(map(_fits, specs, found)):
+            return found  # type: ignore[return-value]
     by_name = {spec.name: spec for spec in specs}
     listed = ", ".join(map(str, specs)) or "none"
     if not isinstance(inputs, Mapping):
@@ -29,6 +33,17 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
     if missing:
         raise UsageError(f"missing input {', '.join(map(str, missing))}", hint="give every input by name")
     return [_fitting(spec, inputs[name]) for name, spec in by_name.items()]
+
+
+def _fits(spec: Tensor, given: object) -> bool:
+    """It is what `_fitting` would return. Most calls go this way: a small model takes microseconds."""
+    return (
+        type(given) is np.ndarray
+        and given.dtype is spec.dtype.numpy
+        and given.shape == spec.shape
+        and given.flags.c_contiguous
+        and given.flags.aligned
+    )
 
 
 def _fitting(spec: Tensor, given: object) -> np.ndarray:

@@ -18,6 +18,9 @@ from graphopt.errors import GraphoptError, UsageError
 from graphopt.runtime.arguments import fitting
 from graphopt.runtime.manifest import ModuleInfo, module_info, read_manifest, runs_here
 
+ARGUMENTS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+"""Of a library's `run`: inputs, outputs, workspace, its bytes, threads."""
+
 
 class Module:
     """A bundle loaded into this process.
@@ -38,7 +41,7 @@ class Module:
         contract = manifest["contract"]
         self._alignment = int(contract["workspace_alignment"])
         self._threads = 0
-        self._workspaces: list[np.ndarray] = []
+        self._frames: list[_Frame] = []
         version = self._function("abi_version")()
         if version != contract["abi_version"]:
             raise UsageError(
@@ -47,6 +50,7 @@ class Module:
                 hint="compile again",
             )
         self._run = self._function("run")
+        self._run.argtypes = ARGUMENTS
         self._error_string = self._function("error_string")
         self._error_string.restype = ctypes.c_char_p
 
@@ -72,18 +76,15 @@ class Module:
         arrays = fitting(inputs, self._info.inputs)
         outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in self._info.outputs]
         try:
-            workspace = self._workspaces.pop()
+            frame = self._frames.pop()
         except IndexError:
-            workspace = _aligned_bytes(self._info.workspace_bytes, self._alignment)
-        error = run(
-            _pointers(arrays),
-            _pointers(outputs),
-            ctypes.c_void_p(workspace.ctypes.data),
-            ctypes.c_size_t(self._info.workspace_bytes),
-            ctypes.c_int(self._threads),
-            *more,
-        )
-        self._workspaces.append(workspace)
+            frame = _Frame(self._info, self._alignment)
+        for number, array in enumerate(arrays):
+            frame.inputs[number] = array.ctypes.data
+        for number, array in enumerate(outputs):
+            frame.outputs[number] = array.ctypes.data
+        error = run(*frame.arguments, self._threads, *more)
+        self._frames.append(frame)
         if error:
             raise GraphoptError(self._error_string(error).decode(), where=self._info.name)
         return {spec.name: array for spec, array in zip(self._info.outputs, outputs, strict=True)}
@@ -98,7 +99,9 @@ class Module:
                 "it was compiled without counters", where=self._info.name, hint="compile with --profile"
             )
         taken = np.zeros(self._info.profiled_layers, np.uint64)
-        self._call(self._function("run_profiled"), inputs, ctypes.c_void_p(taken.ctypes.data))
+        run = self._function("run_profiled")
+        run.argtypes = [*ARGUMENTS, ctypes.c_void_p]
+        self._call(run, inputs, taken.ctypes.data)
         return taken.astype(np.int64)
 
     def __repr__(self) -> str:
@@ -109,8 +112,15 @@ class Module:
         return self._library[f"{self._info.name}_{suffix}"]
 
 
-def _pointers(arrays: list[np.ndarray]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+class _Frame:
+    """What a run needs beside its arrays: tables of their addresses, and a workspace."""
+
+    def __init__(self, info: ModuleInfo, alignment: int) -> None:
+        self.inputs = (ctypes.c_void_p * len(info.inputs))()
+        self.outputs = (ctypes.c_void_p * len(info.outputs))()
+        self.workspace = _aligned_bytes(info.workspace_bytes, alignment)
+        tables = ctypes.addressof(self.inputs), ctypes.addressof(self.outputs)
+        self.arguments = (*tables, self.workspace.ctypes.data, info.workspace_bytes)
 
 
 def _aligned_bytes(size: int, alignment: int) -> np.ndarray:

@@ -128,7 +128,7 @@ def test_many_threads_at_once(module: Module) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert len(module._workspaces) <= 8
+    assert len(module._frames) <= 8
 
 
 def test_compiled_again_at_the_same_place(tmp_path: Path) -> None:
