@@ -143,8 +143,6 @@ class _Assignment:
         assert x is not None
         if x not in self.twins or x.rank not in LAST_TO_FIRST:
             return "its input is not in blocks"
-        if node.int("ceil_mode") or any(d != 1 for d in node.ints("dilations", ()) or ()):
-            return "its windows are dilated, or reach beyond the pads"
         self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
         return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
@@ -62,21 +62,21 @@ def average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
         lambda n, c, *o: te.sum(padded(n, c, *window.positions(o, taps)).astype(wide), axis=taps),
         name="pool_sum",
     )
-    counts = _counts(window, shape_of(x)[2:], out, bool(node.int("count_include_pad")))
+    counts = taps_that_count(window, shape_of(x)[2:], out, bool(node.int("count_include_pad")))
 
     def mean(n: Expr, c: Expr, *o: Expr) -> Expr:
         divisor: Expr = tirx.const(1, wide)
         for index, per_axis in zip(o, counts, strict=True):
-            divisor = divisor * _table(index, per_axis, wide)
+            divisor = divisor * table(index, per_axis, wide)
         return total(n, c, *o) / divisor
 
     return te.compute(total.shape, mean, name="average_pool")
 
 
-def _counts(
-    window: Window, spatial: tuple[int, ...], out: tuple[int, ...], with_pads: bool
+def taps_that_count(
+    window: Window, spatial: Sequence[int], out: Sequence[int], with_pads: bool
 ) -> list[list[int]]:
-    """For each axis and output position, the number of taps that count."""
+    """For each axis and output position, how many taps a mean divides by: those inside, or on pads too."""
     result = []
     for axis, size in enumerate(spatial):
         low = 0 if with_pads else window.begin[axis]
@@ -93,7 +93,7 @@ def _counts(
     return result
 
 
-def _table(index: Expr, values: list[int], dtype: str) -> Expr:
+def table(index: Expr, values: Sequence[int], dtype: str) -> Expr:
     """`values[index]`, as selects where the value changes."""
     result: Expr = tirx.const(values[0], dtype)
     for position in range(1, len(values)):

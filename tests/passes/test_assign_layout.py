@@ -94,6 +94,17 @@ def test_a_mean_over_all_pixels_is_a_pool() -> None:
     assert operators["ReduceMean"] == 1
 
 
+def test_pools_with_holes_and_beyond_the_pads_stay_in_blocks() -> None:
+    def build(g: Draft) -> Value:
+        x = conv(g, g.input(1, 3, 8, 8), 6)
+        x = g.op("MaxPool", x, kernel_shape=(3, 3), strides=(2, 2), ceil_mode=1)
+        return g.op("AveragePool", x, kernel_shape=(2, 2), dilations=(2, 3), pads=(1, 1, 1, 1))
+
+    _, operators, _ = assigned(build)
+    assert operators["graphopt.kernel::MaxPool"] == operators["graphopt.kernel::AveragePool"] == 1
+    assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
+
+
 def test_an_unblocked_operand_is_packed() -> None:
     _, operators, _ = assigned(lambda g: g.op("Add", conv(g, g.input(1, 3, 4, 4), 8), g.input(1, 8, 4, 4)))
     assert operators["graphopt.kernel::Pack"] == 1
@@ -121,10 +132,6 @@ def volume(g: Draft) -> Value:
     return g.op("Conv", g.input(1, 3, 4, 4, 4), g.weight(8, 3, 1, 1, 1))
 
 
-def dilated_pool(g: Draft) -> Value:
-    return g.op("MaxPool", conv(g, g.input(1, 3, 7, 7), 8), kernel_shape=(2, 2), dilations=(2, 2))
-
-
 def pool_with_indices(g: Draft) -> Value:
     y, where = g.ops("MaxPool", conv(g, g.input(1, 3, 4, 4), 8), outputs=2, kernel_shape=(2, 2))
     g.output(y, where)
@@ -148,7 +155,6 @@ def broadcast_from_below(g: Draft) -> Value:
         (computed_weights, "are not constant"),
         (odd_groups, "are not whole blocks"),
         (volume, "of one or two dimensions"),
-        (dilated_pool, "are dilated"),
         (pool_with_indices, "has further results"),
         (uneven_concat, "are not whole blocks"),
         (broadcast_from_below, "cannot be rearranged"),

@@ -1,7 +1,7 @@
 """Pools on blocked images: one channel a lane, nothing padded.
 
-MaxPool and AveragePool keep a piece of a row in registers, as the depthwise convolution does; the global pools keep
-several partial results, so that additions need not wait for each other.
+MaxPool and AveragePool walk rows as the depthwise convolution does, and as far beyond the image as `ceil_mode` asks;
+the global pools keep several partial results, so that additions need not wait for each other.
 """
 
 from __future__ import annotations
@@ -16,17 +16,13 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
+from graphopt.targets.lower.pooling import table, taps_that_count
 from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.lower.windows import window_of
 from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
-from graphopt.targets.schedules.templates.kernel import (
-    Buffers,
-    build_kernel,
-    only_if,
-    repeated,
-    spread,
-    taken_apart,
-)
-from graphopt.targets.schedules.templates.window import Window, window_of_image
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
+from graphopt.targets.schedules.templates.rows import Piece, Rows
+from graphopt.targets.schedules.templates.window import window_of_image
 
 POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 MOST_TAPS = 64
@@ -42,9 +38,7 @@ class BlockedPool:
     body: Graph
     anchor: Node
     target: Target
-    window: Window
-    blocks: int
-    lanes: int
+    rows: Rows
     name: str = "blocked-pool"
 
     @classmethod
@@ -63,7 +57,8 @@ class BlockedPool:
         window = window_of_image(anchor, image, kernel)
         if not anchor.op_type.startswith("Global") and window.taps > MOST_TAPS:
             return None
-        return cls(body, anchor, target, window, made.blocks, made.block)
+        rows = Rows(window, anchor.output.static_shape[0], made.blocks, made.block)
+        return cls(body, anchor, target, rows)
 
     @property
     def is_global(self) -> bool:
@@ -76,14 +71,12 @@ class BlockedPool:
     def decisions(self) -> Mapping[str, Sequence[int]]:
         if self.is_global:
             return {"partial": (1, 2, 4, 8)}
-        return {"columns": range(1, min(self.window.result[1], self.target.vector_registers) + 1)}
+        return {"columns": self.rows.choices(self.target)}
 
     def defaults(self) -> Mapping[str, int]:
         if self.is_global:
-            return {"partial": min(PARTIAL_RESULTS, self.window.taps)}
-        most = max(self.target.vector_registers // 2 - 1, 1)
-        pieces = -(-self.window.result[1] // most)
-        return {"columns": -(-self.window.result[1] // pieces)}
+            return {"partial": min(PARTIAL_RESULTS, self.rows.window.taps)}
+        return {"columns": self.rows.default(self.target)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         return {}
@@ -110,93 +103,47 @@ class BlockedPool:
 
     def _emit(self, buffers: Buffers, columns: int) -> None:
         epilogue = Epilogue(self.body, self.anchor, buffers)
-        batch, rows = self.anchor.output.static_shape[0], self.window.result[0]
-        work = batch * self.blocks * self.lanes * rows * self.window.result[1] * self.window.taps
-        with spread(batch * self.blocks * rows, work) as task:
-            image, block, row = taken_apart(task, batch, self.blocks, rows)
-            for segment in self.window.row.segments(columns):
-                with repeated(segment.count) as piece:
-                    start = segment.start + piece * segment.columns
-                    results = self._results(
-                        self._source(buffers), image, block, row, start, segment.columns, segment.border
-                    )
-                    self._store(epilogue, results, image, block, row, start, segment.columns)
+        lines, places = ([], []) if self.is_max else self._taps_that_count()
 
-    def _results(
-        self, x: tirx.Var, image: Expr, block: Expr, row: Expr, start: Expr, columns: int, border: bool
-    ) -> tirx.Var:
-        lanes, window = self.lanes, self.window
-        height, width = window.image
-        results = T.alloc_buffer((columns * lanes,), "float32", scope="local")
-        for column in range(columns):
-            with T.vectorized(lanes) as lane:
-                T.buffer_store(results, self._start(), [column * lanes + lane])
-        with repeated(window.kernel[0]) as line_tap:
-            line = window.line(row, line_tap)
-            with only_if(window.line_exists(line)):
-                pixel = ((image * self.blocks + block) * height + line) * width
-                for column in range(columns):
-                    for tap in range(window.kernel[1]):
-                        position = window.position(start, column, tap, border)
-                        if position is None:
-                            continue
-                        with T.vectorized(lanes) as lane:
-                            place = column * lanes + lane
-                            value = self._combine(results[place], x[(pixel + position) * lanes + lane])
-                            T.buffer_store(results, value, [place])
-        return results
+        def emit(piece: Piece) -> None:
+            results = self.rows.results(
+                self._source(buffers),
+                piece,
+                lambda lane: self._start(),
+                lambda result, tap, lane: self._combine(result, tap.value),
+            )
+            if not self.is_max:
+                self._divide(results, piece, lines, places)
+            self.rows.store(epilogue, results, piece)
 
-    def _store(
-        self,
-        epilogue: Epilogue,
-        results: tirx.Var,
-        image: Expr,
-        block: Expr,
-        row: Expr,
-        start: Expr,
-        columns: int,
-    ) -> None:
-        lines = tirx.const(1.0, "float32") if self.is_max else self._lines_that_count(row)
-        for column in range(columns):
-            with T.vectorized(self.lanes) as lane:
-                value = results[column * self.lanes + lane]
-                if not self.is_max:
-                    value = value / (lines * self._columns_that_count(start + column))
-                pixel = self.window.pixel(row, start + column)
-                epilogue.store(value, (image, block, *pixel, lane))
+        self.rows.each_piece(columns, emit)
 
-    def _lines_that_count(self, row: Expr) -> Expr:
-        window = self.window
-        return self._taps_that_count(
-            row, window.image[0], window.kernel[0], window.strides[0], window.pads[0]
-        )
+    def _taps_that_count(self) -> list[list[int]]:
+        """How many rows and columns of the window at each row and column of the result a mean divides by."""
+        x, kernel = self.anchor.input(0), self.anchor.ints("kernel_shape")
+        assert x is not None and kernel is not None
+        image, result = x.static_shape[2:-1], self.anchor.output.static_shape[2:-1]
+        window, with_pads = window_of(self.anchor, kernel, image), bool(self.anchor.int("count_include_pad"))
+        counts = taps_that_count(window, image, result, with_pads)
+        return [[1]] * (2 - len(counts)) + counts
 
-    def _columns_that_count(self, column: Expr) -> Expr:
-        window = self.window
-        return self._taps_that_count(
-            column, window.image[1], window.kernel[1], window.strides[1], window.pads[1]
-        )
-
-    def _taps_that_count(self, output: Expr, size: int, taps: int, stride: int, pad: int) -> Expr:
-        """How many taps of a window a mean divides by: those inside, or all of them."""
-        if self.anchor.int("count_include_pad"):
-            return tirx.const(float(taps), "float32")
-        first = output * stride - pad
-        inside = tirx.min(first + taps, size) - tirx.max(first, 0)
-        return (
-            inside.astype("float32")
-            if isinstance(inside, tirx.Expr)
-            else tirx.const(float(inside), "float32")
-        )
+    def _divide(self, results: tirx.Var, piece: Piece, lines: list[int], places: list[int]) -> None:
+        """Sums become means."""
+        line = table(piece.row, lines, "float32")
+        for column in range(piece.columns):
+            inside = places[int(piece.start) + column] if piece.border else self.rows.window.kernel[1]
+            with T.vectorized(self.rows.lanes) as lane:
+                place = column * self.rows.lanes + lane
+                T.buffer_store(results, results[place] / (line * tirx.const(inside, "float32")), [place])
 
     # --- global pools ---
 
     def _emit_global(self, buffers: Buffers, partial: int) -> None:
         epilogue = Epilogue(self.body, self.anchor, buffers)
-        batch, lanes, x = self.anchor.output.static_shape[0], self.lanes, self._source(buffers)
-        pixels = self.window.taps
-        with spread(batch * self.blocks, batch * self.blocks * lanes * pixels) as task:
-            image, block = taken_apart(task, batch, self.blocks)
+        batch, lanes, x = self.rows.batch, self.rows.lanes, self._source(buffers)
+        pixels = self.rows.window.taps
+        with spread(batch * self.rows.blocks, batch * self.rows.blocks * lanes * pixels) as task:
+            image, block = taken_apart(task, batch, self.rows.blocks)
             results = T.alloc_buffer((partial * lanes,), "float32", scope="local")
             for part in range(partial):
                 with T.vectorized(lanes) as lane:
@@ -220,5 +167,5 @@ class BlockedPool:
                     total = self._combine(total, results[part * lanes + lane])
                 if not self.is_max:
                     total = total / tirx.const(float(pixels), "float32")
-                zeros = [tirx.const(0, "int32")] * self.window.axes
+                zeros = [tirx.const(0, "int32")] * self.rows.window.axes
                 epilogue.store(total, (image, block, *zeros, lane))
