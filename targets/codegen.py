@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import math
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,17 +55,6 @@ def compile_kernels(functions: Mapping[str, tirx.PrimFunc], target: Target) -> K
         return KernelObject(path.read_bytes(), workspaces)
 
 
-def c_source(functions: Mapping[str, tirx.PrimFunc]) -> str:
-    """The kernels as C text, to read or to compile elsewhere."""
-    machine = tvm.target.Target({"kind": "c"})
-    module, _ = lower(functions, machine)
-    text = _codegen_build(module, machine).inspect_source()
-    text = re.sub(r'#include "tvm/[^"]+"\n', "", text)
-    text = re.sub(r'#ifdef __cplusplus\nextern "C"\n#endif\nTVM_DLL ', "", text)
-    text = text.replace("void* __tvm_ffi__library_ctx = NULL;\n", "").replace("#define TVM_EXPORTS\n", "")
-    return "#include <stdint.h>\n#include <stddef.h>\n#include <math.h>\n" + text
-
-
 def lower(
     functions: Mapping[str, tirx.PrimFunc], machine: tvm.target.Target
 ) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
@@ -78,9 +66,8 @@ def lower(
     unpacked, workspaces = {}, {}
     for variable, function in module.functions.items():
         name = variable.name_hint
-        if machine.kind.name == "llvm":  # C text rounds constants to seven digits: libm is more exact
-            function = function.with_body(approximate(function.body))
-        unpacked[variable], workspaces[name] = _raw_pointers(function, name)
+        computed = function.with_body(approximate(function.body))
+        unpacked[variable], workspaces[name] = _raw_pointers(computed, name)
     module = tirx.transform.BF16StorageLegalize()(tvm.IRModule(unpacked))
     return tirx.transform.LowerIntrin()(module), workspaces
 
