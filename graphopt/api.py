@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from graphopt.targets.bundle import Bundle
     from graphopt.targets.device import Target
 
-Source = "str | Path | bytes | onnx.ModelProto"
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
 

@@ -64,68 +64,55 @@ def kind_of(node: Node) -> Kind:
     return Kind.INJECTIVE if node.op_type in INJECTIVE else Kind.ANCHOR
 
 
-def _grow(graph: Graph, group: Node) -> Node:
+def _grow(graph: Graph, group: Node | None) -> None:
     """Take in element-wise consumers as long as the group stays convex and its output keeps its shape."""
-    while True:
-        extended = _extend_once(graph, group)
-        if extended is None:
-            return group
-        group = extended
+    while group is not None:
+        group = _extend_once(graph, group)
 
 
 def _extend_once(graph: Graph, group: Node) -> Node | None:
     if kind_of(group) == Kind.OPAQUE or len(group.outputs) != 1:
         return None
-    value = group.output
-    if value.is_graph_output or not value.users or not all(is_fused(user) for user in value.users):
+    members = _up_to_meeting_point(group)
+    if members is None or _too_large([group, *members]):
         return None
-    members = _paths_to_meeting_point(value)
-    if members is None:
-        return None
-    union = [group, *members]
-    if _too_large(union) or not all(_may_follow(member, value) for member in members):
-        return None
-    return _try_fuse(graph, union)
+    return _try_fuse(graph, [group, *members])
 
 
-def _paths_to_meeting_point(value: Value) -> list[Node] | None:
-    """The consumers up to the one that all paths from `value` run through; None when they do not meet soon.
+def _up_to_meeting_point(group: Node) -> list[Node] | None:
+    """The consumers of a group up to the one that all paths from it run through, its nearest post-dominator.
 
-    With a single consumer that is the consumer itself.
+    In the order of execution that is the first node to be waited for alone. None when a path ends before, or runs
+    through a node that may not follow.
     """
-    users = list(value.users)
-    if len(users) == 1:
-        return users
-    region = dict.fromkeys(users)
-    frontier = users
-    for _ in range(LARGEST_GROUP):
-        open_ends = [
-            node for node in region if any(user not in region for v in node.outputs for user in v.users)
-        ]
-        if any(v.is_graph_output for node in region for v in node.outputs if node in open_ends):
-            return None
-        if len(open_ends) == 1 and _all_inside(region, open_ends[0]):
-            return list(region)
-        frontier = [u for node in open_ends for v in node.outputs for u in v.users if u not in region]
-        if not frontier or not all(is_fused(node) for node in frontier):
-            return None
-        region.update(dict.fromkeys(frontier[:1]))
+    if not _is_read(group.output):
+        return None
+    members: list[Node] = []
+    waiting = set(group.output.users)
+    node = group.next
+    while node is not None:
+        if node in waiting:
+            if not _may_follow(node, group.output):
+                return None
+            members.append(node)
+            waiting.remove(node)
+            if not waiting:
+                return members
+            if not _is_read(node.output):
+                return None
+            waiting.update(node.output.users)
+        node = node.next
     return None
 
 
-def _all_inside(region: dict[Node, None], last: Node) -> bool:
-    """Every member but `last` is read inside the region alone."""
-    return all(
-        not v.is_graph_output and all(user in region for user in v.users)
-        for node in region
-        if node is not last
-        for v in node.outputs
-    )
+def _is_read(value: Value) -> bool:
+    """By other nodes and by nobody outside."""
+    return bool(value.users) and not value.is_graph_output
 
 
 def _may_follow(member: Node, source: Value) -> bool:
     """Element-wise work on tensors of the group's own shape, with one result."""
-    if kind_of(member) != Kind.ELEMENTWISE or len(member.outputs) != 1:
+    if not is_fused(member) or kind_of(member) != Kind.ELEMENTWISE or len(member.outputs) != 1:
         return False
     return member.output.shape == source.shape
 
