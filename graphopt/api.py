@@ -184,8 +184,11 @@ def compile_with_record(
 
 def check_supported(graph: Graph, target: Target) -> None:
     """Raise UnsupportedError listing what stands in the way, before any work starts."""
+    from graphopt.targets.abi import TEXTS_HINT, not_passable
     from graphopt.targets.lower import unsupported
 
+    for where, reason in not_passable(graph):
+        raise UnsupportedError(reason, where=where, hint=TEXTS_HINT)
     dynamic = [v for v in graph.inputs if not v.is_static]
     if dynamic:
         shapes = " ".join(f"--input-shape {v.name}=..." for v in dynamic)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.errors import UnsupportedError, UsageError
+from graphopt.errors import UnsupportedError, UsageError, did_you_mean
 from graphopt.runtime.compare import Comparison, compare_outputs
 from graphopt.runtime.manifest import Tensor, runs_here
 
@@ -77,7 +77,8 @@ def verify_bundle(
     for index, sample in enumerate(batches):
         if progress:
             progress(f"comparing with {oracle}", index, len(batches))
-        comparison = compare_outputs(check(sample), run(sample))
+        got = run(sample)  # first: it tells what is wrong with an input
+        comparison = compare_outputs(check(sample), got)
         total = comparison if total is None else total.merge(comparison)
     if total is None:
         raise UsageError("there is nothing to compare", hint="give at least one sample")
@@ -118,7 +119,7 @@ def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> 
     stacks: dict[str, np.ndarray] = {}
     for name, array in inputs.items():
         if name not in known:
-            hint = f"inputs: {', '.join(map(str, specs))}"
+            hint = did_you_mean(name, known, f"inputs: {', '.join(map(str, specs))}")
             raise UsageError(f"the model has no input '{name}'", hint=hint)
         shape = known[name].shape
         if array.shape == shape:
@@ -133,9 +134,15 @@ def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> 
                 where=f"input '{name}'",
             )
         stacks[name], counts[name] = stack, len(stack)
+    missing = [spec for name, spec in known.items() if name not in inputs]
+    if missing:
+        raise UsageError(f"missing input {', '.join(map(str, missing))}", hint="give every input by name")
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{name}' has {count}" for name, count in counts.items())
-        raise UsageError(f"inputs have different numbers of samples: {listed}")
+        hint = "give each input as many, along a first axis"
+        raise UsageError(f"inputs have different numbers of samples: {listed}", hint=hint)
+    if 0 in counts.values():
+        raise UsageError("there are no samples: an axis is 0 long", hint="give at least one sample")
     return [{n: stack[i] for n, stack in stacks.items()} for i in range(next(iter(counts.values()), 1))]
 
 

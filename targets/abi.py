@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphopt.ir import DType
+from graphopt.ir import DType, Graph
 
 ABI_VERSION = 1
 """Changes when a program compiled against an older header would no longer work."""
@@ -60,6 +60,22 @@ C_TYPES = {
     DType.float4e2m1: "uint8_t",
 }
 """The C type of one element. Floats of 16 bits or fewer travel as their bits, one element to a byte or more."""
+
+
+TEXTS_HINT = (
+    "turn texts into numbers outside; onnx.utils.extract_model cuts out the part of a model behind them"
+)
+
+
+def not_passable(graph: Graph) -> list[tuple[str, str]]:
+    """The inputs and outputs that no C program can pass: `("input 's'", why)`."""
+    sides = [("input", value.name, value) for value in graph.inputs]
+    sides += [("output", n, value) for n, value in zip(graph.output_names, graph.outputs, strict=True)]
+    return [
+        (f"{side} '{name}'", f"its elements are {value.type.dtype}, which a C program cannot pass")
+        for side, name, value in sides
+        if value.type is not None and value.type.dtype not in C_TYPES
+    ]
 
 
 @dataclass(frozen=True)

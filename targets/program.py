@@ -17,7 +17,7 @@ from graphopt.analysis.liveness import is_alias, storage_roots
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import is_fused
-from graphopt.targets.abi import ALIGNMENT, C_TYPES, TensorSpec
+from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, TensorSpec, not_passable
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
 
 
@@ -79,6 +79,8 @@ def build_program(
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
+    for where, reason in not_passable(graph):
+        raise UnsupportedError(reason, where=where, hint=TEXTS_HINT)
     inputs = tuple(_spec(value, value.name) for value in graph.inputs)
     outputs = tuple(_spec(v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True))
     calls = [node for node in graph.nodes if needs_kernel(node)]
@@ -119,8 +121,6 @@ def _spec(value: Value, name: str) -> TensorSpec:
             where=where,
             hint="give the input's shape with --input-shape NAME=1,3,224,224",
         )
-    if value.dtype not in C_TYPES:
-        raise UnsupportedError(f"a C program cannot pass elements of {value.dtype}", where=where)
     return TensorSpec(name, value.dtype, value.static_shape)
 
 

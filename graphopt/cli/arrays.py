@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from graphopt.cli.files import written_beside
-from graphopt.errors import UsageError
+from graphopt.errors import UsageError, did_you_mean
+
+MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
+"""How .npy and .npz files begin; an empty .npz has the last."""
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -22,21 +26,32 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     return loaded
 
 
-def read_inputs(pairs: Sequence[str]) -> dict[str, np.ndarray]:
-    """`["x=x.npy"]` as arrays by name. Raises UsageError."""
-    arrays = {}
+def read_inputs(pairs: Sequence[str], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """`["x=x.npy"]` as arrays by name, of a model with the inputs `names`. Raises UsageError."""
+    arrays: dict[str, np.ndarray] = {}
     for pair in pairs:
-        name, equals, file = pair.partition("=")
-        while equals and not Path(file).exists() and "=" in file:  # a name may hold `=` too
-            more, _, file = file.partition("=")
-            name = f"{name}={more}"
-        if not equals or not name or not file:
-            raise UsageError(f"'{pair}' is not NAME=FILE.npy", where="--input")
+        name, file = _name_and_file(pair, names)
+        if name in arrays:
+            raise UsageError(f"'{name}' is given twice", where="--input", hint="give each input once")
         loaded = _load(Path(file))
         if not isinstance(loaded, np.ndarray):
             raise UsageError("it holds several arrays", where=file, hint="use --inputs FILE.npz")
         arrays[name] = loaded
     return arrays
+
+
+def _name_and_file(pair: str, names: Iterable[str]) -> tuple[str, str]:
+    """A name may hold `=` too: the longest that fits is meant."""
+    known = sorted(names, key=len, reverse=True)
+    name = next((name for name in known if pair.startswith(f"{name}=")), pair.partition("=")[0])
+    file = pair[len(name) + 1 :]
+    if not name or not file:
+        hint = f"write --input {known[0] if known else 'NAME'}=FILE.npy"
+        raise UsageError(f"'{pair}' is not NAME=FILE.npy", where="--input", hint=hint)
+    if name not in known:
+        hint = did_you_mean(name, known, f"its inputs: {', '.join(reversed(known)) or 'none'}")
+        raise UsageError(f"the model has no input '{name}'", where="--input", hint=hint)
+    return name, file
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -48,15 +63,26 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _load(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    where = str(path)
     try:
+        with path.open("rb") as file:
+            begins = file.read(len(MAGIC[0]))
+        if not begins.startswith(MAGIC):
+            hint = "write it with numpy.save(FILE, array), or numpy.savez(FILE, NAME=array)"
+            raise UsageError("it is neither .npy nor .npz", where=where, hint=hint)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
-        if error.strerror is None:  # numpy's word for a file of unknown kind
-            raise UsageError("it is neither .npy nor .npz", where=str(path)) from None
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"it is not a file of arrays: {error}", where=str(path)) from None
+        reason = error.strerror or str(error)
+        raise UsageError(f"cannot be read: {reason}", where=where, hint="check the path") from None
+    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise UsageError(
+                "it holds Python objects, not numbers",
+                where=where,
+                hint="save array.astype('float32') or the like",
+            ) from None
+        raise UsageError(f"it is damaged: {error}", where=where, hint="write it again") from None

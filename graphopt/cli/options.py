@@ -43,6 +43,10 @@ def input_shapes(texts: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
         if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
             raise UsageError(f"'{text}' is not a shape", where="--input-shape", hint="write NAME=1,3,224,224")
         if name in shapes:
-            raise UsageError(f"'{name}' is given twice", where="--input-shape")
+            raise UsageError(f"'{name}' is given twice", where="--input-shape", hint="give it once")
         shapes[name] = tuple(map(int, parts))
+        if 0 in shapes[name]:
+            raise UsageError(
+                f"'{text}' has no elements", where="--input-shape", hint="write numbers from 1 on"
+            )
     return shapes

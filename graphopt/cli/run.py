@@ -74,7 +74,9 @@ def run(
     if random or not specs:
         samples = [random_sample(specs, seed)]
     else:
-        samples = split_samples(read_npz(inputs) if inputs else read_inputs(single or ()), specs)
+        samples = split_samples(
+            read_npz(inputs) if inputs else read_inputs(single or (), [s.name for s in specs]), specs
+        )
     outputs = []
     with progress(quiet=json) as step:
         for index, sample in enumerate(samples):

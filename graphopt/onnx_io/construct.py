@@ -66,7 +66,8 @@ class Construction:
         if info.name not in scope:
             raise ModelError("nothing computes it", where=where)
         if info.name in graph.output_names:
-            raise ModelError("two outputs have this name", where=where)
+            hint = "list it once, or add an Identity that gives the second a name of its own"
+            raise ModelError("two outputs have this name", where=where, hint=hint)
         value = scope[info.name]
         if value.graph is not graph:
             value = graph.add("Identity", [value], types=[value.type]).output

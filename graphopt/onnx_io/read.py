@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import defs
 
-from graphopt.errors import GraphoptError, IRError, ModelError, UnsupportedError
+from graphopt.errors import GraphoptError, IRError, ModelError, UnsupportedError, UsageError
 from graphopt.ir import Graph, verify
 from graphopt.onnx_io.check import check_model
 from graphopt.onnx_io.construct import Construction
@@ -19,6 +19,7 @@ from graphopt.onnx_io.specialise import specialise
 from graphopt.onnx_io.upgrade import CANONICAL_OPSET, OLDEST_OPSET
 
 INPUT_HINT = "is this an ONNX file? `python -m onnx.bin.checker FILE` may tell more"
+MEND_HINT = "ONNX forbids this: export the model again, or mend it with onnx.load and onnx.save"
 
 
 def read_model(
@@ -35,11 +36,12 @@ def read_model(
     try:
         model = source if isinstance(source, onnx.ModelProto) else _parse(source)
         return _read(model, folder, input_shapes or {})
-    except IRError as error:
-        raise ModelError(error.what, where=_inside(name, error.where), hint=error.hint) from None
+    except (IRError, ModelError) as error:
+        hint = error.hint or MEND_HINT
+        raise ModelError(error.what, where=_inside(name, error.where), hint=hint) from None
+    except UsageError:  # of the shapes given, not of the file
+        raise
     except GraphoptError as error:
-        if not name:
-            raise
         raise type(error)(error.what, where=_inside(name, error.where), hint=error.hint) from None
     except (RecursionError, MemoryError) as error:
         reason = f"it is nested too deeply or too large ({type(error).__name__})"

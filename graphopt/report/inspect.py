@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A node that a target cannot run. `sources` are the nodes of the model that it stands for."""
+    """A node that a target cannot run. `sources` are the nodes of the model that it stands for.
+
+    An input or output that it cannot pass is one too, without an operator: `node` is `input 's'` then.
+    """
 
     node: str
     operator: str
@@ -79,12 +82,14 @@ def _fused_peak(graph: Graph) -> int | None:
 
 def _problems(graph: Graph) -> list[Problem]:
     """While an input's shape is open, only what no shape can mend."""
+    from graphopt.targets.abi import not_passable
     from graphopt.targets.lower.support import SUPPORTED, unsupported
 
     found = unsupported(graph)
     if not all(value.is_static for value in graph.inputs):
         found = [(node, reason) for node, reason in found if node.key not in SUPPORTED]
-    return [Problem(node.name, node.key, reason, node.origin.sources) for node, reason in found]
+    interface = [Problem(place, "", reason, ()) for place, reason in not_passable(graph)]
+    return interface + [Problem(node.name, node.key, reason, node.origin.sources) for node, reason in found]
 
 
 def _opsets(path: Path, graph: Graph) -> dict[str, int]:

@@ -85,8 +85,7 @@ def _verdict(inspection: Inspection) -> list[Any]:
     said: list[Any] = []
     if inspection.problems:
         rows = [[p.node, p.operator, p.reason] for p in inspection.problems]
-        title = f"{name} cannot run {len(rows)} nodes" if len(rows) > 1 else f"{name} cannot run one node"
-        said.append(tables.table(title, ("node", "operator", "why"), rows))
+        said.append(tables.table(f"{name} cannot run this model", ("node", "operator", "why"), rows))
     elif not inspection.unfixed:
         said.append(f"{name} can run all of it.")
     if inspection.unfixed:

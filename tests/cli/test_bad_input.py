@@ -74,6 +74,13 @@ def write_escaping_data(path: Path) -> None:
     path.write_bytes(made.SerializeToString())
 
 
+def write_text_elements(path: Path) -> None:
+    made = model_of(helper.make_node("Identity", ["x"], ["y"], "copy"))
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.STRING
+    path.write_bytes(made.SerializeToString())
+
+
 def write_absurd_shape(path: Path) -> None:
     made = model_of(helper.make_node("Add", ["x", "w"], ["y"], "sum"), w=np.ones(4, np.float32))
     made.graph.initializer[0].dims[:] = [2**40, 2**30]
@@ -130,9 +137,13 @@ def test_names_cannot_break_the_line(cli: Cli, tmp_path: Path) -> None:
         (["inspect", "MODEL", "--target", "rpi44"], ["rpi44", "rpi4"]),
         (["inspect", "MODEL", "--target", "none.toml"], ["none.toml", "No such file"]),
         (["inspect", "MODEL", "--input-shape", "x=1,a"], ["--input-shape", "x=1,a", "NAME=1,3,224,224"]),
-        (["inspect", "MODEL", "--input-shape", "z=1"], ["'z'", "x"]),
-        (["inspect", "MODEL", "--input-shape", "x=1,3"], ["'x'", "2 dimensions", "4"]),
-        (["inspect", "MODEL", "--input-shape", "x=1,9,8,8"], ["'x'", "9", "3"]),
+        (["inspect", "MODEL", "--input-shape", "z=1"], ["input shape z=1: ", "'z'", "its inputs: x"]),
+        (["inspect", "MODEL", "--input-shape", "x=1,3"], ["input shape x=1,3: 2 dim", "write x=1,3,8,8"]),
+        (["inspect", "MODEL", "--input-shape", "x=1,9,8,8"], ["input shape x=1,9,8,8: ", "is 9", "is 3"]),
+        (["inspect", "DYNAMIC", "--input-shape", "x=1"], ["input shape x=1: 1 dim", "write x=N,3,8,8"]),
+        (["compile", "DYNAMIC", "--input-shape", "x=1000000000000,3,8,8"], ["input shape x=1000", "smaller"]),
+        (["compile", "DYNAMIC", "--input-shape", "x=0,3,8,8"], ["--input-shape: 'x=0,3,8,8'", "from 1 on"]),
+        (["compile", "DYNAMIC", "--input-shape", "x=-1,3,8,8"], ["--input-shape: 'x=-1,3,8,8'", "NAME=1,3"]),
         (["inspect", "MODEL", "--colour"], ["--colour", "graphopt inspect --help"]),
         (["compile", "MODEL", "--threads", "0"], ["--threads", "greater than or equal to 1"]),
         (["compile", "MODEL", "--name", "Two Words"], ["Two Words", "two_words"]),
@@ -145,12 +156,22 @@ def test_names_cannot_break_the_line(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_option(
-    cli: Cli, model: Path, bundle: Path, tmp_path: Path, arguments: list[str], texts: list[str]
+    cli: Cli, model: Path, dynamic: Path, bundle: Path, tmp_path: Path, arguments: list[str], texts: list[str]
 ) -> None:
-    meant = {"MODEL": model, "BUNDLE": bundle, "FOLDER": tmp_path}
+    meant = {"MODEL": model, "DYNAMIC": dynamic, "BUNDLE": bundle, "FOLDER": tmp_path}
     failed = cli(*(meant.get(argument, argument) for argument in arguments))
     assert failed.code == 2
     assert all(text in failed.error for text in texts), failed.error
+
+
+def test_texts_are_no_elements_for_a_library(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "texts.onnx"
+    write_text_elements(path)
+    failed = cli("compile", path, "-o", tmp_path / "texts.bundle")
+    assert failed.code == 4
+    assert failed.error.startswith("input 'x': its elements are string") and "extract_model" in failed.error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["texts.onnx"]
+    assert "its elements are string" in cli("inspect", path).out
 
 
 def test_open_shapes_are_told_with_the_way_out(cli: Cli, dynamic: Path, tmp_path: Path) -> None:

@@ -101,12 +101,30 @@ def test_arrays_with_names_that_are_awkward(tmp_path: Path) -> None:
 def test_an_equals_sign_in_a_name_or_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "a=b.npy", np.arange(2))
     np.save(tmp_path / "c.npy", np.arange(3))
-    given = read_inputs([f"x={tmp_path / 'a=b.npy'}", f"y=0={tmp_path / 'c.npy'}"])
+    given = read_inputs([f"x={tmp_path / 'a=b.npy'}", f"y=0={tmp_path / 'c.npy'}"], ["x", "y", "y=0"])
     assert {name: array.size for name, array in given.items()} == {"x": 2, "y=0": 3}
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00 cut"])
-def test_a_damaged_file_of_arrays(tmp_path: Path, content: bytes) -> None:
+HUGE = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999,), }"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", r"it is neither \.npy nor \.npz \[write it with numpy\.save"),
+        (b"a poem", r"it is neither \.npy nor \.npz \[write it with numpy\.save"),
+        (b"PK\x03\x04 cut", "it is damaged: "),
+        (b"\x93NUMPY\x01\x00 cut", "it is damaged: "),
+        (HUGE, "it is damaged: "),
+    ],
+)
+def test_a_file_that_holds_no_arrays(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(UsageError, match=r"x\.npz"):
+    with pytest.raises(UsageError, match=r"x\.npz: " + told):
         read_npz(tmp_path / "x.npz")
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{}, "text"], object))
+    with pytest.raises(UsageError, match="it holds Python objects, not numbers"):
+        read_npz(tmp_path / "x.npy")

@@ -85,7 +85,7 @@ def test_what_a_target_cannot_run_is_told_with_node_and_reason(cli: Cli, odd: Pa
     assert data["opsets"] == {"ai.onnx": 17, "com.example": 3}
     shown = cli("inspect", odd, "--target", "rpi4")
     assert shown.code == 0
-    assert "rpi4 cannot run one node" in shown.out and "whirl" in shown.out
+    assert "rpi4 cannot run this model" in shown.out and "whirl" in shown.out
 
 
 def test_compile_refuses_what_inspect_told(cli: Cli, odd: Path, tmp_path: Path) -> None:

@@ -97,10 +97,20 @@ def test_what_is_wrong_with_the_inputs(cli: Cli, bundle: Path, tmp_path: Path) -
     np.save(good, np.zeros((1, 3, 8, 8), np.float32))
     np.save(wide, np.zeros((1, 3, 9, 8), np.float32))
     np.save(double, np.zeros((1, 3, 8, 8)))
+    np.save(tmp_path / "none at all.npy", np.zeros((0, 3, 8, 8), np.float32))
+    (tmp_path / "notes.txt").write_text("a poem")
     for arguments, texts in [
         ([], ["no inputs", "x: float32[1, 3, 8, 8]", "--random"]),
         (["--random", "--input", f"x={good}"], ["--input and --random exclude"]),
-        (["--input", f"z={good}"], ["'z'", "x"]),
+        (["--input", f"z={good}"], ["--input: ", "'z'", "x"]),
+        (["--input", f"z={tmp_path / 'notes.txt'}"], ["no input 'z'", "its inputs: x"]),
+        (
+            ["--input", f"x={tmp_path / 'notes.txt'}"],
+            ["notes.txt: it is neither .npy nor .npz", "numpy.save"],
+        ),
+        (["--input", f"x={tmp_path}"], [f"{tmp_path}: cannot be read: Is a directory"]),
+        (["--input", f"x={good}", "--input", f"x={good}"], ["'x' is given twice"]),
+        (["--input", f"x={tmp_path / 'none at all.npy'}"], ["no samples"]),
         (["--input", f"x={wide}"], ["'x'", "[1, 3, 9, 8]", "[1, 3, 8, 8]"]),
         (["--input", f"x={double}"], ["'x'", "float64", "float32"]),
         (["--input", str(good)], ["NAME=FILE.npy"]),
