@@ -26,10 +26,12 @@ PASSES: dict[str, str] = {
     "recognize-activations": "recognize_activations:RecognizeActivations",
     "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
+    "recognize-lookup": "recognize_lookup:RecognizeLookup",
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
     "saturate-activations": "saturate_activations:SaturateActivations",
     "sink-transposes": "sink_transposes:SinkTransposes",
+    "squeeze-convolution": "squeeze_convolution:SqueezeConvolutions",
 }
 """Spec name -> module and class."""
 
@@ -37,7 +39,8 @@ DEFAULT = (
     "eliminate-dead-code,fold-constants,inline-branches,fold-shapes,fold-constants,inline-branches,"
     "canonicalize,"
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
-    "sink-transposes,fold-pad,fold-batchnorm,normalize-matmul,fold-affine,merge-parallel,"
+    "recognize-lookup,"
+    "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,merge-parallel,"
     "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"
     "fuse-activations,fuse-residual"
 )

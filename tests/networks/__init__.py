@@ -24,6 +24,7 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "keras_quantised": keras.quantised,
     "keras_dense": keras.dense,
     "flax": keras.flax,
+    "magika": keras.magika,
     "voice": recurrent.voice,
     "bert": transformers.bert,
     "gpt": transformers.gpt,

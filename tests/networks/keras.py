@@ -106,6 +106,23 @@ def flax(width: int = 8, size: int = 8, seed: int = 0) -> onnx.ModelProto:
     return net.model(net.op("Div", odds, total), 1, 10)
 
 
+def magika(steps: int = 12, width: int = 4, classes: int = 7, seed: int = 0) -> onnx.ModelProto:
+    """Symbols embedded by a product with one-hot rows, and a convolution along them that says it has two axes.
+
+    Fratantonio et al., "Magika: AI-powered content-type detection", 2024.
+    """
+    net = Net("flax_magika", seed)
+    symbols = net.op("Reshape", net.input("symbols", 1, steps, dtype=TensorProto.INT32), net.ints(1, -1, 1))
+    is_class = net.op("Equal", symbols, net.const(np.arange(classes).reshape(1, 1, -1), np.int32))
+    x = _gelu(net, net.dense(net.op("Cast", is_class, to=TensorProto.FLOAT), classes, width))
+    x = net.op("Mul", x, net.input("gate", 1, steps, width))
+    x = net.op("Transpose", net.op("Unsqueeze", x, net.ints(3)), perm=[0, 2, 1, 3])
+    y = net.op("Conv", x, net.weight(2 * width, width, 5, 1), strides=[1, 1])
+    y = _gelu(net, net.op("Add", net.op("Squeeze", y, net.ints(3)), net.const(np.ones((2 * width, 1)))))
+    y = net.op("Squeeze", net.op("GlobalMaxPool", y), net.ints(2))
+    return net.model(net.op("Softmax", net.dense(y, 2 * width, 3)), 1, 3)
+
+
 def _gelu(net: Net, x: str) -> str:
     """The tanh form, its cube from the coefficient outwards, its half on the bracket."""
     cubic = net.op("Mul", x, net.op("Mul", x, net.op("Mul", net.const(0.044715), x)))
