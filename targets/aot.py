@@ -82,9 +82,9 @@ def _check_memory(program: Program, target: Target) -> None:
     """Raise UnsupportedError when the target cannot hold weights, workspace, inputs and outputs at once."""
     tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
     needed = len(program.weights) + program.plan.size + tensors
-    if target.ram_mb and needed > target.ram_mb << 20:
+    if target.memory_bytes and needed > target.memory_bytes:
         raise UnsupportedError(
-            f"a run needs {needed >> 20} MiB, {target.name} has {target.ram_mb} MiB",
+            f"a run needs {needed >> 10:,} KiB, {target.name} has {target.memory_bytes >> 10:,} KiB",
             hint="give smaller input shapes, or name a larger target",
         )
 

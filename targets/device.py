@@ -82,6 +82,11 @@ class Target:
         kernel_names = {llvm: linux for linux, llvm in _LINUX_NAMES.items()}
         return tuple(dict.fromkeys(kernel_names.get(name, name) for name in names))
 
+    @property
+    def memory_bytes(self) -> int:
+        """The memory a run can have; 0 where nobody knows it."""
+        return self.ram_mb << 20
+
     def llvm_options(self) -> dict[str, Any]:
         """The target as TVM's dictionary."""
         options: dict[str, Any] = {
@@ -124,6 +129,17 @@ class Target:
         if self.emulator:
             facts["emulator"] = f"{self.emulator} -cpu {self.emulator_cpu}"
         return facts
+
+
+class Host(Target):
+    """This machine. Its memory is asked for when it is needed: no bundle tells of it."""
+
+    @property
+    def memory_bytes(self) -> int:
+        try:
+            return max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0)
+        except (OSError, ValueError):
+            return 0
 
 
 def list_targets() -> list[str]:
@@ -197,25 +213,27 @@ def _is_file(name: str) -> bool:
     return name.endswith(".toml") or os.sep in name
 
 
-def detect_host() -> Target:
+def detect_host() -> Host:
     """This machine: instruction sets and caches as the kernel reports them."""
     cores = len(os.sched_getaffinity(0))
-    caches: dict[str, Any] = {"l1_bytes": _cache(1) or 32768, "l2_bytes": _cache(2) or 262144}
+    found: dict[str, Any] = {
+        "name": "host",
+        "description": _cpu_name(),
+        "cores": cores,
+        "l1_bytes": _cache(1) or 32768,
+        "l2_bytes": _cache(2) or 262144,
+    }
     architecture = platform.machine()
     if architecture == "aarch64":
         base = load_target("aarch64")
         features = tuple(f for f in ARM_EXTRAS if f in _host_features())
-        return dataclasses.replace(
-            base, name="host", description=_cpu_name(), cores=cores, features=features, **caches
-        )
+        return Host(**{**dataclasses.asdict(base), **found, "features": features})
     if architecture != "x86_64":
         raise UsageError(f"this machine ({architecture}) is not known", hint="name a target instead of host")
     level = _x86_level(_host_features())
     features = tuple(f for f in X86_EXTRAS if f in _host_features()) if level >= 3 else ()
     base = load_target(f"x86-64-v{level}")
-    return dataclasses.replace(
-        base, name="host", description=_cpu_name(), cores=cores, features=features, emulator="", **caches
-    )
+    return Host(**{**dataclasses.asdict(base), **found, "features": features, "emulator": ""})
 
 
 X86_LEVELS = {

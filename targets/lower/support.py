@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.analysis.liveness import ALIASES
-from graphopt.ir import KERNEL, ONNX, DType, Graph, Node
+from graphopt.ir import KERNEL, ONNX, DType, Graph, Node, Value
 from graphopt.ir.structural import structural_inputs
 
 STORAGE = {
@@ -144,6 +144,10 @@ MOVES_ANY_TYPE = MOVEMENT | frozenset(
 """Operators that also take the types without arithmetic."""
 
 
+LARGEST_TENSOR = 1 << 30
+"""Elements. Kernels count in 32 bits; half of them are left to padding."""
+
+
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
     """Every compute node, nested and fused ones included, that no kernel can be made for, with the reason."""
     found = []
@@ -173,7 +177,7 @@ def is_supported(node: Node) -> str | None:
             return f"the type of input {index} ('{value.name}') is unknown"
         if index not in structural and not value.is_static:
             return f"input {index} ('{value.name}') has the shape {value.type}, which is not static"
-        reason = _type_reason(node, value.dtype)
+        reason = _type_reason(node, value.dtype) or _size_reason(value)
         if reason:
             return reason
     for value in node.outputs:
@@ -181,7 +185,7 @@ def is_supported(node: Node) -> str | None:
             continue
         if value.type is None or not value.is_static:
             return f"output '{value.name}' has the shape {value.type}, which is not static"
-        reason = _type_reason(node, value.dtype)
+        reason = _type_reason(node, value.dtype) or _size_reason(value)
         if reason:
             return reason
     return None
@@ -196,6 +200,12 @@ def _type_reason(node: Node, dtype: DType) -> str | None:
         return f"kernels cannot store elements of {dtype}"
     if dtype in NARROW and node.key not in MOVES_ANY_TYPE:
         return f"there is no arithmetic on {dtype}"
+    return None
+
+
+def _size_reason(value: Value) -> str | None:
+    if value.is_static and value.size > LARGEST_TENSOR:
+        return f"'{value.name}' has {value.size:,} elements, a kernel counts {LARGEST_TENSOR:,} at most"
     return None
 
 

@@ -181,6 +181,27 @@ def test_open_shapes_are_told_with_the_way_out(cli: Cli, dynamic: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_no_kernel_can_count(cli: Cli, dynamic: Path, tmp_path: Path) -> None:
+    shape = ("--input-shape", "x=100000000,3,8,8")
+    failed = cli("compile", dynamic, *shape, "-o", tmp_path / "net.bundle")
+    assert failed.code == 4
+    assert "'x' has 19,200,000,000 elements, a kernel counts 1,073,741,824" in failed.error
+    assert "19,200,000,000" in cli("inspect", dynamic, *shape).out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_machine_cannot_hold(
+    cli: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphopt.targets.device import Host
+
+    monkeypatch.setattr(Host, "memory_bytes", property(lambda self: 1000))
+    failed = cli("compile", model, "-o", tmp_path / "net.bundle")
+    assert failed.code == 4
+    assert "a run needs" in failed.error and "host has" in failed.error and "smaller" in failed.error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_compile_destroys_nothing(cli: Cli, model: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("keep me")
     failed = cli("compile", model, "-o", tmp_path)

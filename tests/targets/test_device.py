@@ -160,6 +160,14 @@ def test_what_llvm_does_not_know_is_named_before_any_work(tmp_path: Path, text: 
         target.tvm()
 
 
+def test_the_memory_of_this_machine_is_known_and_no_part_of_the_target() -> None:
+    host = load_target("host")
+    assert host.memory_bytes > 1 << 26
+    assert host.ram_mb == 0 and "memory" not in host.explain()
+    assert load_target("rpi4").memory_bytes == 4096 << 20
+    assert load_target("aarch64").memory_bytes == 0
+
+
 def test_flags_are_the_kernels_names() -> None:
     assert "asimddp" in load_target("rpi5").cpu_flags
     assert "avx512f" in load_target("x86-64-v4").cpu_flags and "avx2" in load_target("x86-64-v4").cpu_flags
