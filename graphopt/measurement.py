@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from graphopt.roofline import Roofline
+    from graphopt.targets.bundle import Bundle
 
 Run = Callable[[], Mapping[str, np.ndarray]]
 Progress = Callable[[str, int, int], None]
@@ -160,6 +161,33 @@ def layer_times(
         if progress:
             progress("measuring layers", round(passed * 10), round(seconds * 10))
     return [LayerTime(float(ns) * 1e-9, layer) for ns, layer in zip(best, report["layers"], strict=True)]
+
+
+def save_layer_times(
+    bundle: str | Path, times: Sequence[LayerTime], roofline: Roofline, threads: int
+) -> Bundle:
+    """Add `measured` to each layer of the bundle's `report.json`, and `measured_on`.
+
+    Raises UsageError when the bundle cannot be written.
+    """
+    from graphopt.targets.bundle import Bundle, with_report
+
+    opened = Bundle.open(bundle)
+    report = dict(opened.report)
+    report["layers"] = [
+        {
+            **entry.layer,
+            "measured": {
+                "seconds": entry.seconds,
+                "flops_per_second": entry.flops,
+                "of_roofline": entry.share_of(roofline),
+            },
+        }
+        for entry in times
+    ]
+    machine = {"threads": threads, "flops": roofline.flops, "bytes_per_second": roofline.bandwidth}
+    report["measured_on"] = machine
+    return with_report(opened, report)
 
 
 def measure(

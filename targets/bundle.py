@@ -131,25 +131,42 @@ def write_bundle(
         "target": _describe_target(target),
         "versions": versions(),
         **(manifest_extra or {}),
-        "files": {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            for name, data in sorted(files.items())
-        },
+        "files": {name: _entry(data) for name, data in sorted(files.items())},
     }
+    _put(out, {**files, MANIFEST: _json(manifest)})
+    return Bundle(out, json.loads(_json(manifest)))
+
+
+def with_report(bundle: Bundle, report: Mapping[str, Any]) -> Bundle:
+    """The bundle with another `report.json`, at the same place. Raises UsageError when it cannot be written."""
+    files = {name: (bundle.path / name).read_bytes() for name in bundle.manifest["files"]}
+    files[REPORT] = _json(report)
+    told = {**bundle.manifest["files"], REPORT: _entry(files[REPORT])}
+    manifest = {**bundle.manifest, "files": told}
+    _put(bundle.path, {**files, MANIFEST: _json(manifest)})
+    return Bundle(bundle.path, manifest)
+
+
+def _put(out: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder `out` hold `files`, all or nothing."""
     place = out.resolve()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as folder:
             fresh = Path(folder, "new")
             fresh.mkdir()
-            for name, data in {**files, MANIFEST: _json(manifest)}.items():
+            for name, data in files.items():
                 (fresh / name).write_bytes(data)
             if place.exists():
                 place.rename(Path(folder, "old"))
             fresh.rename(place)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", where=str(out)) from None
-    return Bundle(out, json.loads(_json(manifest)))
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    """What the manifest tells of a file."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def check_destination(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,24 @@ def test_the_command_line_lists_the_slowest_first(
     assert told["machine"]["flops"] > 1e8
     assert main(["bench", str(bundles[0]), "--per-layer"]) == 2
     assert "--profile" in capsys.readouterr().err
+
+
+def test_times_are_saved_into_the_report(bundles: tuple[Path, Path], tmp_path: Path) -> None:
+    """The bundle stays whole: its manifest knows the new report, and a second save replaces the first."""
+    bundle = tmp_path / "net.bundle"
+    shutil.copytree(bundles[1], bundle)
+    for _ in range(2):
+        assert main(["bench", str(bundle), "--per-layer", "--seconds", "0.05", "--save", "--json"]) == 0
+    report = graphopt.Bundle.open(bundle).report
+    assert all(0 < layer["measured"]["seconds"] < 1 for layer in report["layers"])
+    assert report["measured_on"]["threads"] == 1
+    before = graphopt.Bundle.open(bundles[1]).report
+    assert "measured_on" not in before
+    assert [{k: v for k, v in layer.items() if k != "measured"} for layer in report["layers"]] == before[
+        "layers"
+    ]
+
+
+def test_only_layers_can_be_saved(bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", str(bundles[1]), "--save"]) == 2
+    assert "--per-layer" in capsys.readouterr().err

@@ -29,6 +29,9 @@ def bench(
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Each layer's time; BUNDLE must be compiled with --profile.")
     ] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="With --per-layer: write the times into BUNDLE's report.json.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure BUNDLE's latency here, on random inputs; with --against, in turns with ONNX Runtime.
@@ -43,8 +46,10 @@ def bench(
     from graphopt.report.tables import show, show_json
 
     if per_layer:
-        _layers(bundle, (_numbers(threads) or [1])[0], seconds, json)
+        _layers(bundle, (_numbers(threads) or [1])[0], seconds, save=save, json=json)
         return
+    if save:
+        raise UsageError("there are no layers to save", where="--save", hint="add --per-layer")
     with progress(quiet=json) as step:
         result = benchmark_bundle(
             bundle, threads=_numbers(threads), seconds=seconds, against=against, progress=step
@@ -55,10 +60,10 @@ def bench(
         show(*_tables(bundle.name, result))
 
 
-def _layers(bundle: Path, threads: int, seconds: float, json: bool) -> None:
-    """The table of layers, the slowest first."""
+def _layers(bundle: Path, threads: int, seconds: float, *, save: bool, json: bool) -> None:
+    """The table of layers, the slowest first; with `save` they are added to the bundle's report too."""
     from graphopt.cli.progress import progress
-    from graphopt.measurement import layer_times
+    from graphopt.measurement import layer_times, save_layer_times
     from graphopt.report.tables import duration, show, show_json, table
     from graphopt.roofline import measure_roofline
 
@@ -66,6 +71,8 @@ def _layers(bundle: Path, threads: int, seconds: float, json: bool) -> None:
         times = layer_times(bundle, threads=threads, seconds=seconds, progress=step)
         step("measuring the machine", 0, 1)
         roofline = measure_roofline(threads)
+    if save:
+        save_layer_times(bundle, times, roofline, threads)
     total = sum(entry.seconds for entry in times)
     rows: list[dict[str, Any]] = [
         {
