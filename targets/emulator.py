@@ -33,15 +33,23 @@ def missing(target: Target) -> str | None:
 
 
 def run(
-    target: Target, command: Sequence[str], *, folder: Path, seconds: float = 600
+    target: Target,
+    command: Sequence[str],
+    *,
+    folder: Path,
+    seconds: float = 600,
+    options: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command` in `folder`, natively where the machine allows. Raises ToolchainError when it fails."""
+    """Run `command` in `folder`, natively where the machine allows; `options` are further ones of the emulator.
+
+    Raises ToolchainError when it fails.
+    """
     reason = missing(target)
     if reason:
         raise ToolchainError(reason)
     prefix: list[str] = []
     if not target.is_native:
-        prefix = [target.emulator, "-cpu", target.emulator_cpu, "-L", target.sysroot]
+        prefix = [target.emulator, "-cpu", target.emulator_cpu, "-L", target.sysroot, *options]
     try:
         done = subprocess.run(
             [*prefix, *command], cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
