@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.errors import UnsupportedError, UsageError
+from graphopt.oracle import plain_refusal
 from graphopt.runtime.compare import compare_outputs
 from graphopt.runtime.manifest import runs_here
 
@@ -252,5 +253,5 @@ def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # C++ exceptions without a common base
-        reason = str(error).strip().split("\n")[0]
-        raise UnsupportedError(f"ONNX Runtime cannot run it: {reason}", where=str(model)) from None
+        reason = f"ONNX Runtime refuses the file: {plain_refusal(error)}"
+        raise UnsupportedError(reason, where=str(model), hint="measure without --against") from None

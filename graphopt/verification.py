@@ -1,6 +1,6 @@
 """Does a bundle give the answers of the model it was compiled from?
 
-The judge is ONNX Runtime with its optimisations off, or the reference evaluator where it is not installed.
+`graphopt.oracle` tells the model's.
 """
 
 from __future__ import annotations
@@ -12,26 +12,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.errors import UnsupportedError, UsageError, did_you_mean
+from graphopt.errors import UsageError, did_you_mean
+from graphopt.ir import TensorType
+from graphopt.oracle import Run, oracle_for
 from graphopt.runtime.compare import Comparison, compare_outputs
 from graphopt.runtime.manifest import Tensor, runs_here
 
 if TYPE_CHECKING:
+    from graphopt.ir import Graph
     from graphopt.targets.bundle import Bundle
 
-Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+Interface = Sequence[tuple[str, TensorType | None]]
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The worst error of each output over all samples, and how it was found."""
+    """The worst error of each output over all samples, and how it was found.
+
+    `oracle_note` tells why the oracle is not ONNX Runtime. `same_source` is whether the bundle was compiled from
+    this very file, None where the bundle does not know its source.
+    """
 
     comparison: Comparison
     samples: int
     oracle: str
     machine: str
     tolerance: float
+    oracle_note: str = ""
+    same_source: bool | None = None
 
     @property
     def worst(self) -> float:
@@ -61,14 +70,15 @@ def verify_bundle(
 
     `inputs` may hold several samples along the first axis (see `split_samples`); without it `samples` random
     ones are made. A bundle for another machine runs under emulation. Raises GraphoptError when either cannot
-    run; a difference is reported, not raised.
+    run, UsageError when their inputs or outputs are not the same; a difference is reported, not raised.
     """
     from graphopt.targets.bundle import Bundle
 
     opened = Bundle.open(bundle)
+    graph, same_source = _described(model, opened)
     run, machine = runner(opened)
     specs = tuple(Tensor(s.name, s.dtype, s.shape) for s in opened.abi.inputs)
-    check, oracle = _oracle(model, {s.name: s.shape for s in specs})
+    oracle = oracle_for(model, graph)
     if inputs is None:
         batches = [random_sample(specs, seed + index) for index in range(samples)]
     else:
@@ -76,13 +86,13 @@ def verify_bundle(
     total: Comparison | None = None
     for index, sample in enumerate(batches):
         if progress:
-            progress(f"comparing with {oracle}", index, len(batches))
+            progress(f"comparing with {oracle.name}", index, len(batches))
         got = run(sample)  # first: it tells what is wrong with an input
-        comparison = compare_outputs(check(sample), got)
+        comparison = compare_outputs(oracle.run(sample), got)
         total = comparison if total is None else total.merge(comparison)
     if total is None:
         raise UsageError("there is nothing to compare", hint="give at least one sample")
-    return Verification(total, len(batches), oracle, machine, tolerance)
+    return Verification(total, len(batches), oracle.name, machine, tolerance, oracle.note, same_source)
 
 
 def runner(bundle: Bundle) -> tuple[Run, str]:
@@ -146,30 +156,40 @@ def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> 
     return [{n: stack[i] for n, stack in stacks.items()} for i in range(next(iter(counts.values()), 1))]
 
 
-def _oracle(model: str | Path, shapes: Mapping[str, Sequence[int]]) -> tuple[Run, str]:
-    from graphopt.api import load
-    from graphopt.runtime.reference import run
+def _described(model: str | Path, bundle: Bundle) -> tuple[Graph, bool | None]:
+    """The model with the bundle's shapes, and whether the bundle was compiled from this very file; None: unknown.
 
-    graph = load(model, input_shapes=shapes)  # tells what is wrong with the file better than anyone
-    try:
-        import onnxruntime
-    except ImportError:
-        return lambda inputs: run(graph, inputs), "the reference evaluator"
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # C++ exceptions without a common base
-        reason = str(error).strip().split("\n")[0]
-        raise UnsupportedError(f"ONNX Runtime cannot run it: {reason}", where=str(model)) from None
-    names = [output.name for output in session.get_outputs()]
+    Raises UsageError when the two have different inputs or outputs.
+    """
+    from graphopt.api import load, source_fingerprint
 
-    def check(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        try:
-            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-        except Exception as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UnsupportedError(f"ONNX Runtime fails to run it: {reason}", where=str(model)) from None
+    graph = load(model)
+    abi = bundle.abi
+    theirs = [[(v.name, v.type) for v in graph.inputs]]
+    theirs.append([(name, v.type) for name, v in zip(graph.output_names, graph.outputs, strict=True)])
+    ours = [[(s.name, TensorType(s.dtype, s.shape)) for s in side] for side in (abi.inputs, abi.outputs)]
+    source = bundle.manifest.get("source", {})
+    if not all(map(_same_interface, theirs, ours)):
+        said = [f"takes {_listed(inputs)} and gives {_listed(outputs)}" for inputs, outputs in (theirs, ours)]
+        raise UsageError(
+            f"it is another model: it {said[0]}, the bundle {said[1]}",
+            where=str(model),
+            hint=f"give the model that the bundle was compiled from, {source.get('file', 'or compile again')}",
+        )
+    if not all(value.is_static for value in graph.inputs):
+        graph = load(model, input_shapes={s.name: s.shape for s in abi.inputs})
+    same = source_fingerprint(model)["sha256"] == source["sha256"] if "sha256" in source else None
+    return graph, same
 
-    return check, "ONNX Runtime"
+
+def _same_interface(theirs: Interface, ours: Interface) -> bool:
+    """Open dimensions, and outputs of unknown type, go with any."""
+    types = dict(theirs)
+    return types.keys() == dict(ours).keys() and all(
+        wanted is None or (type is not None and wanted.accepts(type))
+        for wanted, type in ((types[name], type) for name, type in ours)
+    )
+
+
+def _listed(side: Interface) -> str:
+    return ", ".join(f"{name}: {type}" for name, type in side) or "nothing"

@@ -45,7 +45,7 @@ class Bundle:
         changed = bundle.changed_files()
         if changed:
             raise UsageError(
-                f"{', '.join(changed)} changed since the bundle was written",
+                f"missing, or changed since the bundle was written: {', '.join(changed)}",
                 where=str(folder),
                 hint="copy the whole folder again, or compile again",
             )

@@ -55,15 +55,19 @@ def guarded(run: Callable[[], int], debug: bool) -> int:
 
 def warn(text: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"warning: {' '.join(text.split())}\n")
+    _write_line(f"warning: {text}")
 
 
 def _say(text: str, code: int) -> int:
+    _write_line(f"error: {text}")
+    return code
+
+
+def _write_line(text: str) -> None:
     """One line, whatever the text holds: names inside a model may have line ends and escape codes."""
-    line = "".join(c if c.isprintable() else " " for c in f"error: {text}")
+    line = "".join(c if c.isprintable() else " " for c in text)
     encoding = sys.stderr.encoding or "ascii"
     sys.stderr.write(" ".join(line.split()).encode(encoding, "replace").decode(encoding) + "\n")
-    return code
 
 
 def _is_abort(error: Exception) -> bool:

@@ -26,11 +26,13 @@ def verify(
 ) -> None:
     """Compare BUNDLE's outputs with those of MODEL in ONNX Runtime, or in the reference evaluator.
 
-    A bundle for another machine runs under emulation. Exit code 6 when an output is further off than the tolerance.
+    A bundle for another machine runs under emulation. Exit code 6 when an output is further off than the tolerance,
+    2 when MODEL and BUNDLE have different inputs or outputs. Another file with the same ones is compared, and told.
 
     Example: `graphopt verify model.onnx model.bundle --inputs samples.npz`
     """
     from graphopt.cli.arrays import read_npz
+    from graphopt.cli.errors import warn
     from graphopt.cli.progress import progress
     from graphopt.report.tables import show, show_json, table
     from graphopt.verification import verify_bundle
@@ -40,6 +42,10 @@ def verify(
         result = verify_bundle(
             model, bundle, inputs=given, samples=samples, seed=seed, tolerance=tolerance, progress=step
         )
+    if result.oracle_note:
+        warn(f"{result.oracle_note}; {result.oracle} judges instead")
+    if result.same_source is False:
+        warn(f"{bundle} was compiled from another file than {model}; their inputs and outputs are the same")
     outputs = result.comparison.outputs
     if json:
         show_json(
@@ -48,6 +54,8 @@ def verify(
                 "worst": result.worst,
                 "samples": result.samples,
                 "oracle": result.oracle,
+                "oracle_note": result.oracle_note,
+                "same_source": result.same_source,
                 "machine": result.machine,
                 "outputs": [
                     {"name": o.name, "absolute": o.absolute, "relative": o.relative, "reason": o.reason}

@@ -150,7 +150,11 @@ def _load(library: Path, sha256: str) -> ctypes.CDLL:
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(library)) from None
+        raise UsageError(
+            f"cannot be read: {error.strerror}",
+            where=str(library),
+            hint="copy the whole folder again, or compile again",
+        ) from None
     if found != sha256:
         raise UsageError(
             "it is not the library that its manifest names",

@@ -177,23 +177,3 @@ def test_runtimes_take_turns() -> None:
     assert blocks == ["a", "b"] * SMALLEST_ROUNDS
     counted = {key: len(times) for key, times in taken.items()}
     assert counted == {(name, 1): turns.count(name) - SMALLEST_ROUNDS for name in ("a", "b")}
-
-
-def test_verify(cli: Cli, model: Path, bundle: Path) -> None:
-    data = cli("verify", model, bundle, "--json").data
-    assert data["agrees"] is True and data["worst"] <= LIMIT
-    assert "agrees" in cli("verify", model, bundle, "--samples", 1).out
-
-
-def test_verify_finds_another_model(cli: Cli, bundle: Path, tmp_path: Path) -> None:
-    import onnx
-
-    from tests.cli.conftest import network
-
-    other = network()
-    [bias] = [tensor for tensor in other.graph.initializer if tensor.name == "b"]
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.zeros(5, np.float32), "b"))
-    onnx.save(other, tmp_path / "other.onnx")
-    failed = cli("verify", tmp_path / "other.onnx", bundle)
-    assert failed.code == 6
-    assert "differs" in failed.out and "'y'" in failed.err

@@ -180,7 +180,7 @@ def test_what_was_added_or_changed_stays(tmp_path: Path) -> None:
     (place / "example.c").write_text("int main(void) { return 0; }\n")
     with pytest.raises(UsageError, match=r"example\.c would be lost"):
         copy_bundle(place)
-    with pytest.raises(UsageError, match=r"example\.c changed since the bundle was written"):
+    with pytest.raises(UsageError, match=r"missing, or changed since the bundle was written: example\.c"):
         Bundle.open(place)
 
 

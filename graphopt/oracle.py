@@ -1,0 +1,71 @@
+"""Who says what a model's answers are: ONNX Runtime with its optimisations off.
+
+Where it is not installed, or refuses the file, the reference evaluator does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir import Graph
+from graphopt.runtime import reference
+
+Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Runs the model. `name` is what to call it, `note` why it is not ONNX Runtime, if it is not."""
+
+    name: str
+    run: Run
+    note: str = ""
+
+
+def oracle_for(model: str | Path, graph: Graph) -> Oracle:
+    """The best there is for the file `model`, whose graph is `graph`, its shapes fixed."""
+    try:
+        run = _onnx_runtime(model)
+    except ImportError:
+        note = "ONNX Runtime is not installed"
+    except UnsupportedError as error:
+        note = error.what
+    else:
+        return Oracle("ONNX Runtime", run)
+    return Oracle("the reference evaluator", lambda inputs: reference.run(graph, inputs), note)
+
+
+def plain_refusal(error: Exception) -> str:
+    """What ONNX Runtime has to say, in one line, without its codes."""
+    text = str(error).strip().split("\n")[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"^Load model from .* failed:", "", text).rstrip(".")
+
+
+def _onnx_runtime(model: str | Path) -> Run:
+    """Raises ImportError where it is not installed, UnsupportedError when it refuses the file."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # C++ exceptions without a common base
+        raise UnsupportedError(f"ONNX Runtime refuses the file: {plain_refusal(error)}") from None
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        except Exception as error:
+            reason = f"ONNX Runtime fails to run it: {plain_refusal(error)}"
+            raise UnsupportedError(reason, where=str(model), hint="try other inputs, with --inputs") from None
+
+    return run
