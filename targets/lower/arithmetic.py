@@ -13,6 +13,15 @@ def is_float(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
 
 
+def like(value: float, expression: Expr) -> Expr:
+    """A constant in the type of an expression."""
+    return tirx.const(value, dtype_of(expression))
+
+
+def clamp(x: Expr, low: float, high: float) -> Expr:
+    return tirx.max(tirx.min(x, like(high, x)), like(low, x))
+
+
 def signed(x: Expr) -> Expr:
     """An unsigned integer in a wider signed type, to compare it.
 
@@ -40,7 +49,7 @@ def fmod(x: Expr, y: Expr) -> Expr:
 
 def floor_modulo(x: Expr, y: Expr) -> Expr:
     """The remainder of floats with the sign of y, a zero included."""
-    zero = tirx.const(0, dtype_of(x))
+    zero = like(0, x)
     rest = fmod(x, y)
     crosses = tirx.Or(tirx.And(rest < zero, y > zero), tirx.And(rest > zero, y < zero))
     signed_zero = tirx.copysign(zero, y)
@@ -53,7 +62,7 @@ def round_half_even(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    one = tirx.const(1, dtype_of(x))
+    one = like(1, x)
     return one / (one + tirx.exp(-x))
 
 

@@ -1,7 +1,6 @@
 """Element-wise operators: one read per operand, numpy broadcasting, one write.
 
 Arithmetic on float16 and bfloat16 is done in float32 and rounded once. Integer division truncates.
-Functions of one operand that are written out are those of the ONNX specification.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
+from graphopt.targets.lower.activations import ACTIVATIONS
 from graphopt.targets.lower.arithmetic import (
     divide,
     error_function,
@@ -21,9 +21,9 @@ from graphopt.targets.lower.arithmetic import (
     fmod,
     is_float,
     library_function,
+    like,
     power,
     round_half_even,
-    sigmoid,
     signed,
 )
 from graphopt.targets.lower.conversion import bitcast, cast, cast_like
@@ -38,10 +38,6 @@ from graphopt.targets.lower.tensors import (
     storage,
     widen,
 )
-
-
-def _like(value: float, expression: Expr) -> Expr:
-    return tirx.const(value, dtype_of(expression))
 
 
 def elementwise(name: str, function: Callable[..., Expr]) -> Lowering:
@@ -65,74 +61,10 @@ def elementwise(name: str, function: Callable[..., Expr]) -> Lowering:
 
 
 def _sign(node: Node, x: Expr) -> Expr:
-    zero, one = _like(0, x), _like(1, x)
+    zero, one = like(0, x), like(1, x)
     if dtype_of(x).startswith("uint"):
         return tirx.Select(tirx.NE(x, zero), one, zero)
-    return tirx.Select(x > zero, one, tirx.Select(x < zero, _like(-1, x), x))
-
-
-def _relu(node: Node, x: Expr) -> Expr:
-    return tirx.max(_like(0, x), x)
-
-
-def _leaky_relu(node: Node, x: Expr) -> Expr:
-    return tirx.Select(x < _like(0, x), x * _like(node.float("alpha", 0.01), x), x)
-
-
-def _elu(node: Node, x: Expr) -> Expr:
-    negative = _like(node.float("alpha", 1.0), x) * (tirx.exp(x) - _like(1, x))
-    return tirx.Select(x < _like(0, x), negative, x)
-
-
-def _selu(node: Node, x: Expr) -> Expr:
-    alpha = _like(node.float("alpha", 1.67326319217681884765625), x)
-    gamma = _like(node.float("gamma", 1.05070102214813232421875), x)
-    return gamma * tirx.Select(x > _like(0, x), x, alpha * tirx.exp(x) - alpha)
-
-
-def _celu(node: Node, x: Expr) -> Expr:
-    alpha, zero = _like(node.float("alpha", 1.0), x), _like(0, x)
-    return tirx.max(zero, x) + tirx.min(zero, alpha * (tirx.exp(x / alpha) - _like(1, x)))
-
-
-def _thresholded_relu(node: Node, x: Expr) -> Expr:
-    return tirx.Select(x > _like(node.float("alpha", 1.0), x), x, _like(0, x))
-
-
-def _hard_sigmoid(x: Expr, alpha: float, beta: float) -> Expr:
-    return tirx.min(_like(1, x), tirx.max(_like(0, x), _like(alpha, x) * x + _like(beta, x)))
-
-
-def _mish(node: Node, x: Expr) -> Expr:
-    """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); from x = 20 on the factor is 1."""
-    e = tirx.exp(tirx.min(_like(20, x), x))
-    n = e * (e + _like(2, x))
-    return x * (n / (n + _like(2, x)))
-
-
-def _swish(node: Node, x: Expr) -> Expr:
-    alpha = node.float("alpha", 1.0)
-    return x * sigmoid(x if alpha == 1.0 else _like(alpha, x) * x)
-
-
-def _gelu(node: Node, x: Expr) -> Expr:
-    half, one = _like(0.5, x), _like(1, x)
-    if node.str("approximate", "none") == "tanh":
-        inner = _like(math.sqrt(2 / math.pi), x) * (x + _like(0.044715, x) * x * x * x)
-        return half * x * (one + tirx.tanh(inner))
-    return half * x * (one + error_function(x * _like(math.sqrt(0.5), x)))
-
-
-def _softplus(node: Node, x: Expr) -> Expr:
-    """log(1 + e^x), written so that e^x never overflows."""
-    zero = _like(0, x)
-    return tirx.max(zero, x) + tirx.log(_like(1, x) + tirx.exp(tirx.min(x, zero - x)))
-
-
-def _shrink(node: Node, x: Expr) -> Expr:
-    limit, bias = _like(node.float("lambd", 0.5), x), _like(node.float("bias", 0.0), x)
-    zero = _like(0, x)
-    return tirx.Select(x < zero - limit, x + bias, tirx.Select(x > limit, x - bias, zero))
+    return tirx.Select(x > zero, one, tirx.Select(x < zero, like(-1, x), x))
 
 
 def _is_inf(node: Node, x: Expr) -> Expr:
@@ -165,7 +97,7 @@ def _fold(step: Callable[[Expr, Expr], Expr]) -> Callable[..., Expr]:
 
 def _mean(node: Node, *operands: Expr) -> Expr:
     total = _fold(lambda a, b: a + b)(node, *operands)
-    return total * _like(1 / len(operands), total)
+    return total * like(1 / len(operands), total)
 
 
 def _mod(node: Node, x: Expr, y: Expr) -> Expr:
@@ -185,11 +117,11 @@ def _bit_shift(node: Node, x: Expr, y: Expr) -> Expr:
     """Shifting by the width or more, or by a negative count, leaves nothing but the sign."""
     dtype = dtype_of(x)
     bits = int(dtype.removeprefix("u").removeprefix("int"))
-    within = tirx.EQ(y >> _like(bits.bit_length() - 1, y), _like(0, y))
-    count = tirx.Select(within, y, _like(0, y))
+    within = tirx.EQ(y >> like(bits.bit_length() - 1, y), like(0, y))
+    count = tirx.Select(within, y, like(0, y))
     if node.str("direction") == "LEFT":
-        return tirx.Select(within, x << count, _like(0, x))
-    rest = _like(0, x) if dtype.startswith("uint") else x >> _like(bits - 1, x)
+        return tirx.Select(within, x << count, like(0, x))
+    rest = like(0, x) if dtype.startswith("uint") else x >> like(bits - 1, x)
     return tirx.Select(within, x >> count, rest)
 
 
@@ -232,12 +164,13 @@ def _prelu(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     def element(*i: Expr) -> Expr:
         value = widen(x(*i))
         scaled = value * widen(broadcast_read(slope, i))
-        return tirx.Select(value < _like(0, value), scaled, value).astype(dtype_of(x))
+        return tirx.Select(value < like(0, value), scaled, value).astype(dtype_of(x))
 
     return te.compute(shape_of(x), element, name="prelu")
 
 
 FUNCTIONS: dict[str, Callable[..., Expr]] = {
+    **ACTIVATIONS,
     "Abs": _abs,
     "Acos": _unary(tirx.acos),
     "Acosh": _unary(tirx.acosh),
@@ -253,56 +186,41 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "BitwiseOr": lambda node, x, y: x | y,
     "BitwiseXor": lambda node, x, y: x ^ y,
     "Ceil": _unary(tirx.ceil),
-    "Celu": _celu,
     "Clip": _clip,
     "Cos": _unary(tirx.cos),
     "Cosh": _unary(partial(library_function, "cosh")),
     "Div": lambda node, x, y: divide(x, y),
-    "Elu": _elu,
     "Equal": _equal,
     "Erf": _unary(error_function),
     "Exp": _unary(tirx.exp),
     "Floor": _unary(tirx.floor),
-    "Gelu": _gelu,
     "Greater": lambda node, x, y: signed(x) > signed(y),
     "GreaterOrEqual": lambda node, x, y: signed(x) >= signed(y),
-    "HardSigmoid": lambda node, x: _hard_sigmoid(x, node.float("alpha", 0.2), node.float("beta", 0.5)),
-    "HardSwish": lambda node, x: x * _hard_sigmoid(x, 1 / 6, 0.5),
     "Identity": lambda node, x: x,
     "IsInf": _is_inf,
     "IsNaN": _unary(tirx.isnan),
-    "LeakyRelu": _leaky_relu,
     "Less": lambda node, x, y: signed(x) < signed(y),
     "LessOrEqual": lambda node, x, y: signed(x) <= signed(y),
     "Log": _unary(tirx.log),
     "Max": _fold(tirx.max),
     "Mean": _mean,
     "Min": _fold(tirx.min),
-    "Mish": _mish,
     "Mod": _mod,
     "Mul": lambda node, x, y: x * y,
-    "Neg": lambda node, x: _like(0, x) - x if dtype_of(x).startswith("int") else -x,
+    "Neg": lambda node, x: like(0, x) - x if dtype_of(x).startswith("int") else -x,
     "Not": lambda node, x: tirx.Not(x),
     "Or": lambda node, x, y: tirx.Or(x, y),
     "Pow": _pow,
-    "Reciprocal": lambda node, x: _like(1, x) / x,
-    "Relu": _relu,
+    "Reciprocal": lambda node, x: like(1, x) / x,
     "Round": _unary(round_half_even),
-    "Selu": _selu,
-    "Shrink": _shrink,
-    "Sigmoid": _unary(sigmoid),
     "Sign": _sign,
     "Sin": _unary(tirx.sin),
     "Sinh": _unary(partial(library_function, "sinh")),
-    "Softplus": _softplus,
-    "Softsign": lambda node, x: x / (_like(1, x) + tirx.abs(x)),
     "Sqrt": _unary(tirx.sqrt),
     "Sub": lambda node, x, y: x - y,
     "Sum": _fold(lambda a, b: a + b),
-    "Swish": _swish,
     "Tan": _unary(tirx.tan),
     "Tanh": _unary(tirx.tanh),
-    "ThresholdedRelu": _thresholded_relu,
     "Where": lambda node, condition, x, y: tirx.Select(condition, x, y),
     "Xor": lambda node, x, y: _differ(x, y),
 }
