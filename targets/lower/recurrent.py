@@ -5,6 +5,7 @@ Sums and states are float32, or float64 for operands of that type.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -121,30 +122,30 @@ class _Kernel:
 
     def _input_weights(self) -> Read:
         """W by (direction, tile, gate, input, lane)."""
-        w, sizes = self.writer.operand(W), self.sizes
-        if self.node.domain == KERNEL and self._rank(W) > 3:
-            return lambda *at: w[at]
-        buffer = self._buffer(sizes.directions, sizes.tiles, sizes.gates, sizes.inputs, sizes.lanes)
-        work = sizes.directions * sizes.padded * sizes.gates * sizes.inputs
-        with self.writer.each(sizes.directions * sizes.tiles, work=work) as index:
-            d, tile = split(index, sizes.tiles)
-            with T.grid(sizes.gates, sizes.inputs, sizes.lanes) as (gate, i, lane):
-                value = self._if_unit(tile, lane, lambda unit: w[d, gate * sizes.hidden + unit, i])
-                buffer.store(value, d, tile, gate, i, lane)
-        return lambda *at: buffer[at]
+        sizes = self.sizes
+        return self._by_tile(W, (sizes.gates, sizes.inputs), lambda gate, column: (gate, column))
 
     def _recurrent_weights(self) -> Read:
         """R by (direction, tile, hidden unit, gate, lane)."""
-        r, sizes = self.writer.operand(R), self.sizes
-        if self.node.domain == KERNEL and self._rank(R) > 3:
-            return lambda *at: r[at]
-        buffer = self._buffer(sizes.directions, sizes.tiles, sizes.hidden, sizes.gates, sizes.lanes)
-        work = sizes.directions * sizes.padded * sizes.gates * sizes.hidden
+        sizes = self.sizes
+        return self._by_tile(R, (sizes.hidden, sizes.gates), lambda column, gate: (gate, column))
+
+    def _by_tile(self, operand: int, extents: tuple[int, int], place: Callable[..., tuple]) -> Read:
+        """Weights by (direction, tile, outer, inner, lane), packed here unless they came so.
+
+        `place` tells gate and column from outer and inner, whose `extents` are given.
+        """
+        weights, sizes = self.writer.operand(operand), self.sizes
+        if self.node.domain == KERNEL and self._rank(operand) > 3:
+            return lambda *at: weights[at]
+        buffer = self._buffer(sizes.directions, sizes.tiles, *extents, sizes.lanes)
+        work = sizes.directions * sizes.padded * math.prod(extents)
         with self.writer.each(sizes.directions * sizes.tiles, work=work) as index:
             d, tile = split(index, sizes.tiles)
-            with T.grid(sizes.hidden, sizes.gates, sizes.lanes) as (k, gate, lane):
-                value = self._if_unit(tile, lane, lambda unit: r[d, gate * sizes.hidden + unit, k])
-                buffer.store(value, d, tile, k, gate, lane)
+            with T.grid(*extents, sizes.lanes) as (outer, inner, lane):
+                gate, column = place(outer, inner)
+                value = self._if_unit(tile, lane, lambda unit: weights[d, gate * sizes.hidden + unit, column])
+                buffer.store(value, d, tile, outer, inner, lane)
         return lambda *at: buffer[at]
 
     def _bias(self) -> Read:
