@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.analysis.liveness import ALIASES
-from graphopt.ir import KERNEL, ONNX, DType, Graph, Node, Value
+from graphopt.ir import KERNEL, DType, Graph, Node, Value
 from graphopt.ir.structural import structural_inputs
 
 STORAGE = {
@@ -132,7 +132,6 @@ SUPPORTED: frozenset[str] = (
     | PACKED
     | QUANTIZATION
     | RECURRENT
-    | QUANTIZATION
     | REDUCTION
     | SAMPLING
     | SPECTRAL
@@ -149,7 +148,7 @@ LARGEST_TENSOR = 1 << 30
 
 
 def unsupported(graph: Graph) -> list[tuple[Node, str]]:
-    """Every compute node, nested and fused ones included, that no kernel can be made for, with the reason."""
+    """Every compute node, those of groups included, that no kernel can be made for, with the reason."""
     found = []
     for node in _compute_nodes(graph):
         reason = is_supported(node)
@@ -213,7 +212,5 @@ def _compute_nodes(graph: Graph) -> Iterator[Node]:
     for node in graph.nodes:
         if node.is_op("Fused", domain=KERNEL):
             yield from _compute_nodes(node.attributes["body"])
-        elif node.subgraphs and node.domain == ONNX:
-            yield node
         else:
             yield node
