@@ -15,7 +15,7 @@ import math
 from tvm import te, tirx
 
 from graphopt.ir import DType, Node
-from graphopt.targets.lower.normalization import exponentials
+from graphopt.targets.lower.softmax import exponentials
 from graphopt.targets.lower.tensors import (
     Expr,
     Lowering,

@@ -17,6 +17,7 @@ from graphopt.targets.lower.tensors import (
     fill,
     integers,
     normalise_axis,
+    required,
     shape_of,
     wide_dtype,
     widen,
@@ -55,9 +56,9 @@ def reduce_over(
     name: str,
 ) -> te.Tensor:
     """One stage: `combine` (te.sum, te.max, ...) of `element(*indices)` over `axes` of a space of `shape`."""
-    kept = [1 if a in axes else d for a, d in enumerate(shape) if keepdims or a not in axes]
+    extents = [1 if a in axes else d for a, d in enumerate(shape) if keepdims or a not in axes]
     if any(shape[a] == 0 for a in axes):
-        return fill(kept, _empty(combine, dtype), dtype, name)
+        return fill(extents, _empty(combine, dtype), dtype, name)
     reduced = {a: te.reduce_axis((0, shape[a]), f"k{a}") for a in axes}
 
     def value(*indices: Expr) -> Expr:
@@ -72,7 +73,12 @@ def reduce_over(
                 full.append(next(rest))
         return combine(element(*full), axis=list(reduced.values())) if reduced else element(*full)
 
-    return te.compute(tuple(kept), value, name=name)
+    return te.compute(tuple(extents), value, name=name)
+
+
+def kept(indices: Sequence[Expr], axes: Sequence[int]) -> list[Expr]:
+    """The place of a result that was reduced over `axes` and keeps them with extent 1."""
+    return [0 if a in axes else i for a, i in enumerate(indices)]
 
 
 def _empty(combine: Callable[..., Expr], dtype: str) -> float | int | bool:
@@ -145,8 +151,7 @@ def _float_function(function: Callable[[Expr], Expr]) -> Callable[[Expr, int], E
 
 def _log_sum_exp(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     """m + log(sum(exp(x - m))) with m = max(x), so that nothing overflows."""
-    x = inputs[0]
-    assert x is not None
+    x = required(inputs, 0)
     shape, dtype = shape_of(x), wide_dtype(dtype_of(x))
     axes = reduced_axes(node, len(shape))
     common = partial(reduce_over, shape, axes, dtype=dtype)
@@ -158,8 +163,7 @@ def _log_sum_exp(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     )
 
     def centred(*i: Expr) -> Expr:
-        at = [0 if a in axes else v for a, v in enumerate(i)]
-        return tirx.exp(widen(x(*i)) - shift(*at))
+        return tirx.exp(widen(x(*i)) - shift(*kept(i, axes)))
 
     total = common(centred, te.sum, keepdims=True, name="total")
     keep = bool(node.int("keepdims", 1))
@@ -169,8 +173,8 @@ def _log_sum_exp(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
         at = [next(rest) if keep or a not in axes else 0 for a in range(len(shape))]
         return (tirx.log(total(*at)) + shift(*at)).astype(dtype_of(x))
 
-    kept = [1 if a in axes else d for a, d in enumerate(shape) if keep or a not in axes]
-    return te.compute(tuple(kept), finish, name="logsumexp")
+    extents = [1 if a in axes else d for a, d in enumerate(shape) if keep or a not in axes]
+    return te.compute(tuple(extents), finish, name="logsumexp")
 
 
 def arg_reduce(x: te.Tensor, axis: int, *, find_max: bool, last: bool = False) -> te.Tensor:

@@ -10,6 +10,7 @@ from graphopt.ir import Node
 from graphopt.targets.lower import (
     attention,
     blocked,
+    channel_normalization,
     col2im,
     convolution,
     copies,
@@ -22,6 +23,7 @@ from graphopt.targets.lower import (
     normalization,
     padding,
     pooling,
+    qlinear,
     quantization,
     recurrent,
     reduction,
@@ -30,6 +32,7 @@ from graphopt.targets.lower import (
     sampling,
     scan,
     scatter,
+    softmax,
     sorting,
     spectral,
 )
@@ -38,6 +41,7 @@ from graphopt.targets.lower.tensors import Lowering
 LOWERINGS: dict[str, Lowering] = {
     **attention.LOWERINGS,
     **blocked.LOWERINGS,
+    **channel_normalization.LOWERINGS,
     **col2im.LOWERINGS,
     **convolution.LOWERINGS,
     **einsum.LOWERINGS,
@@ -49,11 +53,13 @@ LOWERINGS: dict[str, Lowering] = {
     **normalization.LOWERINGS,
     **padding.LOWERINGS,
     **pooling.LOWERINGS,
+    **qlinear.LOWERINGS,
     **quantization.LOWERINGS,
     **reduction.LOWERINGS,
     **regions.LOWERINGS,
     **resize.LOWERINGS,
     **sampling.LOWERINGS,
+    **softmax.LOWERINGS,
     **spectral.LOWERINGS,
 }
 

@@ -59,6 +59,13 @@ def integers(node: Node, index: int) -> list[int] | None:
     return None if data is None else [int(v) for v in data.reshape(-1)]
 
 
+def required(inputs: Sequence[te.Tensor | None], index: int) -> te.Tensor:
+    """An operand that every node of the operator has."""
+    tensor = inputs[index]
+    assert tensor is not None
+    return tensor
+
+
 def normalise_axis(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
