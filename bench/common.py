@@ -21,7 +21,7 @@ from rich.table import Table
 PACKAGES = ("graphopt", "apache-tvm", "onnx", "numpy", "onnxruntime", "openvino", "ncnn")
 ZOO = Path(os.environ.get("GRAPHOPT_ZOO", Path(__file__).parent.parent.parent / "shared"))
 
-WIDTH_OF_A_FILE = 190
+WIDTH_OF_A_FILE = 260
 """Columns: a table is read in a file too, and its names stay whole."""
 
 T = TypeVar("T")

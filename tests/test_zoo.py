@@ -12,10 +12,10 @@ import pytest
 
 import graphopt
 from bench.models import ZOO_SHAPES
+from bench.oracles import onnx_runtime
 from bench.tasks import samples
 from graphopt.runtime.compare import compare_outputs
 from graphopt.verification import runner
-from tests.oracle import onnx_runtime
 from tests.targets.conftest import runnable
 from tests.zoo import zoo_model
 

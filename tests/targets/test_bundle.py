@@ -13,12 +13,12 @@ import onnx
 import pytest
 
 import graphopt
+from bench.oracles import onnx_runtime
 from graphopt.errors import GraphoptError, ToolchainError, UsageError
 from graphopt.runtime.compare import compare_outputs
 from graphopt.targets import aot
 from graphopt.targets.bundle import Bundle
 from tests.copy_model import abi_of, copy_bundle
-from tests.oracle import onnx_runtime
 from tests.targets.conftest import Compile, environment
 
 Samples = list[dict[str, np.ndarray]]

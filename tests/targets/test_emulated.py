@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.oracles import onnx_runtime
 from graphopt.errors import ToolchainError, UsageError
 from graphopt.runtime.compare import compare_outputs
 from graphopt.targets.device import list_targets, load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.verification import runner, verify_bundle
-from tests.oracle import onnx_runtime
 from tests.targets.conftest import Compile, runnable
 from tests.targets.test_bundle import FLOAT_STEPS, Samples
 
