@@ -25,7 +25,7 @@ from tvm.ir import PointerType, PrimType
 
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
-from graphopt.targets.transcendental import approximate
+from graphopt.targets.transcendental import approximate, vectorise
 
 LARGEST_STACK_BUFFER = 2048
 """Bytes; larger temporaries become workspace parameters."""
@@ -61,6 +61,7 @@ def lower(
     """Lower to what TVM's code generators take; returns the module and each kernel's workspaces in bytes."""
     named = {name: function.without_attr("global_symbol") for name, function in functions.items()}
     module = tirx.transform.BindTarget(machine.with_host(machine))(tvm.IRModule(named))
+    vectorise()
     with tvm.transform.PassContext(opt_level=3):
         module = _lowering_passes()(module)
     unpacked, workspaces = {}, {}

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call
+from tvm.ir import Call, Op
 
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
@@ -76,6 +76,13 @@ def approximate(statement: tirx.Stmt) -> tirx.Stmt:
         return call if form is None or not _is_float32(call) else form(call.args[0])
 
     return tvm_ffi.structural_map(statement, (Call, replace))
+
+
+def vectorise() -> None:
+    """Let TVM turn a loop over `tirx.erf` into vectors, as it does with the other functions."""
+    erf = Op.get("tirx.erf")
+    if not erf.get_attr("TVectorizable"):
+        erf.set_attr("TVectorizable", True)
 
 
 def exponential(x: Expr) -> Expr:

@@ -57,11 +57,11 @@ def _swish(node: Node, x: Expr) -> Expr:
 
 
 def _gelu(node: Node, x: Expr) -> Expr:
-    half, one = like(0.5, x), like(1, x)
+    """x times the share of a normal distribution below x; (1 + tanh(u)) / 2 is sigmoid(2 u)."""
     if node.str("approximate", "none") == "tanh":
-        inner = like(math.sqrt(2 / math.pi), x) * (x + like(0.044715, x) * x * x * x)
-        return half * x * (one + tirx.tanh(inner))
-    return half * x * (one + error_function(x * like(math.sqrt(0.5), x)))
+        cubic = x * (like(0.044715, x) * (x * x) + like(1, x))
+        return x * sigmoid(cubic * like(math.sqrt(8 / math.pi), x))
+    return like(0.5, x) * x * (like(1, x) + error_function(x * like(math.sqrt(0.5), x)))
 
 
 def _softplus(node: Node, x: Expr) -> Expr:

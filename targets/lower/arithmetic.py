@@ -67,7 +67,7 @@ def sigmoid(x: Expr) -> Expr:
 
 
 def error_function(x: Expr) -> Expr:
-    return tirx.erf(x)
+    return library_function("erf", x) if dtype_of(x) == "float64" else tirx.erf(x)
 
 
 def power(x: Expr, y: Expr, exponent: float | None = None) -> Expr:

@@ -37,6 +37,9 @@ CASES = [
     case("Sigmoid", TANH_POINTS),
     case("Erf", ERF_POINTS, expected=[ERF_POINTS]),
     case("Erf", ENDS, expected=[TANH_ENDS]),
+    case("Erf", ERF_POINTS.astype(np.float64), expected=[ERF_POINTS.astype(np.float64)]),
+    case("Gelu", ERF_POINTS, expected=[ERF_POINTS]),
+    case("Gelu", ERF_POINTS, expected=[ERF_POINTS], approximate="tanh"),
 ]
 
 
@@ -60,8 +63,29 @@ def test_tanh_is_within_two_units(results: list[Outputs]) -> None:
 
 
 def test_erf_is_within_two_units(results: list[Outputs]) -> None:
-    true = np.vectorize(math.erf, otypes=[np.float64])(ERF_POINTS.astype(np.float64))
-    assert units(results[6][0], true) <= WORST_UNITS
+    assert units(results[6][0], error_function(ERF_POINTS)) <= WORST_UNITS
+
+
+def error_function(x: np.ndarray) -> np.ndarray:
+    return np.vectorize(math.erf, otypes=[np.float64])(x.astype(np.float64))
+
+
+def test_gelu_is_within_two_units_of_its_operand(results: list[Outputs]) -> None:
+    """x / 2 times 1 + erf: erf is off by 2 units of at most 1, the sum and the product round once each."""
+    x = ERF_POINTS.astype(np.float64)
+    true = x / 2 * (1 + error_function(x * math.sqrt(0.5)))
+    spacing = np.spacing(np.maximum(np.abs(ERF_POINTS), np.finfo(np.float32).tiny))
+    assert (np.abs(results[9][0] - true) / spacing).max() <= 2.0
+
+
+def test_gelu_by_tanh_keeps_its_digits(results: list[Outputs]) -> None:
+    """x sigmoid(u): four roundings of u, each of which changes the result by up to u units; exp, and three more."""
+    x = ERF_POINTS.astype(np.float64)
+    slope = math.sqrt(8 / math.pi) * (np.abs(x) + 0.044715 * np.abs(x) ** 3)
+    true = x / (1 + np.exp(-np.copysign(slope, x)))
+    spacing = np.spacing(np.maximum(np.abs(true), np.finfo(np.float32).tiny).astype(np.float32))
+    off = np.abs(results[10][0] - true) / spacing
+    assert (off / (2 * WORST_UNITS + 3 + 4 * slope)).max() <= 1.0
 
 
 def test_sigmoid_rounds_three_times_more(results: list[Outputs]) -> None:
@@ -77,3 +101,4 @@ def test_ends(results: list[Outputs]) -> None:
 
 def test_double_precision_is_left_to_the_library(results: list[Outputs]) -> None:
     np.testing.assert_allclose(results[4][0], np.exp(EXP_POINTS.astype(np.float64)), rtol=1e-15)
+    np.testing.assert_allclose(results[8][0], error_function(ERF_POINTS), rtol=1e-15)
