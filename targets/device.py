@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import UsageError, did_you_mean
+from graphopt.targets import host
 from graphopt.targets.fields import check_fields, typed
 
 if TYPE_CHECKING:
@@ -70,17 +71,20 @@ class Target:
         """A library for this target runs on this machine without emulation."""
         if self.triple.split("-")[0] != platform.machine():
             return False
-        level = int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
-        return level <= _x86_level(_host_features()) and set(self.features) - {"neon"} <= _host_features()
+        return self._x86_level <= host.x86_level() and set(self.features) - {"neon"} <= host.features()
 
     @property
     def cpu_flags(self) -> tuple[str, ...]:
         """What /proc/cpuinfo lists on every machine that can run the library, by the kernel's names."""
-        level = int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
-        names = [f for n, added in sorted(X86_LEVELS.items()) if n <= level for f in added]
+        names = [n for level, added in host.X86_LEVELS.items() if level <= self._x86_level for n in added]
         names += [f for f in self.features if f != "neon"]
-        kernel_names = {llvm: linux for linux, llvm in _LINUX_NAMES.items()}
+        kernel_names = {llvm: linux for linux, llvm in host.LINUX_NAMES.items()}
         return tuple(dict.fromkeys(kernel_names.get(name, name) for name in names))
+
+    @property
+    def _x86_level(self) -> int:
+        """The micro-architecture level that `cpu` names; 0 for any other processor."""
+        return int(self.cpu[-1]) if self.cpu.startswith("x86-64-v") else 0
 
     @property
     def memory_bytes(self) -> int:
@@ -136,10 +140,7 @@ class Host(Target):
 
     @property
     def memory_bytes(self) -> int:
-        try:
-            return max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0)
-        except (OSError, ValueError):
-            return 0
+        return host.memory_bytes()
 
 
 def list_targets() -> list[str]:
@@ -218,88 +219,19 @@ def detect_host() -> Host:
     cores = len(os.sched_getaffinity(0))
     found: dict[str, Any] = {
         "name": "host",
-        "description": _cpu_name(),
+        "description": host.cpu_name(),
         "cores": cores,
-        "l1_bytes": _cache(1) or 32768,
-        "l2_bytes": _cache(2) or 262144,
+        "l1_bytes": host.cache_bytes(1) or 32768,
+        "l2_bytes": host.cache_bytes(2) or 262144,
     }
     architecture = platform.machine()
     if architecture == "aarch64":
         base = load_target("aarch64")
-        features = tuple(f for f in ARM_EXTRAS if f in _host_features())
+        features = tuple(f for f in host.ARM_EXTRAS if f in host.features())
         return Host(**{**dataclasses.asdict(base), **found, "features": features})
     if architecture != "x86_64":
         raise UsageError(f"this machine ({architecture}) is not known", hint="name a target instead of host")
-    level = _x86_level(_host_features())
-    features = tuple(f for f in X86_EXTRAS if f in _host_features()) if level >= 3 else ()
+    level = host.x86_level()
+    features = tuple(f for f in host.X86_EXTRAS if f in host.features()) if level >= 3 else ()
     base = load_target(f"x86-64-v{level}")
     return Host(**{**dataclasses.asdict(base), **found, "features": features, "emulator": ""})
-
-
-X86_LEVELS = {
-    4: ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
-    3: ("avx", "avx2", "bmi", "bmi2", "f16c", "fma", "movbe"),
-}
-"""What the psABI's micro-architecture levels add, by LLVM's names."""
-
-ARM_EXTRAS = ("dotprod", "i8mm", "fullfp16")
-"""Features beyond ARMv8.0 that kernels can use."""
-
-X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16")
-"""Features beyond a level that kernels can use."""
-
-_LINUX_NAMES = {
-    "bmi1": "bmi",
-    "avx512_vnni": "avx512vnni",
-    "avx_vnni": "avxvnni",
-    "avx512_bf16": "avx512bf16",
-    "asimddp": "dotprod",
-    "asimdhp": "fullfp16",
-}
-"""Names of /proc/cpuinfo that LLVM spells otherwise."""
-
-
-def _x86_level(features: frozenset[str]) -> int:
-    level = 2
-    if set(X86_LEVELS[3]) <= features:
-        level = 4 if set(X86_LEVELS[4]) <= features else 3
-    return level
-
-
-def _host_features() -> frozenset[str]:
-    names: set[str] = set()
-    for line in _cpuinfo():
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            names = set(value.split())
-            break
-    names.update(_LINUX_NAMES[n] for n in tuple(names) if n in _LINUX_NAMES)
-    return frozenset(names)
-
-
-def _cpu_name() -> str:
-    for line in _cpuinfo():
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Hardware", "Model"):
-            return " ".join(value.split())
-    return platform.machine()
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _cache(level: int) -> int:
-    """Bytes of the first core's data or unified cache of that level; 0 when the kernel does not say."""
-    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind = (index / "type").read_text().strip()
-            if (index / "level").read_text().strip() == str(level) and kind != "Instruction":
-                size = (index / "size").read_text().strip()
-                return int(size.rstrip("KM")) * (1024 if size.endswith("K") else 1024 * 1024)
-        except (OSError, ValueError):
-            continue
-    return 0
