@@ -197,7 +197,8 @@ def check_supported(graph: Graph, target: Target) -> None:
     problems = unsupported(graph)
     if problems:
         listed = "; ".join(
-            f"node '{node.name}' ({node.key}): {reason}" for node, reason in problems[:LISTED_AT_MOST]
+            f"node '{node.origin.known_as(node.name)}' ({node.key}): {reason}"
+            for node, reason in problems[:LISTED_AT_MOST]
         )
         more = f"; and {len(problems) - LISTED_AT_MOST} more" if len(problems) > LISTED_AT_MOST else ""
         raise UnsupportedError(

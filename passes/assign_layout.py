@@ -54,7 +54,7 @@ class AssignLayout(Pass):
             reason = work.convert(node)
             statistics.tried[self.name] += 1
             if self.name in statistics.explain:
-                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                statistics.attempts.append(Attempt.at(node, self.name, reason))
             if not reason:
                 converted.append(node)
                 statistics.fired[self.name] += 1

@@ -36,7 +36,7 @@ class ExpandFunctions(Pass):
             if not reason:
                 statistics.fired[self.name] += 1
             if self.name in statistics.explain:
-                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                statistics.attempts.append(Attempt.at(node, self.name, reason))
         graph.remove_unused_constants()
 
     def _expand(self, node: Node) -> tuple[list[Node], str]:

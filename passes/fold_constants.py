@@ -48,7 +48,7 @@ class FoldConstants(Pass):
             if not reason:
                 statistics.fired[self.name] += 1
             if self.name in statistics.explain:
-                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                statistics.attempts.append(Attempt.at(node, self.name, reason))
             if node.domain == ONNX:
                 for nested in node.subgraphs:
                     room = self._fold_graph(nested, statistics, room)

@@ -39,7 +39,7 @@ class FuseActivations(Pass):
             reason = self.reason_against(node)
             statistics.tried[self.name] += 1
             if self.name in statistics.explain:
-                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                statistics.attempts.append(Attempt.at(node, self.name, reason))
             if not reason:
                 producer = node.inputs[0].producer if node.inputs[0] else None
                 assert producer is not None

@@ -36,7 +36,7 @@ class FuseResidual(Pass):
             reason = self.reason_against(node, later)
             statistics.tried[self.name] += 1
             if self.name in statistics.explain:
-                statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                statistics.attempts.append(Attempt.at(node, self.name, reason))
             if reason or later is None or later.producer is None:
                 continue
             members = [later.producer, node, *self._activation(node)]

@@ -36,7 +36,7 @@ class MergeParallel(Pass):
                 reason = self.reason_against(node, value)
                 statistics.tried[self.name] += 1
                 if self.name in statistics.explain and node.is_op(*LAYERS):
-                    statistics.attempts.append(Attempt(self.name, node.name, node.key, reason))
+                    statistics.attempts.append(Attempt.at(node, self.name, reason))
                 if not reason:
                     groups.setdefault(_kind(node), []).append(node)
             for nodes in groups.values():

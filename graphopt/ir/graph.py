@@ -35,6 +35,10 @@ KERNEL = "graphopt.kernel"
 """Fused groups and blocked layouts: what the lowering sees."""
 
 
+NAMED_SOURCES = 3
+"""Names of source nodes in the place of a node's own; the rest are counted."""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a node comes from: the rule that made it (empty: the imported model) and its source nodes.
@@ -50,6 +54,13 @@ class Origin:
         for node in others:
             names.update(dict.fromkeys(node.origin.sources))
         return Origin(rule, tuple(names))
+
+    def known_as(self, name: str) -> str:
+        """What a user calls a node named `name`: that, where it is the model's own; else the nodes it is made of."""
+        if not self.sources or name in self.sources:
+            return name
+        more = len(self.sources) - NAMED_SOURCES
+        return " + ".join(self.sources[:NAMED_SOURCES]) + (f" + {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)

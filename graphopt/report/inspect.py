@@ -89,7 +89,10 @@ def _problems(graph: Graph) -> list[Problem]:
     if not all(value.is_static for value in graph.inputs):
         found = [(node, reason) for node, reason in found if node.key not in SUPPORTED]
     interface = [Problem(place, "", reason, ()) for place, reason in not_passable(graph)]
-    return interface + [Problem(node.name, node.key, reason, node.origin.sources) for node, reason in found]
+    return interface + [
+        Problem(node.origin.known_as(node.name), node.key, reason, node.origin.sources)
+        for node, reason in found
+    ]
 
 
 def _opsets(path: Path, graph: Graph) -> dict[str, int]:

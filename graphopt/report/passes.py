@@ -114,43 +114,53 @@ def explanation_data(record: PipelineRecord, rules: Sequence[str]) -> dict[str, 
     for rule in rules:
         fired, declined = attempts_of(record, rule)
         data[rule] = {
-            "fired": [{"pass": step, "node": a.node, "operator": a.op} for step, a in fired],
-            "declined": [{"node": a.node, "operator": a.op, "reason": a.reason} for a in declined],
+            "fired": [{"pass": step, **_place(a)} for step, a in fired],
+            "declined": [{**_place(a), "reason": a.reason} for a in declined],
         }
     return data
+
+
+def _place(attempt: Attempt) -> dict[str, Any]:
+    return {"node": attempt.known_as, "operator": attempt.op, "sources": list(attempt.sources)}
 
 
 def attempts_of(record: PipelineRecord, rule: str) -> tuple[list[tuple[str, Attempt]], list[Attempt]]:
     """Where `rule` fired, with the pass, and where it last declined, closest first.
 
-    A node where it declined first and fired later is among the first alone; a node tried several times in vain
-    is listed with its last reason.
+    Nodes are told apart as the user does, by the nodes of the model they are made of. One where it fired once is
+    among the first alone; one tried several times in vain, or built anew in between, is listed with its last reason.
     """
     fired: list[tuple[str, Attempt]] = []
-    last: dict[str, Attempt] = {}
+    last: dict[tuple[str, str], Attempt] = {}
     for step in record.passes:
         for attempt in step.statistics.attempts:
-            if attempt.rule != rule:
-                continue
-            if attempt.fired:
+            if attempt.rule == rule and attempt.fired:
                 fired.append((step.spec, attempt))
-                last.pop(attempt.node, None)
-            else:
-                last[attempt.node] = attempt
-    return fired, sorted(last.values(), key=lambda a: -a.depth)
+            elif attempt.rule == rule:
+                last.pop((attempt.known_as, attempt.op), None)
+                last[attempt.known_as, attempt.op] = attempt
+    done = {attempt.known_as for _, attempt in fired}
+    declined = [attempt for name, attempt in last.items() if name[0] not in done]
+    left = [a for a in declined if not any(_became(a, other) for other in declined)]
+    return fired, sorted(left, key=lambda a: -a.depth)
+
+
+def _became(one: Attempt, other: Attempt) -> bool:
+    """`other` was made of `one` and more."""
+    return one.op == other.op and bool(one.sources) and set(one.sources) < set(other.sources)
 
 
 def _fired_table(rule: str, fired: Sequence[tuple[str, Attempt]]) -> RenderableType:
     title = f"{rule} fired {len(fired)} times" if len(fired) > 1 else f"{rule} fired once"
     return tables.table(
-        title, ("node", "operator", "in the pass"), [[a.node, a.op, step] for step, a in fired]
+        title, ("node", "operator", "in the pass"), [[a.known_as, a.op, step] for step, a in fired]
     )
 
 
 def _declined_table(rule: str, declined: Sequence[Attempt]) -> list[Any]:
     count = f"{len(declined)} nodes" if len(declined) > 1 else "one node"
     title = f"{rule} did not fire at {count}" + (", the closest first" if len(declined) > 1 else "")
-    rows = [[a.node, a.op, a.reason] for a in declined[:SHOWN_DECLINED]]
+    rows = [[a.known_as, a.op, a.reason] for a in declined[:SHOWN_DECLINED]]
     made: list[Any] = [tables.table(title, ("node", "operator", "why not"), rows)]
     if len(declined) > SHOWN_DECLINED:
         made.append(f"... and {len(declined) - SHOWN_DECLINED} more, which --json lists\n")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from graphopt.errors import IRError
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, Graph, Node, Origin, Value
 from graphopt.rewrite.builder import Builder
 from graphopt.rewrite.pattern import WHOLE_MATCH, Match, Misses, find
 from graphopt.rewrite.rule import Rule
@@ -22,6 +22,7 @@ class Attempt:
     """One try of a rule at a node: `reason` is empty when it fired.
 
     `depth` tells how far into the pattern the try came; a match that the rule's check declined came farthest.
+    `sources` are the nodes of the imported model that the node is made of.
     """
 
     rule: str
@@ -29,10 +30,20 @@ class Attempt:
     op: str
     reason: str = ""
     depth: int = 0
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def at(cls, node: Node, rule: str, reason: str = "", depth: int = 0) -> Attempt:
+        return cls(rule, node.name, node.key, reason, depth, node.origin.sources)
 
     @property
     def fired(self) -> bool:
         return not self.reason
+
+    @property
+    def known_as(self) -> str:
+        """What a user calls the node."""
+        return Origin("", self.sources).known_as(self.node)
 
 
 @dataclass
@@ -45,13 +56,13 @@ class Statistics:
     seconds: Counter[str] = field(default_factory=Counter)
     attempts: list[Attempt] = field(default_factory=list)
 
-    def note(self, rule: Rule, node_name: str, op: str, reason: str, seconds: float, depth: int = 0) -> None:
-        self.tried[rule.name] += 1
-        self.seconds[rule.name] += seconds  # type: ignore[assignment]
-        if not reason:
-            self.fired[rule.name] += 1
-        if rule.name in self.explain:
-            self.attempts.append(Attempt(rule.name, node_name, op, reason, depth))
+    def note(self, attempt: Attempt, seconds: float) -> None:
+        self.tried[attempt.rule] += 1
+        self.seconds[attempt.rule] += seconds  # type: ignore[assignment]
+        if attempt.fired:
+            self.fired[attempt.rule] += 1
+        if attempt.rule in self.explain:
+            self.attempts.append(attempt)
 
     def merge(self, other: Statistics) -> None:
         self.fired.update(other.fired)
@@ -129,14 +140,14 @@ def _rewritable(graph: Graph) -> Iterable[Node]:
 
 def _try(rule: Rule, node: Node, worklist: _Worklist, statistics: Statistics) -> bool:
     start = time.perf_counter()
-    name, op = node.name, node.key
     misses = Misses()
     match = find(rule.pattern, node, misses)
     reason = misses.reason if match is None else rule.check(match)
+    depth = misses.depth if match is None else WHOLE_MATCH
+    attempt = Attempt.at(node, rule.name, reason or "", depth)
     if match is not None and not reason:
         _fire(rule, match, worklist)
-    depth = misses.depth if match is None else WHOLE_MATCH
-    statistics.note(rule, name, op, reason or "", time.perf_counter() - start, depth)
+    statistics.note(attempt, time.perf_counter() - start)
     return match is not None and not reason
 
 

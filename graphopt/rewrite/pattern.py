@@ -215,7 +215,7 @@ class Op(Pattern):
             misses.note(depth, f"'{value.name}' is {kind}, want {wanted}")
         elif value.producer.domain != self.domain or value.producer.op_type not in self.op_types:
             node = value.producer
-            misses.note(depth, f"'{value.name}' is made by {node.key} '{node.name}', want {wanted}")
+            misses.note(depth, f"'{value.name}' is made by {node.key} '{_known_as(node)}', want {wanted}")
         elif value.index != self.output:
             misses.note(depth, f"'{value.name}' is output {value.index} of its node, want {self.output}")
         elif value.graph is not match.root.graph:
@@ -226,17 +226,17 @@ class Op(Pattern):
     def matches_node(self, node: Node, match: Match, depth: int, misses: Misses) -> Iterator[Match]:
         """Every way to match `node` itself, whose type is already known to be right."""
         if self.bind and match.named.get(self.bind, node) is not node:
-            misses.note(depth, f"'{node.name}' is not the node already bound to '{self.bind}'")
+            misses.note(depth, f"'{_known_as(node)}' is not the node already bound to '{self.bind}'")
             return
         for name, wanted in self.attributes.items():
             if node.attr(name) != wanted:
-                misses.note(depth, f"{name} of '{node.name}' is {node.attr(name)!r}, not {wanted!r}")
+                misses.note(depth, f"{name} of '{_known_as(node)}' is {node.attr(name)!r}, not {wanted!r}")
                 return
         inputs = node.inputs
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
         if len(inputs) > len(self.inputs) and not self.more:
-            misses.note(depth, f"'{node.name}' has {len(inputs)} inputs, want {len(self.inputs)}")
+            misses.note(depth, f"'{_known_as(node)}' has {len(inputs)} inputs, want {len(self.inputs)}")
             return
         padded = (*inputs, *(None,) * (len(self.inputs) - len(inputs)))
         found = match.with_node(self.bind, node, self.shared)
@@ -292,11 +292,16 @@ def _escapes(match: Match) -> str:
     for node in match.private:
         for value in node.outputs:
             if value.is_graph_output:
-                return f"'{value.name}' (made by {node.key} '{node.name}') is a graph output"
+                return f"'{value.name}' (made by {node.key} '{_known_as(node)}') is a graph output"
             for user in value.users:
                 if user not in match.nodes:
-                    return f"'{value.name}' (made by {node.key} '{node.name}') is also used by '{user.name}'"
+                    made = f"'{value.name}' (made by {node.key} '{_known_as(node)}')"
+                    return f"{made} is also used by {user.key} '{_known_as(user)}'"
     return ""
+
+
+def _known_as(node: Node) -> str:
+    return node.origin.known_as(node.name)
 
 
 def _name(value: Value | None) -> str:

@@ -40,7 +40,7 @@ def test_numbers_for_a_program(cli: Cli, model: Path, tmp_path: Path) -> None:
     assert fold["fired"] == {"fold-batchnorm-into-producer": 1}
     assert fold["nodes_before"] - fold["nodes_after"] == 1
     assert data["explain"]["fold-batchnorm-into-producer"]["fired"] == [
-        {"pass": "fold-batchnorm", "node": "norm", "operator": "BatchNormalization"}
+        {"pass": "fold-batchnorm", "node": "norm", "operator": "BatchNormalization", "sources": ["norm"]}
     ]
 
 
@@ -120,6 +120,19 @@ def test_closest_first() -> None:
     fired, declined = attempts_of(record, "r")
     assert [(step, attempt.node) for step, attempt in fired] == [("p", "late")]
     assert [attempt.node for attempt in declined] == ["declined", "near", "far"]
+
+
+def test_nodes_built_anew_are_listed_by_the_names_that_the_user_knows(cli: Cli, model: Path) -> None:
+    """`conv` becomes a Conv made of it and `norm`; `flatten` becomes a Reshape."""
+    explain = ("--explain", "fold-batchnorm-into-consumer", "--explain", "reshape-forms")
+    explained = cli("optimize", model, "--json", *explain).data["explain"]
+    declined = {tuple(sorted(e["sources"])): e for e in explained["fold-batchnorm-into-consumer"]["declined"]}
+    assert declined.keys() == {("conv", "norm"), ("dense",)}
+    assert declined["conv", "norm"]["node"] == "norm + conv"
+    assert "made by Reshape 'flatten'" in declined["dense",]["reason"]
+    forms = explained["reshape-forms"]
+    assert [entry["node"] for entry in forms["fired"]] == ["flatten"]
+    assert forms["declined"] == []
 
 
 @pytest.mark.parametrize(
