@@ -6,6 +6,7 @@ bundle = graphopt.compile(graph, target="rpi4", out="model.bundle")
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,14 +35,6 @@ class OptimizeResult:
     """The optimised graph and what each pass did."""
 
     graph: Graph
-    record: PipelineRecord
-
-
-@dataclass(frozen=True)
-class CompileResult:
-    """The bundle, and what each pass did on the way to it."""
-
-    bundle: Bundle
     record: PipelineRecord
 
 
@@ -99,41 +92,16 @@ def compile(
     threads: int | None = None,
     profile: bool = False,
     progress: Progress | None = None,
+    explain: Iterable[str] = (),
+    after_pass: Callable[[Pass, Graph], None] | None = None,
 ) -> Bundle:
     """Compile a model into a bundle: a library without dependencies, its header and a report.
 
     `out` is the folder to write, `<name>.bundle` by default; `name` becomes the prefix of the C functions.
     `threads` is the default thread count, the target's cores unless given. With `profile` the library can tell
-    each layer's time. Nothing is left at `out` when something fails. Raises GraphoptError.
+    each layer's time. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees the graph
+    after each pass. Nothing is left at `out` when something fails. Raises GraphoptError.
     """
-    return compile_with_record(
-        model,
-        target=target,
-        out=out,
-        name=name,
-        pipeline=pipeline,
-        input_shapes=input_shapes,
-        threads=threads,
-        profile=profile,
-        progress=progress,
-    ).bundle
-
-
-def compile_with_record(
-    model: Graph | str | Path | bytes | onnx.ModelProto,
-    *,
-    target: str | Path | Target = "host",
-    out: str | Path | None = None,
-    name: str | None = None,
-    pipeline: str | Pipeline | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    threads: int | None = None,
-    profile: bool = False,
-    progress: Progress | None = None,
-    explain: Iterable[str] = (),
-    after_pass: Callable[[Pass, Graph], None] | None = None,
-) -> CompileResult:
-    """What `compile` does, with the record of the passes; `explain` and `after_pass` as for them."""
     from graphopt.preparation import grouped_for, legalized
     from graphopt.report.layers import bundle_report
     from graphopt.targets.aot import compile_model
@@ -179,7 +147,7 @@ def compile_with_record(
         },
         optimized=exported(result.graph),
     )
-    return CompileResult(bundle, result.record)
+    return dataclasses.replace(bundle, record=result.record)
 
 
 def check_supported(graph: Graph, target: Target) -> None:

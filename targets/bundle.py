@@ -13,12 +13,13 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from graphopt.errors import UsageError
+from graphopt.pipeline import PipelineRecord
 from graphopt.targets.abi import ModelAbi
 from graphopt.targets.bundle_text import text_files
 from graphopt.targets.device import Target, list_targets, load_target
@@ -32,10 +33,14 @@ FIELDS_OF_THIS_MACHINE = ("emulator", "emulator_cpu", "sysroot")
 
 @dataclass(frozen=True)
 class Bundle:
-    """An existing bundle. `Bundle.open` reads and checks one."""
+    """An existing bundle. `Bundle.open` reads and checks one.
+
+    `record` tells what each pass did where the bundle was compiled just now; it is empty otherwise.
+    """
 
     path: Path
     manifest: dict[str, Any]
+    record: PipelineRecord = field(default_factory=PipelineRecord, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:

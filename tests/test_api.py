@@ -91,6 +91,12 @@ def test_wrong_calls_are_told(graph: graphopt.Graph, bundle: graphopt.Bundle) ->
         graphopt.compile(graph, target="rpi44")
 
 
+def test_a_fresh_bundle_tells_what_passes_did(bundle: graphopt.Bundle) -> None:
+    assert sum(bundle.record.statistics().fired.values()) > 0
+    opened = graphopt.Bundle.open(bundle.path)
+    assert opened == bundle and not opened.record.passes
+
+
 def test_public_names_are_there() -> None:
     assert all(hasattr(graphopt, name) for name in graphopt.__all__)
     with pytest.raises(AttributeError, match="nonsense"):

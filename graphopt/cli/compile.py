@@ -61,7 +61,7 @@ def compile_model(
     printer = Printer(print_after, None, steps, json)
     start = time.perf_counter()
     with progress(quiet=json or bool(printer)) as step:
-        result = api.compile_with_record(
+        bundle = api.compile(
             model,
             target=target,
             out=out,
@@ -76,9 +76,9 @@ def compile_model(
         )
     seconds = time.perf_counter() - start
     if json:
-        show_json(_data(result.bundle, seconds) | findings_data(result.record, rules))
+        show_json(_data(bundle, seconds) | findings_data(bundle.record, rules))
     else:
-        show(*findings(result.record, rules, time_passes), *_summary(result.bundle, seconds))
+        show(*findings(bundle.record, rules, time_passes), *_summary(bundle, seconds))
 
 
 def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:
