@@ -68,7 +68,6 @@ class Statistics:
         self.fired.update(other.fired)
         self.tried.update(other.tried)
         self.seconds.update(other.seconds)
-        self.seconds.update(other.seconds)
         self.attempts.extend(other.attempts)
 
 
