@@ -25,6 +25,7 @@ from tvm.ir import PointerType, PrimType
 
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
+from graphopt.targets.extrema import as_instructions
 from graphopt.targets.transcendental import approximate, vectorise
 
 LARGEST_STACK_BUFFER = 2048
@@ -68,6 +69,8 @@ def lower(
     for variable, function in module.functions.items():
         name = variable.name_hint
         computed = function.with_body(approximate(function.body))
+        if str(machine.attrs.get("mtriple", "")).startswith("aarch64"):
+            computed = computed.with_body(as_instructions(computed.body))
         unpacked[variable], workspaces[name] = _raw_pointers(computed, name)
     module = tirx.transform.BF16StorageLegalize()(tvm.IRModule(unpacked))
     return tirx.transform.LowerIntrin()(module), workspaces
