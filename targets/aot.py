@@ -84,7 +84,7 @@ def _check_memory(program: Program, target: Target) -> None:
     needed = len(program.weights) + program.plan.size + tensors
     if target.memory_bytes and needed > target.memory_bytes:
         raise UnsupportedError(
-            f"a run needs {needed >> 10:,} KiB, {target.name} has {target.memory_bytes >> 10:,} KiB",
+            f"a run needs {needed >> 20} MiB, {target.name} has {target.memory_bytes >> 20} MiB",
             hint="give smaller input shapes, or name a larger target",
         )
 
