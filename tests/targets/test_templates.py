@@ -47,6 +47,15 @@ def channels_last(g: Draft) -> Value:
     return g.op("Relu", conv(g, x, 24, (3, 3), pads=(1, 1, 1, 1), strides=(2, 2)))
 
 
+def photograph(g: Draft) -> Value:
+    return g.op("Relu", conv(g, g.input(1, 3, 17, 43), 40, (7, 7), pads=(3, 3, 3, 3), strides=(2, 2)))
+
+
+def photograph_channels_last(g: Draft) -> Value:
+    x = g.op("Transpose", g.input(1, 10, 27, 3), perm=(0, 3, 1, 2))
+    return conv(g, x, 8, (3, 3), pads=(0, 0, 1, 2), strides=(2, 2), dilations=(1, 2))
+
+
 def odd_channels(g: Draft) -> Value:
     return conv(g, in_blocks(g, 1, 19, 7, 13), 21, (3, 3), pads=(1, 1, 1, 1))
 
@@ -195,6 +204,8 @@ def batched_with_residual(g: Draft) -> Value:
 LAYERS: dict[str, tuple[Layer, ...]] = {
     "direct-convolution": (
         channels_last,
+        photograph,
+        photograph_channels_last,
         odd_channels,
         uneven_pads,
         dilated,

@@ -36,6 +36,10 @@ from graphopt.targets.schedules.templates.window import Window, window_of_image
 MOST_TAPS = 11
 """Taps along a row that are unrolled at most."""
 
+FEW_CHANNELS = 4
+"""A block of an image that has not been through a convolution yet; for so many channels the weights of all taps along
+a row stay in registers, and each input is loaded once for all the outputs that read it."""
+
 
 @dataclass(frozen=True)
 class DirectConvolution:
@@ -98,6 +102,11 @@ class DirectConvolution:
         """The inputs of a column can be read as one vector of channels."""
         return self.block == self.lanes and self.target.multiplies_by_lane
 
+    @property
+    def taps_kept(self) -> int:
+        """Taps whose weights are in registers at once."""
+        return self.window.kernel[1] if self.block <= FEW_CHANNELS else 1
+
     def decisions(self) -> Mapping[str, Sequence[int]]:
         registers = self.target.vector_registers
         return {
@@ -108,7 +117,9 @@ class DirectConvolution:
 
     def defaults(self) -> Mapping[str, int]:
         hold = int(self.can_hold)
-        columns, vectors = best_tile(self.window.result[1], self.vectors, self.target, hold=bool(hold))
+        columns, vectors = best_tile(
+            self.window.result[1], self.vectors, self.target, hold=bool(hold), weights=self.taps_kept
+        )
         return {"columns": columns, "vectors": vectors, "hold": hold}
 
     # --- weights ---
@@ -281,15 +292,17 @@ class _Emission:
     ) -> None:
         """Inputs are read one by one and broadcast."""
         layer = self.layer
+        reads = [(tap, column) for tap in range(layer.window.kernel[1]) for column in range(columns)]
+        if layer.taps_kept > 1:
+            reads.sort(key=lambda read: layer.window.row.position(read[1], read[0]))
         with T.serial(channels) as channel:
-            for tap in range(layer.window.kernel[1]):
+            for tap, column in reads:
+                position = layer.window.position(start, column, tap, border)
+                if position is None:
+                    continue
                 weights = (base + channel * layer.window.kernel[1] + tap) * self.vectors * layer.lanes
-                for column in range(columns):
-                    position = layer.window.position(start, column, tap, border)
-                    if position is None:
-                        continue
-                    value = self.x[(pixel + position) * layer.block + channel]
-                    self._multiply_add(sums, column, vectors, value, weights)
+                value = self.x[(pixel + position) * layer.block + channel]
+                self._multiply_add(sums, column, vectors, value, weights)
 
     def _held(
         self,

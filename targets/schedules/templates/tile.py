@@ -59,17 +59,18 @@ class Row:
 
 
 def best_tile(
-    outputs: int, vectors: int, target: Target, *, hold: bool = False, parts: int = 1
+    outputs: int, vectors: int, target: Target, *, hold: bool = False, parts: int = 1, weights: int = 1
 ) -> tuple[int, int]:
     """Columns and vectors of the tile that takes the fewest estimated cycles for a step of the whole layer.
 
     The layer has `outputs` columns in a row and `vectors` vectors of channels. With `hold` the inputs of a tile are
-    kept in registers too. Each sum is kept in `parts` that do not wait for each other.
+    kept in registers too. Each sum is kept in `parts` that do not wait for each other; the weights of so many steps
+    as `weights` tells are in registers at once.
     """
     best, best_cost = (1, 1), float("inf")
     for wide in range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
-            if _registers(columns, wide, hold, parts) > target.vector_registers:
+            if _registers(columns, wide, hold, parts, weights) > target.vector_registers:
                 break
             cost = _layer_cost(outputs, vectors, columns, wide, target, parts)
             if cost < best_cost * 0.999:
@@ -77,9 +78,9 @@ def best_tile(
     return best
 
 
-def _registers(columns: int, vectors: int, hold: bool, parts: int) -> int:
+def _registers(columns: int, vectors: int, hold: bool, parts: int, weights: int) -> int:
     """Accumulators, weights, and what the inputs need."""
-    return columns * vectors * parts + vectors + (columns if hold else 1)
+    return columns * vectors * parts + vectors * weights + (columns if hold else 1)
 
 
 def _layer_cost(outputs: int, vectors: int, columns: int, wide: int, target: Target, parts: int) -> float:
