@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphopt.ir import Graph, Node, TensorType, Value
+from graphopt.onnx_io.infer import reason_against
 from graphopt.passes.fold_constants import RANDOM
 from graphopt.passes.partial_evaluation import known_value
 from graphopt.passes.unroll_loops import UnrollLoop, UnrollScan, own, wanted
@@ -65,6 +66,8 @@ class SelectBranch(Rule):
                 reason = _reason_against(member)
                 if reason:
                     return f"'{member.name}' {reason}"
+                if impossible := reason_against(member):
+                    return f"a branch is never taken: {impossible}"
         for values in zip(*(branch.outputs for branch in branches), strict=True):
             if not _same_static_type([value.type for value in values]):
                 return "the branches differ in type, or a shape is not static"

@@ -1,4 +1,4 @@
-"""What is known of small values before run time: constants, and what follows from constants alone.
+"""What is known of small values before run time: constants, shapes, and what follows from these alone.
 
 Serves the control flow: whether an If takes a branch, how often a Loop runs.
 """
@@ -9,6 +9,7 @@ import numpy as np
 
 from graphopt.errors import GraphoptError
 from graphopt.ir import ONNX, Graph, Node, Value
+from graphopt.ir.elements import evaluate, is_numbers
 from graphopt.passes.fold_constants import RANDOM
 from graphopt.runtime.reference import evaluate_node
 
@@ -20,7 +21,7 @@ Known = dict[Value, np.ndarray | None]
 
 
 def known_value(value: Value | None, known: Known) -> np.ndarray | None:
-    """The data of `value`, if it follows from constants and from what `known` says; `known` grows."""
+    """The data of `value`, if it follows from constants, shapes and what `known` says; `known` grows."""
     if value is None:
         return None
     if value not in known:
@@ -35,6 +36,9 @@ def _evaluate(value: Value, known: Known) -> np.ndarray | None:
     node = value.producer
     if node is None or node.domain != ONNX or node.subgraphs or node.op_type in RANDOM:
         return None
+    if node.op_type in ("Shape", "Size"):
+        (elements,) = evaluate(node, {})
+        return None if elements is None or not is_numbers(elements) else np.array(elements.tolist(), np.int64)
     operands = [known_value(operand, known) for operand in node.inputs]
     pairs = zip(node.inputs, operands, strict=True)
     if any(operand is not None and data is None for operand, data in pairs):

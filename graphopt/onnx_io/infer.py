@@ -29,6 +29,11 @@ FORGOTTEN_DEFAULTS = {"STFT": {"onesided": 1}}
 """Attributes that count as zero for ONNX's inference when they are left out, against their schema."""
 
 
+TAKES_LISTS_OF_ONE = ("Range",)
+"""Their operands are scalars. Run times take lists of one number too, as ONNX's own definition of AffineGrid hands
+them; ONNX's inference does so only while it does not know the number."""
+
+
 def schema_of(node: Node) -> defs.OpSchema | None:
     """The operator's schema at the graph's opset, or None for an operator onnx does not know."""
     graph = node.graph
@@ -60,6 +65,8 @@ def infer_outputs(
             return unknown
         types[value.name] = type_to_proto(value.type, keep_unnamed=True)
         shown = _shown(value, known)
+        if shown is not None and node.op_type in TAKES_LISTS_OF_ONE and shown.size == 1:
+            shown = shown.reshape(())
         if shown is not None:
             data[value.name] = tensor_to_proto(shown, value.name)
     proto = node_to_proto(node, schema)
@@ -117,6 +124,15 @@ def possible_outputs(node: Node, known: Mapping[Value, Elements]) -> tuple[Tenso
         if node.graph is None or node.graph.parent is None:
             raise
         return (None,) * len(node.outputs)
+
+
+def reason_against(node: Node) -> str:
+    """Why no operands of these types and shapes can be computed with; empty when they may."""
+    try:
+        infer_outputs(node)
+    except IRError as error:
+        return str(error)
+    return ""
 
 
 def sharper(old: TensorType | None, new: TensorType | None) -> TensorType | None:

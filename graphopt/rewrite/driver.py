@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Origin, Value
+from graphopt.onnx_io.infer import reason_against
 from graphopt.rewrite.builder import Builder
 from graphopt.rewrite.pattern import WHOLE_MATCH, Match, Misses, find
 from graphopt.rewrite.rule import Rule
@@ -74,7 +75,8 @@ class Statistics:
 def apply_rules(graph: Graph, rules: Sequence[Rule], statistics: Statistics | None = None) -> int:
     """Rewrite `graph` in place, nested graphs included, until no rule fires; returns how many fired.
 
-    Rules are tried in the given order at each node; the bodies of fused groups are left alone.
+    Rules are tried in the given order at each node; the bodies of fused groups are left alone, and so is what cannot
+    be in a branch that is never taken.
     Raises IRError when the rules do not come to rest.
     """
     statistics = statistics if statistics is not None else Statistics()
@@ -141,13 +143,21 @@ def _try(rule: Rule, node: Node, worklist: _Worklist, statistics: Statistics) ->
     start = time.perf_counter()
     misses = Misses()
     match = find(rule.pattern, node, misses)
-    reason = misses.reason if match is None else rule.check(match)
+    reason = misses.reason if match is None else _impossible(match) or rule.check(match)
     depth = misses.depth if match is None else WHOLE_MATCH
     attempt = Attempt.at(node, rule.name, reason or "", depth)
     if match is not None and not reason:
         _fire(rule, match, worklist)
     statistics.note(attempt, time.perf_counter() - start)
     return match is not None and not reason
+
+
+def _impossible(match: Match) -> str:
+    """Why the match, in a nested graph, cannot be computed at all; empty when it can. No rule is meant for such."""
+    if match.root.graph is None or match.root.graph.parent is None:
+        return ""
+    reasons = (reason_against(node) for node in match.nodes)
+    return next((reason for reason in reasons if reason), "")
 
 
 def _fire(rule: Rule, match: Match, worklist: _Worklist) -> None:

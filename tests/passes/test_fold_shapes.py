@@ -59,11 +59,21 @@ def cast_size(g: Draft) -> Value:
     return g.op("Reshape", x, one(g, back))
 
 
+def range_to_a_list_of_one(g: Draft) -> Value:
+    """As ONNX's definition of AffineGrid counts up to a dimension; ONNX's inference would take scalars only."""
+    x = g.op("Relu", g.input(4, 3))
+    last = g.op("Slice", g.op("Shape", x), g.ints(1), g.ints(2))
+    zero, step = g.const(0, np.int64), g.const(1, np.int64)
+    return g.op("Mul", x, g.op("Cast", g.op("Range", zero, last, step), to=TensorProto.FLOAT))
+
+
 def shape_output(g: Draft) -> Value:
     return g.op("Shape", g.input(2, 3, 4), start=1)
 
 
-@pytest.mark.parametrize("build", [flatten, heads, static_chain, expand_like, cast_size, shape_output])
+@pytest.mark.parametrize(
+    "build", [flatten, heads, static_chain, expand_like, cast_size, range_to_a_list_of_one, shape_output]
+)
 def test_folds(build: Build, update_golden: bool) -> None:
     check_fires(RULE, RULE, build, f"shape_{build.__name__}", update_golden)
 

@@ -74,7 +74,24 @@ def within(g: Draft) -> Value:
     return choose(g, g.const(True, bool), inner, doubled(x))
 
 
-@pytest.mark.parametrize("build", [known, computed, within])
+def measured(g: Draft) -> Value:
+    """As PyTorch writes squeeze: the other branch cannot be."""
+    x = g.input(4)
+    last = g.op("Gather", g.op("Shape", x), g.const(-1, np.int64))
+    return choose(g, g.op("Equal", last, g.op("Size", x)), relu(x), impossible(x))
+
+
+def impossible(x: Value) -> Body:
+    """A Transpose of what has one axis only, twice, so that a rule for two of them meets it."""
+
+    def body(b: Draft) -> list[Value]:
+        y = b.graph.add("Transpose", [x], {"perm": (1, 0)}, types=[VECTOR]).output
+        return [b.graph.add("Transpose", [y], {"perm": (1, 0)}, types=[VECTOR]).output]
+
+    return body
+
+
+@pytest.mark.parametrize("build", [known, computed, within, measured])
 def test_takes_the_branch(build: Build, update_golden: bool) -> None:
     check_fires("inline-branches", "inline-if", build, f"if_{build.__name__}", update_golden)
 
@@ -137,6 +154,11 @@ def gathers(g: Draft) -> Value:
     return choose(g, open_condition(g), lambda b: [b.op("Gather", x, k)], relu(x))
 
 
+def never_taken(g: Draft) -> Value:
+    x = g.input(4)
+    return choose(g, open_condition(g), impossible(x), relu(x))
+
+
 def of_two_shapes(g: Draft) -> Value:
     x = g.input(4)
     type = TensorType(DType.float32, ("n",))
@@ -151,10 +173,15 @@ def of_two_shapes(g: Draft) -> Value:
         (divides, "may divide by zero"),
         (gathers, "takes indices from data"),
         (of_two_shapes, "differ in type"),
+        (never_taken, "never taken: node 'Transpose' (Transpose): Invalid attribute perm"),
     ],
 )
 def test_does_not_compute_both(build: Build, reason: str) -> None:
     check_stays("inline-branches{select=32}", "select-branch", build, reason)
+
+
+def test_rules_leave_a_branch_that_is_never_taken() -> None:
+    check_stays("canonicalize", "transpose-chain", never_taken, "Invalid attribute perm")
 
 
 def test_an_open_condition_is_not_known() -> None:
