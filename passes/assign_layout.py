@@ -3,7 +3,7 @@
     Conv(x, W, b)                     -->   kernel::Conv(x, W, b)            blocked output; input blocked or plain
     Conv(Transpose(x, NHWC to NCHW))  -->   kernel::Conv(Reshape(x), W, b)   channels-last is one block of all channels
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
-    ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)
+    ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)       a pool of one window alike
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
     QuantizeLinear(x, s, z)           -->   the same operators on blocks     with one scale; DequantizeLinear, Cast
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
@@ -143,8 +143,17 @@ class _Assignment:
         assert x is not None
         if x not in self.twins or x.rank not in LAST_TO_FIRST:
             return "its input is not in blocks"
-        self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
+        if self._sees_all(node, x.static_shape[2:]):
+            self._make(node, self._builder(node), f"Global{node.op_type}", self.twins[x])
+        else:
+            self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
         return ""
+
+    @staticmethod
+    def _sees_all(node: Node, image: tuple[int, ...]) -> bool:
+        """One window, which covers the image and nothing beyond."""
+        unpadded = node.str("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(node.ints("pads") or ())
+        return unpadded and node.ints("kernel_shape") == image
 
     def _mean(self, node: Node) -> str:
         """The mean over all pixels is a global pool."""

@@ -94,6 +94,19 @@ def test_a_mean_over_all_pixels_is_a_pool() -> None:
     assert operators["ReduceMean"] == 1
 
 
+def test_a_pool_of_one_window_is_a_global_pool() -> None:
+    def build(g: Draft) -> Value:
+        x = conv(g, g.input(1, 3, 4, 5), 8)
+        g.output(g.op("AveragePool", x, kernel_shape=(4, 5), strides=(4, 5), auto_pad="VALID"))
+        g.output(g.op("MaxPool", x, kernel_shape=(4, 5)), g.op("MaxPool", x, kernel_shape=(4, 4)))
+        g.output(g.op("AveragePool", x, kernel_shape=(4, 5), pads=(1, 0, 1, 0), strides=(3, 1)))
+        return x
+
+    _, operators, _ = assigned(build)
+    assert operators["graphopt.kernel::GlobalAveragePool"] == operators["graphopt.kernel::GlobalMaxPool"] == 1
+    assert operators["graphopt.kernel::AveragePool"] == operators["graphopt.kernel::MaxPool"] == 1
+
+
 def test_pools_with_holes_and_beyond_the_pads_stay_in_blocks() -> None:
     def build(g: Draft) -> Value:
         x = conv(g, g.input(1, 3, 8, 8), 6)
