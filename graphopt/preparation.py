@@ -44,14 +44,20 @@ def legalized(graph: Graph) -> Graph:
     return copy
 
 
+def blocked_for(graph: Graph, target: Target) -> Graph:
+    """A copy of `graph` with images in the target's blocks."""
+    copy = graph.clone()
+    inline_fused(copy)
+    Pipeline((AssignLayout(block=target.vector_bits // 32), EliminateDeadCode())).run(copy)
+    return copy
+
+
 def grouped_for(graph: Graph, target: Target) -> Graph:
     """A copy of `graph` as the lowering takes it: images in the target's blocks, every operator in a group."""
     from graphopt.targets.fuse import fuse
     from graphopt.targets.pack_weights import pack_weights
 
-    copy = graph.clone()
-    inline_fused(copy)
-    Pipeline((AssignLayout(block=target.vector_bits // 32), EliminateDeadCode())).run(copy)
+    copy = blocked_for(graph, target)
     pack_weights(copy, target)
     fuse(copy)
     return copy

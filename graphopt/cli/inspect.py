@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from graphopt.cli.options import InputShapes, Json, TargetName, input_shapes
-from graphopt.errors import UsageError
+from graphopt.cli.options import InputShapes, Json, input_shapes, target_option
+from graphopt.errors import UnsupportedError, UsageError
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL|BUNDLE", help="An ONNX file, or a bundle.")],
-    target: TargetName = "host",
+    target: Annotated[
+        str | None, target_option("Else host, whose verdict leaves the exit code alone.")
+    ] = None,
     input_shape: InputShapes = None,
     nodes: Annotated[
         bool, typer.Option("--nodes", help="List every node; of a bundle, every tensor in memory.")
@@ -22,9 +24,11 @@ def inspect(
 ) -> None:
     """Show what MODEL is: operators, MACs, parameters, peak memory, and what a target cannot run.
 
-    MACs and memory are those of the model as it is, operator by operator; inputs and outputs are not counted
-    in the peak. Nothing is compiled. Of a bundle the report is shown: each layer's cost, and the nodes it came
-    from.
+    MACs and peak memory are those of the model as it is, operator by operator, inputs and outputs not counted;
+    "when compiled" is what the target's arena holds at least. Nothing is compiled. Of a bundle the report is shown:
+    each layer's cost, and the nodes it came from.
+
+    Exit code 4 when the target named with --target cannot run the model. Open shapes alone are no obstacle.
 
     Example: `graphopt inspect model.onnx --target rpi4`
     """
@@ -33,11 +37,13 @@ def inspect(
             raise UsageError("a bundle's shapes are fixed", where="--input-shape", hint="leave it out")
         _inspect_bundle(model, nodes, json)
     else:
-        _inspect_model(model, target, input_shapes(input_shape), nodes, json)
+        _inspect_model(
+            model, target or "host", input_shapes(input_shape), nodes, json, asked=target is not None
+        )
 
 
 def _inspect_model(
-    model: Path, target: str, shapes: dict[str, tuple[int, ...]], nodes: bool, json: bool
+    model: Path, target: str, shapes: dict[str, tuple[int, ...]], nodes: bool, json: bool, asked: bool
 ) -> None:
     from graphopt.cli.progress import progress
     from graphopt.report.inspect import as_data, inspect_model
@@ -53,6 +59,8 @@ def _inspect_model(
         show_json(as_data(inspection, nodes))
     else:
         show(*as_tables(inspection, nodes))
+    if asked and inspection.problems:
+        raise typer.Exit(UnsupportedError.exit_code)
 
 
 def _inspect_bundle(path: Path, memory: bool, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,12 +22,15 @@ PipelineSpec = Annotated[
     str | None,
     typer.Option("--pipeline", metavar="SPEC", help="Passes to run, such as `canonicalize,fold-batchnorm`."),
 ]
-TargetName = Annotated[
-    str,
-    typer.Option(
-        "--target", "-t", metavar="NAME|FILE", help="A name `graphopt targets` lists, or a TOML file."
-    ),
-]
+
+
+def target_option(otherwise: str = "") -> Any:
+    """--target; `otherwise` tells what happens without it."""
+    text = f"A name `graphopt targets` lists, or a TOML file. {otherwise}".strip()
+    return typer.Option("--target", "-t", metavar="NAME|FILE", help=text)
+
+
+TargetName = Annotated[str, target_option()]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of tables.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="How many threads share a run.")

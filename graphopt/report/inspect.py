@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Problem:
     """A node that a target cannot run. `sources` are the nodes of the model that it stands for.
 
-    An input or output that it cannot pass is one too, without an operator: `node` is `input 's'` then.
+    An input or output that it cannot pass is one too, and a model that its memory cannot hold, without an operator:
+    `node` is `input 's'` or `the whole model` then.
     """
 
     node: str
@@ -38,8 +39,9 @@ class Problem:
 class Inspection:
     """A model, and what `target` says to it.
 
-    `nodes_left` counts the nodes after the default passes; `fused_peak_bytes` is the peak of activations once those
-    are grouped into kernels, whose workspaces come on top.
+    `nodes_left` counts the nodes after the default passes. `arena_at_least` are the bytes of the activations alive at
+    once when those are grouped into kernels and images lie in the target's blocks; the kernels' workspaces, and what
+    no placement can help, come on top.
     """
 
     path: Path
@@ -48,7 +50,7 @@ class Inspection:
     target: Target
     problems: tuple[Problem, ...]
     nodes_left: int
-    fused_peak_bytes: int | None
+    arena_at_least: int | None
 
     @property
     def unfixed(self) -> list[str]:
@@ -66,18 +68,33 @@ def inspect_model(
     graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
     ready = legalized(optimized)
-    problems = tuple(_problems(ready))
-    return Inspection(path, graph, _opsets(path, graph), target, problems, len(optimized), _fused_peak(ready))
+    arena = _arena_at_least(ready, target)
+    problems = (*_problems(ready), *_memory_problem(ready, arena, target))
+    return Inspection(path, graph, _opsets(path, graph), target, problems, len(optimized), arena)
 
 
-def _fused_peak(graph: Graph) -> int | None:
-    """The peak once operators are grouped, in place; None while a shape is open."""
+def _arena_at_least(graph: Graph, target: Target) -> int | None:
+    """None while a shape is open."""
+    from graphopt.preparation import blocked_for
+    from graphopt.targets.abi import ALIGNMENT
     from graphopt.targets.fuse import fuse
 
     if not all(value.is_static for value in graph.values()):
         return None
-    fuse(graph)
-    return liveness(graph).peak_bytes
+    blocked = blocked_for(graph, target)
+    fuse(blocked)
+    return liveness(blocked, alignment=ALIGNMENT).peak_bytes
+
+
+def _memory_problem(graph: Graph, arena: int | None, target: Target) -> list[Problem]:
+    if arena is None:
+        return []
+    held = [v for v in (*graph.inputs, *graph.outputs, *graph.constants) if v.type is not None]
+    needed = arena + sum(v.size * v.dtype.numpy.itemsize for v in held)
+    if not 0 < target.memory_bytes < needed:
+        return []
+    reason = f"a run needs at least {needed >> 20} MiB, {target.name} has {target.memory_bytes >> 20} MiB"
+    return [Problem("the whole model", "", reason, ())]
 
 
 def _problems(graph: Graph) -> list[Problem]:
@@ -124,9 +141,9 @@ def as_data(inspection: Inspection, nodes: bool = False) -> dict[str, Any]:
         "parameters": cost.parameters,
         "weight_bytes": cost.weight_bytes,
         "peak_activation_bytes": lives.peak_bytes,
-        "peak_activation_bytes_fused": inspection.fused_peak_bytes,
         "peak_at": None if lives.peak_step is None else lives.steps[lives.peak_step].name,
         "target": inspection.target.name,
+        "arena_bytes_at_least": inspection.arena_at_least,
         "nodes_after_passes": inspection.nodes_left,
         "unfixed_inputs": inspection.unfixed,
         "unsupported": [

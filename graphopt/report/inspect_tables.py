@@ -49,8 +49,11 @@ def _facts(inspection: Inspection) -> RenderableType:
     elif lives.peak_step is not None:
         where = lives.steps[lives.peak_step].name
         entries["peak memory"] = f"{tables.size(lives.peak_bytes)} of activations, at '{where}'"
-        if inspection.fused_peak_bytes is not None:
-            entries["when fused"] = f"{tables.size(inspection.fused_peak_bytes)} of activations"
+        if inspection.arena_at_least is not None:
+            least = tables.size(inspection.arena_at_least)
+            entries["when compiled"] = (
+                f"{least} at least on {inspection.target.name}; kernels' workspaces come on top"
+            )
     return tables.facts(inspection.path.name, entries)
 
 

@@ -55,7 +55,7 @@ def test_a_shape_that_an_input_decides_is_no_error(cli: Cli, tmp_path: Path) -> 
     imports = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), tmp_path / "window.onnx")
     data = cli("inspect", tmp_path / "window.onnx", "--json").data
-    assert data["peak_activation_bytes_fused"] is None and data["unfixed_inputs"] == []
+    assert data["arena_bytes_at_least"] is None and data["unfixed_inputs"] == []
     assert data["unsupported"] != []
     assert cli("inspect", tmp_path / "window.onnx").code == 0
 
@@ -78,14 +78,40 @@ def odd(folder: Path) -> Path:
 
 
 def test_what_a_target_cannot_run_is_told_with_node_and_reason(cli: Cli, odd: Path) -> None:
-    data = cli("inspect", odd, "--target", "rpi4", "--json").data
+    told = cli("inspect", odd, "--target", "rpi4", "--json")
+    assert told.code == 4
+    data = told.data
     [problem] = data["unsupported"]
     assert (problem["node"], problem["operator"]) == ("whirl", "com.example::Whirl")
     assert "no kernel" in problem["reason"]
     assert data["opsets"] == {"ai.onnx": 17, "com.example": 3}
     shown = cli("inspect", odd, "--target", "rpi4")
-    assert shown.code == 0
+    assert (shown.code, shown.err) == (4, "")
     assert "rpi4 cannot run this model" in shown.out and "whirl" in shown.out
+
+
+def test_only_a_target_that_is_named_decides_the_exit_code(cli: Cli, odd: Path, dynamic: Path) -> None:
+    shown = cli("inspect", odd)
+    assert shown.code == 0 and "host cannot run this model" in shown.out
+    assert cli("inspect", dynamic, "-t", "rpi4").code == 0
+    assert "Exit code 4" in cli("inspect", "--help").out
+
+
+def test_the_arena_is_at_least_what_inspect_tells(cli: Cli, model: Path, bundle: Path) -> None:
+    """And exactly that for a model whose kernels want no workspace."""
+    memory = cli("inspect", bundle, "--json").data["memory"]
+    data = cli("inspect", model, "--json").data
+    assert data["arena_bytes_at_least"] == memory["lower_bound_bytes"] <= memory["arena_bytes"]
+    assert "at least on host" in cli("inspect", model).out
+
+
+def test_memory_is_asked_too(cli: Cli, dynamic: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text('base = "rpi4"\nram_mb = 1\n')
+    shape = ("--input-shape", "x=2000,3,8,8")
+    [problem] = cli("inspect", dynamic, "-t", tmp_path / "small.toml", *shape, "--json").data["unsupported"]
+    assert problem["node"] == "the whole model" and "small has 1 MiB" in problem["reason"]
+    assert cli("compile", dynamic, "-t", tmp_path / "small.toml", *shape, "-o", tmp_path / "b").code == 4
+    assert cli("inspect", dynamic, "-t", "rpi4", *shape).code == 0
 
 
 def test_compile_refuses_what_inspect_told(cli: Cli, odd: Path, tmp_path: Path) -> None:
