@@ -37,13 +37,10 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
 
 def _fits(spec: Tensor, given: object) -> bool:
     """It is what `_fitting` would return. Most calls go this way: a small model takes microseconds."""
-    return (
-        type(given) is np.ndarray
-        and given.dtype is spec.dtype.numpy
-        and given.shape == spec.shape
-        and given.flags.c_contiguous
-        and given.flags.aligned
-    )
+    if type(given) is not np.ndarray or given.dtype is not spec.dtype.numpy or given.shape != spec.shape:
+        return False
+    flags = given.flags
+    return bool(flags.c_contiguous and flags.aligned)
 
 
 def _fitting(spec: Tensor, given: object) -> np.ndarray:
