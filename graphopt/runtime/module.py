@@ -126,7 +126,7 @@ class _Frame:
 def _address(array: np.ndarray) -> int:
     """Of the first element; where the array may be written it takes a third of the time."""
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, or without elements
         return array.ctypes.data
 
