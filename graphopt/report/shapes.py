@@ -16,11 +16,14 @@ SHARPEN = "fold-constants,fold-shapes,fold-constants,fold-shapes"
 
 def sharpened(graph: Graph) -> Graph:
     """`graph` itself where every type is static; else a copy whose types are as static as can be told."""
-    from graphopt.api import optimize
+    from graphopt import passes
+    from graphopt.pipeline import parse_pipeline
 
     if all(value.is_static for value in graph.values()):
         return graph
-    known = {value.name: value.type for value in optimize(graph, SHARPEN).values() if value.is_static}
+    folded = graph.clone()
+    parse_pipeline(SHARPEN, passes.catalog()).run(folded)
+    known = {value.name: value.type for value in folded.values() if value.is_static}
     copy = graph.clone()
     for value in copy.values():
         found = known.get(value.name)
