@@ -1,6 +1,8 @@
 """The typed graph IR: `Graph`, `Node`, `Value`, `TensorType`."""
 
-from graphopt.ir.graph import KERNEL, ONNX, QUANT, Attribute, Graph, Node, Origin, Use, Value
+from graphopt.ir.attributes import Attribute
+from graphopt.ir.graph import KERNEL, ONNX, QUANT, Graph, Node, Use, Value
+from graphopt.ir.origin import Origin
 from graphopt.ir.types import Dim, DType, Shape, TensorType, fresh_dim, is_unnamed
 from graphopt.ir.verify import verify
 

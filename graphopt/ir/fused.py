@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphopt.errors import IRError
-from graphopt.ir.graph import KERNEL, Graph, Node, Origin, Value
+from graphopt.ir.graph import KERNEL, Graph, Node, Value
 from graphopt.ir.nesting import reads, with_nested
+from graphopt.ir.origin import Origin
 from graphopt.ir.structural import structural_inputs
 
 FUSED = "Fused"

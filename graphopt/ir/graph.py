@@ -1,8 +1,8 @@
 """The graph: values in single static assignment, nodes in execution order.
 
 A `Value` has one producer (a node, or none for graph inputs and constants) and knows its uses. A `Node`
-applies an ONNX operator. A `Graph` holds its nodes in a doubly linked list that is always a valid
-execution order: a rewrite inserts what it creates before the node it replaces, and the order stays right.
+applies an ONNX operator. The nodes of a `Graph` always are in a valid order of execution: a rewrite inserts what
+it creates before the node it replaces, and the order stays right.
 
 Nested graphs are attributes. The nodes of If, Loop and Scan bodies may use values of the enclosing graph,
 their parent, directly; such a value counts those uses too. The body of a fused group stands alone and has no
@@ -11,19 +11,19 @@ parent.
 
 from __future__ import annotations
 
-import builtins
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
 from graphopt.errors import IRError
+from graphopt.ir.attributes import Attribute, Attributes
 from graphopt.ir.names import NameScope
+from graphopt.ir.order import Order
+from graphopt.ir.origin import Origin
 from graphopt.ir.types import DType, TensorType
-
-Attribute = Union[int, float, str, bytes, tuple, np.ndarray, "Graph", None]
 
 ONNX = ""
 """The domain of the standard operators."""
@@ -33,34 +33,6 @@ QUANT = "graphopt.quant"
 
 KERNEL = "graphopt.kernel"
 """Fused groups and blocked layouts: what the lowering sees."""
-
-
-NAMED_SOURCES = 3
-"""Names of source nodes in the place of a node's own; the rest are counted."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a node comes from: the rule that made it (empty: the imported model) and its source nodes.
-
-    `sources` are names of nodes of the imported model, so that a report can speak of what the user knows.
-    """
-
-    rule: str = ""
-    sources: tuple[str, ...] = ()
-
-    def merged(self, rule: str, others: Iterable[Node]) -> Origin:
-        names: dict[str, None] = dict.fromkeys(self.sources)
-        for node in others:
-            names.update(dict.fromkeys(node.origin.sources))
-        return Origin(rule, tuple(names))
-
-    def known_as(self, name: str) -> str:
-        """What a user calls a node named `name`: that, where it is the model's own; else the nodes it is made of."""
-        if not self.sources or name in self.sources:
-            return name
-        more = len(self.sources) - NAMED_SOURCES
-        return " + ".join(self.sources[:NAMED_SOURCES]) + (f" + {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -168,7 +140,7 @@ class Value:
         return f"%{self.name}: {self.type}"
 
 
-class Node:
+class Node(Attributes):
     """One application of an operator. Made by `Graph.add`, never directly."""
 
     __slots__ = (
@@ -240,29 +212,8 @@ class Node:
         if value is not None:
             value._uses[id(self), index] = Use(self, index)
 
-    def attr(self, name: str, default: Attribute = None) -> Any:
-        """What the attribute holds depends on the operator; the methods below give one type each."""
-        return self.attributes.get(name, default)
-
-    def ints(self, name: str, default: Sequence[int] | None = None) -> tuple[int, ...] | None:
-        """An attribute of integers as a tuple, or `default`."""
-        value = self.attributes.get(name)
-        if value is None:
-            return None if default is None else tuple(default)
-        return tuple(int(v) for v in value)
-
-    def int(self, name: str, default: int = 0) -> int:
-        return int(self.attributes.get(name, default))
-
-    def float(self, name: str, default: float = 0.0) -> float:
-        return float(self.attributes.get(name, default))
-
-    def str(self, name: str, default: str = "") -> str:
-        value = self.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
-
     @property
-    def key(self) -> builtins.str:
+    def key(self) -> str:
         """`Conv`, or `com.microsoft::FusedConv` outside the standard domain."""
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
@@ -270,10 +221,10 @@ class Node:
     def subgraphs(self) -> tuple[Graph, ...]:
         return tuple(a for a in self.attributes.values() if isinstance(a, Graph))
 
-    def is_op(self, *op_types: builtins.str, domain: builtins.str = ONNX) -> bool:
+    def is_op(self, *op_types: str, domain: str = ONNX) -> bool:
         return self.domain == domain and self.op_type in op_types
 
-    def __repr__(self) -> builtins.str:
+    def __repr__(self) -> str:
         ins = ", ".join("_" if v is None else f"%{v.name}" for v in self._inputs)
         outs = ", ".join(f"%{v.name}" for v in self.outputs)
         return f"{outs} = {self.key}({ins}) '{self.name}'"
@@ -296,9 +247,7 @@ class Graph:
         self.output_names: list[str] = []
         self._outputs: list[Value] = []
         self._constants: dict[Value, None] = {}
-        self._first: Node | None = None
-        self._last: Node | None = None
-        self._count = 0
+        self._order = Order(self)
         self._value_names: NameScope = NameScope(None if parent is None else parent._value_names)
         self._node_names: NameScope = NameScope(None if parent is None else parent._node_names)
 
@@ -307,14 +256,10 @@ class Graph:
     @property
     def nodes(self) -> Iterator[Node]:
         """Nodes in execution order. Removing the node just given, or inserting, is safe on the way."""
-        node = self._first
-        while node is not None:
-            following = node._next
-            yield node
-            node = following if following is None or following.graph is self else _resume(node, following)
+        return iter(self._order)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._order)
 
     @property
     def outputs(self) -> tuple[Value, ...]:
@@ -326,7 +271,7 @@ class Graph:
 
     @property
     def last(self) -> Node | None:
-        return self._last
+        return self._order.last
 
     def values(self) -> Iterator[Value]:
         """Inputs, constants, then node outputs in execution order (nested graphs not included)."""
@@ -393,7 +338,6 @@ class Graph:
         """
         node_name = self._node_names.unique(name or op_type)
         node = Node(op_type, inputs, attributes or {}, domain, node_name, origin or Origin("", (node_name,)))
-        node.graph = self
         outputs = []
         for index, type in enumerate(types):
             wanted = output_names[index] if index < len(output_names) else ""
@@ -402,7 +346,7 @@ class Graph:
             value.index = index
             outputs.append(value)
         node.outputs = tuple(outputs)
-        self._link(node, before)
+        self._order.insert(node, before)
         return node
 
     def add_output(self, value: Value, name: str = "") -> None:
@@ -431,7 +375,7 @@ class Graph:
         for output in node.outputs:
             self._value_names.release(output.name)
         self._node_names.release(node.name)
-        self._unlink(node)
+        self._order.remove(node)
 
     def drop(self) -> None:
         """Let go of every value used, before the graph itself is thrown away."""
@@ -445,8 +389,8 @@ class Graph:
 
     def move_before(self, node: Node, anchor: Node | None) -> None:
         """Move a node in the order of execution; None: to the end."""
-        self._unlink(node)
-        self._link(node, anchor)
+        self._order.remove(node)
+        self._order.insert(node, anchor)
 
     def remove_unused_constants(self) -> int:
         """Forget constants that nobody reads; returns how many."""
@@ -522,41 +466,5 @@ class Graph:
             return nested.clone()
         return nested.clone(parent=self, outer=mapping)
 
-    def _link(self, node: Node, before: Node | None) -> None:
-        node.graph = self
-        node._next = before
-        node._previous = self._last if before is None else before._previous
-        if node._previous is None:
-            self._first = node
-        else:
-            node._previous._next = node
-        if before is None:
-            self._last = node
-        else:
-            before._previous = node
-        self._count += 1
-
-    def _unlink(self, node: Node) -> None:
-        if node._previous is None:
-            self._first = node._next
-        else:
-            node._previous._next = node._next
-        if node._next is None:
-            self._last = node._previous
-        else:
-            node._next._previous = node._previous
-        node.graph = None
-        self._count -= 1
-
     def __repr__(self) -> str:
-        return f"<Graph '{self.name}': {self._count} nodes>"
-
-
-def _resume(node: Node, following: Node) -> Node | None:
-    """Where iteration goes on when the node that came next was removed meanwhile."""
-    if node.graph is not None:
-        return node._next
-    step: Node | None = following
-    while step is not None and step.graph is None:
-        step = step._next
-    return step
+        return f"<Graph '{self.name}': {len(self)} nodes>"

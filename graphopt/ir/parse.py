@@ -11,8 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphopt.errors import IRError
-from graphopt.ir.graph import Attribute, Graph, Node, Origin, Value
+from graphopt.ir.attributes import Attribute
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.literals import array_from, array_from_bytes, float_number, raw_bytes, unquoted_bytes
+from graphopt.ir.origin import Origin
 from graphopt.ir.tokens import ParseError, Token, tokens_of
 from graphopt.ir.types import Dim, DType, TensorType, fresh_dim
 

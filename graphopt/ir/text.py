@@ -21,7 +21,8 @@ from typing import Literal
 
 import numpy as np
 
-from graphopt.ir.graph import Attribute, Graph, Node, Origin, Value
+from graphopt.ir.attributes import Attribute
+from graphopt.ir.graph import Graph, Node, Value
 from graphopt.ir.literals import (
     INLINE_ELEMENTS,
     bare,
@@ -33,6 +34,7 @@ from graphopt.ir.literals import (
     raw_bytes,
     word,
 )
+from graphopt.ir.origin import Origin
 from graphopt.ir.types import DType, TensorType
 
 WIDTH = 100
