@@ -30,7 +30,7 @@ from graphopt.targets.schedules.templates.kernel import (
     spread,
     taken_apart,
 )
-from graphopt.targets.schedules.templates.tile import best_tile
+from graphopt.targets.schedules.templates.tile import Segment, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
 
 MOST_TAPS = 11
@@ -188,12 +188,11 @@ class _Emission:
         work = self.batch * layer.groups * layer.filters * layer.channels
         work *= rows * layer.window.result[1] * layer.window.taps
         segments = layer.window.row.segments(self.columns)
-        if rows == 1 and len(segments) == 1:
-            count = segments[0].count
+        if rows == 1:
+            count = sum(segment.count for segment in segments)
             with spread(self.batch * layer.groups * self.tiles * count, work) as task:
                 image, group, tile, piece = taken_apart(task, self.batch, layer.groups, self.tiles, count)
-                start = segments[0].start + piece * segments[0].columns
-                self._tiles(image, group, tile, 0, start, segments[0].columns, segments[0].border)
+                self._piece(image, group, tile, piece, segments)
             return
         with spread(self.batch * layer.groups * self.tiles * rows, work) as task:
             image, group, tile, row = taken_apart(task, self.batch, layer.groups, self.tiles, rows)
@@ -201,6 +200,23 @@ class _Emission:
                 with repeated(segment.count) as piece:
                     start = segment.start + piece * segment.columns
                     self._tiles(image, group, tile, row, start, segment.columns, segment.border)
+
+    def _piece(self, image: Expr, group: Expr, tile: Expr, piece: Expr, segments: Sequence[Segment]) -> None:
+        """Tile number `piece` of a single row."""
+        first, *others = segments
+        start = first.start if first.border else first.start + piece * first.columns
+
+        def tiles() -> None:
+            self._tiles(image, group, tile, 0, start, first.columns, first.border)
+
+        if not others:
+            tiles()
+            return
+        with T.If(piece < first.count):
+            with T.Then():
+                tiles()
+            with T.Else():
+                self._piece(image, group, tile, piece - first.count, others)
 
     def _tiles(
         self, image: Expr, group: Expr, tile: Expr, row: Expr, start: Expr, columns: int, border: bool
