@@ -20,6 +20,7 @@ from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches
 from graphopt.passes.postpone_dequantize import PostponeDequantize
 from graphopt.passes.saturate_activations import SaturateActivations
+from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.pipeline import Pipeline
 from graphopt.targets.lower.support import REFUSED, SUPPORTED
 
@@ -58,6 +59,7 @@ def grouped_for(graph: Graph, target: Target) -> Graph:
     from graphopt.targets.pack_weights import pack_weights
 
     copy = blocked_for(graph, target)
+    Pipeline((ShareBuffers(), EliminateDeadCode())).run(copy)
     pack_weights(copy, target)
     fuse(copy)
     return copy

@@ -30,6 +30,7 @@ PASSES: dict[str, str] = {
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
     "saturate-activations": "saturate_activations:SaturateActivations",
+    "share-buffers": "share_buffers:ShareBuffers",
     "sink-transposes": "sink_transposes:SinkTransposes",
     "squeeze-convolution": "squeeze_convolution:SqueezeConvolutions",
 }

@@ -22,10 +22,10 @@ from graphopt.targets.program import Call, Copy, Place, Program, build_program, 
 from graphopt.targets.toolchain import Toolchain
 
 REGIONS = {
-    "input": "(void *)inputs[{}]",
-    "output": "outputs[{}]",
-    "weights": "(void *)(graphopt_weights + {})",
-    "arena": "arena + {}",
+    "input": "(void *)inputs[{number}]",
+    "output": "outputs[{number}]",
+    "weights": "(void *)(graphopt_weights + {offset})",
+    "arena": "arena + {offset}",
 }
 """How a place is written in the entry function."""
 
@@ -231,7 +231,10 @@ def _statement(step: Call | Copy) -> str:
 
 
 def _expression(place: Place) -> str:
-    return REGIONS[place.region].format(place.offset)
+    text = REGIONS[place.region].format(number=place.number, offset=place.offset)
+    if place.offset and place.region in ("input", "output"):
+        return f"(unsigned char *){text} + {place.offset}"
+    return text
 
 
 def _small_functions(abi: ModelAbi) -> list[str]:

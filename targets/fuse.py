@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import enum
 
+from graphopt.analysis.storage import is_alias
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
 from graphopt.targets.lower.support import BLOCKED, ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
-from graphopt.targets.program import is_alias
 
 LARGEST_GROUP = 24
 """Operators in one group; more make kernels that take long to compile and spill registers."""

@@ -5,13 +5,18 @@ when their lives do not meet. The largest sum of sizes alive at one step is a lo
 can beat; packing to it is NP-hard (Sekiyama et al., "Profile-guided memory optimization for DNNs", 2018), so
 several greedy orders are tried, then a seeded local search on the order, until the bound is reached or
 the effort is spent.
+
+Buffers may belong together: those of one region keep their distances, and each still has a life of its own, so that
+what lies in the rest of a region does not wait for it.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from graphopt.targets.abi import ALIGNMENT
 
@@ -21,12 +26,17 @@ SEARCH_ROUNDS = 400
 
 @dataclass(frozen=True)
 class Buffer:
-    """`size` bytes that must stay intact from step `first` to step `last`, both included."""
+    """`size` bytes that must stay intact from step `first` to step `last`, both included.
+
+    They lie `offset` bytes behind the start of `region`, where they belong to one.
+    """
 
     name: str
     size: int
     first: int
     last: int
+    region: str = ""
+    offset: int = 0
 
     def meets(self, other: Buffer) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -53,21 +63,72 @@ def aligned(size: int) -> int:
 
 
 def plan(buffers: Sequence[Buffer]) -> Plan:
-    """Place `buffers`; deterministic. Sizes count rounded up to the alignment, in the bound too."""
-    wanted = [Buffer(b.name, aligned(b.size), b.first, b.last) for b in buffers if b.size > 0]
+    """Place `buffers`; deterministic. Regions, and buffers that belong to none, start at the alignment; the sizes of
+    the latter count rounded up to it, in the bound too.
+    """
+    wanted = [replace(b, size=b.size if b.region else aligned(b.size)) for b in buffers if b.size > 0]
     bound = lower_bound(wanted)
-    best_order: list[Buffer] = []
+    regions = _regions(wanted)
+    nearby = _Nearby(regions)
+    best_order: list[Region] = []
     best: dict[str, int] = {}
     best_size = -1
     for key in _ORDERS:
-        order = sorted(wanted, key=key)
-        offsets, size = _first_fit(order)
+        order = sorted(regions, key=key)
+        starts, size = _first_fit(order, nearby)
         if best_size < 0 or size < best_size:
-            best_order, best, best_size = order, offsets, size
+            best_order, best, best_size = order, starts, size
     if best_size > bound:
-        best, best_size = _improve(best_order, best, best_size, bound)
-    offsets = {b.name: best.get(b.name, 0) for b in buffers}
+        best, best_size = _improve(best_order, best, best_size, bound, nearby)
+    offsets = {b.name: best.get(b.region or b.name, 0) + b.offset for b in buffers}
     return Plan(offsets, max(best_size, 0), bound, tuple(buffers))
+
+
+@dataclass(frozen=True)
+class Region:
+    """Buffers that keep their distances; most often a single one."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+
+    @cached_property
+    def size(self) -> int:
+        return aligned(max(b.offset + b.size for b in self.buffers))
+
+    @cached_property
+    def first(self) -> int:
+        return min(b.first for b in self.buffers)
+
+    @cached_property
+    def last(self) -> int:
+        return max(b.last for b in self.buffers)
+
+
+def _regions(buffers: Sequence[Buffer]) -> list[Region]:
+    members: dict[str, list[Buffer]] = {}
+    for buffer in buffers:
+        members.setdefault(buffer.region or buffer.name, []).append(buffer)
+    return [Region(name, tuple(found)) for name, found in members.items()]
+
+
+class _Nearby:
+    """For two regions, the distances from the second's start to the first's at which buffers that live together
+    share bytes: open intervals."""
+
+    def __init__(self, regions: Sequence[Region]) -> None:
+        self._distances: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for a, b in itertools.combinations(regions, 2):
+            if a.first <= b.last and b.first <= a.last:
+                found = {
+                    (y.offset - x.offset - x.size, y.offset + y.size - x.offset)
+                    for x, y in itertools.product(a.buffers, b.buffers)
+                    if x.meets(y)
+                }
+                self._distances[a.name, b.name] = sorted(found)
+                self._distances[b.name, a.name] = sorted((-high, -low) for low, high in found)
+
+    def __call__(self, a: Region, b: Region) -> list[tuple[int, int]]:
+        return self._distances.get((a.name, b.name), [])
 
 
 def lower_bound(buffers: Sequence[Buffer]) -> int:
@@ -83,7 +144,7 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
     return peak
 
 
-_ORDERS: tuple[Callable[[Buffer], tuple], ...] = (
+_ORDERS: tuple[Callable[[Region], tuple], ...] = (
     lambda b: (-b.size, b.first, b.name),
     lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
     lambda b: (-(b.last - b.first), -b.size, b.first, b.name),
@@ -91,44 +152,41 @@ _ORDERS: tuple[Callable[[Buffer], tuple], ...] = (
 )
 
 
-def _first_fit(order: Sequence[Buffer]) -> tuple[dict[str, int], int]:
-    """Each buffer at the lowest offset that is free during its life."""
-    placed: list[tuple[int, Buffer]] = []
-    offsets: dict[str, int] = {}
+def _first_fit(order: Sequence[Region], nearby: _Nearby) -> tuple[dict[str, int], int]:
+    """Each region at the lowest offset where its buffers are free during their lives."""
+    placed: list[tuple[int, Region]] = []
     size = 0
-    for buffer in order:
+    for region in order:
+        taken = sorted(
+            (start + low, start + high) for start, other in placed for low, high in nearby(region, other)
+        )
         offset = 0
-        for start, other in placed:  # sorted by offset
-            if not buffer.meets(other):
-                continue
-            if offset + buffer.size <= start:
-                break
-            offset = max(offset, start + other.size)
-        offsets[buffer.name] = offset
-        placed.append((offset, buffer))
-        placed.sort(key=lambda item: item[0])
-        size = max(size, offset + buffer.size)
-    return offsets, size
+        for low, high in taken:
+            if low < offset < high:
+                offset = aligned(high)
+        placed.append((offset, region))
+        size = max(size, offset + region.size)
+    return {region.name: start for start, region in placed}, size
 
 
 def _improve(
-    order: list[Buffer], offsets: dict[str, int], size: int, bound: int
+    order: list[Region], starts: dict[str, int], size: int, bound: int, nearby: _Nearby
 ) -> tuple[dict[str, int], int]:
-    """Move one buffer at the top of the arena earlier in the order, keep what does not get worse."""
+    """Move one region at the top of the arena earlier in the order, keep what does not get worse."""
     chance = random.Random(0)
-    current, current_offsets, current_size = list(order), offsets, size
-    best_offsets, best_size = offsets, size
+    current, current_starts, current_size = list(order), starts, size
+    best_starts, best_size = starts, size
     for _ in range(SEARCH_ROUNDS):
-        top = [i for i, b in enumerate(current) if current_offsets[b.name] + b.size == current_size]
+        top = [i for i, r in enumerate(current) if current_starts[r.name] + r.size == current_size]
         source = chance.choice(top) if chance.random() < 0.7 else chance.randrange(len(current))
         target = chance.randrange(len(current))
         trial = list(current)
         trial.insert(target, trial.pop(source))
-        trial_offsets, trial_size = _first_fit(trial)
+        trial_starts, trial_size = _first_fit(trial, nearby)
         if trial_size <= current_size:
-            current, current_offsets, current_size = trial, trial_offsets, trial_size
+            current, current_starts, current_size = trial, trial_starts, trial_size
             if trial_size < best_size:
-                best_offsets, best_size = trial_offsets, trial_size
+                best_starts, best_size = trial_starts, trial_size
                 if best_size == bound:
                     break
-    return best_offsets, best_size
+    return best_starts, best_size

@@ -1,35 +1,37 @@
 """The straight-line program of a fused graph: its steps, and where each value lives.
 
-Reshapes cost nothing: their output lives where their input does. A graph output is written straight into the
-caller's buffer; every other value and every kernel's workspace gets a slot of the arena.
+Values that share bytes (`analysis/storage.py`) have one buffer: a reshape costs nothing, and what is joined is written
+side by side. A graph output is written straight into the caller's buffer; every other buffer and every kernel's
+workspace gets a slot of the arena.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from graphopt.analysis.liveness import is_alias, storage_roots
-from graphopt.errors import UnsupportedError
-from graphopt.ir import Graph, Node, Value
-from graphopt.ir.fused import is_fused
+from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
+from graphopt.errors import IRError, UnsupportedError
+from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir.fused import body_of, is_fused
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, TensorSpec, not_passable
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lives: `offset` is an input's or output's number, else bytes into the region."""
+    """Where a value lives: `offset` bytes into the region; there are several inputs and outputs, by `number`."""
 
     region: Literal["input", "output", "weights", "arena"]
-    offset: int
+    offset: int = 0
+    number: int = 0
 
 
-NOWHERE = Place("arena", 0)
+NOWHERE = Place("arena")
 """The place of a value without elements that no call writes."""
 
 
@@ -54,13 +56,17 @@ class Copy:
 
 @dataclass(frozen=True)
 class Program:
-    """Everything the entry function does, and what it needs."""
+    """Everything the entry function does, and what it needs.
+
+    `in_place` tells the bytes that each concatenation and slice has where they are, so that nothing moves them.
+    """
 
     steps: tuple[Call | Copy, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: bytes
     plan: Plan
+    in_place: tuple[tuple[str, int], ...] = ()
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -85,27 +91,59 @@ def build_program(
     outputs = tuple(_spec(v, name) for v, name in zip(graph.outputs, graph.output_names, strict=True))
     calls = [node for node in graph.nodes if needs_kernel(node)]
     _check_grouped(graph)
-    root = storage_roots(graph)
-    places = {value: Place("input", index) for index, value in enumerate(graph.inputs)}
-    copies: list[tuple[Value, int]] = []
-    for index, value in enumerate(graph.outputs):
-        if root[value].producer is None or root[value] in places:
-            copies.append((root[value], index))
-        else:
-            places[root[value]] = Place("output", index)
+    storage = Storage(graph)
+    places = {value: Place("input", number=index) for index, value in enumerate(graph.inputs)}
     weights, weight_places = _pack_weights(graph)
     places.update(weight_places)
-    places.update((v, NOWHERE) for v in root.values() if v not in places and not v.size)
-    placement, workspace_places = _plan_arena(calls, root, places, kernel_of, workspaces)
+    copies: list[tuple[Value, int]] = []
+    for index, value in enumerate(graph.outputs):
+        root = _buffer(value, storage)
+        if root.producer is None or root in places:
+            copies.append((root, index))
+        else:
+            places[root] = Place("output", number=index)
+    places.update((v, NOWHERE) for v in graph.values() if v not in places and not v.size)
+    placement, workspace_places = _plan_arena(calls, storage, places, kernel_of, workspaces)
+
+    def place(value: Value) -> Place:
+        stretch = storage.of(value)
+        start = places[stretch.root]
+        return replace(start, offset=start.offset + stretch.offset * value.dtype.numpy.itemsize)
+
     steps: list[Call | Copy] = []
     for number, node in enumerate(calls):
-        read = [places[root[v]] for v in node.inputs if v is not None]
-        written = [places[v] for v in node.outputs]
+        read = [place(v) for v in node.inputs if v is not None]
+        written = [place(v) for v in node.outputs]
         arguments = (*read, *written, *workspace_places[number])
         steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]]))
     for value, index in copies:
-        steps.append(Copy(places[value], Place("output", index), outputs[index].nbytes))
-    return Program(tuple(steps), inputs, outputs, weights, placement)
+        steps.append(Copy(places[value], Place("output", number=index), outputs[index].nbytes))
+    return Program(tuple(steps), inputs, outputs, weights, placement, _in_place(graph))
+
+
+def _in_place(graph: Graph) -> tuple[tuple[str, int], ...]:
+    """The name and the bytes of each Join and Part; without those that had to be copied for it."""
+    found = []
+    for node in graph.nodes:
+        if node.is_op(JOIN, PART, domain=KERNEL):
+            copied = sum(storage_bytes(v) for v in node.inputs if v is not None and _is_copy(v))
+            found.append((node.name, storage_bytes(node.output) - copied))
+    return tuple(found)
+
+
+def _is_copy(value: Value) -> bool:
+    producer = value.producer
+    if producer is None or not is_fused(producer):
+        return False
+    return all(node.is_op("Identity") for node in body_of(producer).nodes)
+
+
+def _buffer(output: Value, storage: Storage) -> Value:
+    """The value whose bytes an output of the graph has, from its first to its last."""
+    stretch = storage.of(output)
+    if stretch.root.size != output.size:
+        raise IRError("an output of the graph cannot be a part of a buffer", where=f"'{output.name}'")
+    return stretch.root
 
 
 def storage_bytes(value: Value) -> int:
@@ -151,7 +189,7 @@ def _pack_weights(graph: Graph) -> tuple[bytes, dict[Value, Place]]:
 
 def _plan_arena(
     calls: list[Node],
-    root: Mapping[Value, Value],
+    storage: Storage,
     places: dict[Value, Place],
     kernel_of: Mapping[Node, str],
     workspaces: Mapping[str, tuple[int, ...]],
@@ -161,20 +199,21 @@ def _plan_arena(
     for number, node in enumerate(calls):
         for value in node.inputs:
             if value is not None:
-                last_read[root[value]] = number
+                last_read.update(dict.fromkeys(storage.made_in(value), number))
     buffers: list[Buffer] = []
-    slots: dict[str, Value] = {}
+    known: dict[Value, Buffer] = {}
     for number, node in enumerate(calls):
         for value in node.outputs:
-            if value not in places:
-                slots[value.name] = value
-                end = last_read.get(value, number)
-                buffers.append(Buffer(value.name, aligned(storage_bytes(value)), number, end))
+            root = storage.of(value).root
+            if root not in places:
+                buffer = _slot(value, storage, number, last_read.get(value, number))
+                known[root] = buffer
+                buffers.append(buffer)
         for index, size in enumerate(workspaces[kernel_of[node]]):
             buffers.append(Buffer(f"{number}:workspace {index}", size, number, number))
     placement = plan(buffers)
-    for name, value in slots.items():
-        places[value] = Place("arena", placement.offsets[name])
+    for root, buffer in known.items():
+        places[root] = Place("arena", placement.offsets[buffer.name] - buffer.offset)
     scratch = [
         [
             Place("arena", placement.offsets[f"{number}:workspace {index}"])
@@ -183,3 +222,13 @@ def _plan_arena(
         for number, node in enumerate(calls)
     ]
     return placement, scratch
+
+
+def _slot(value: Value, storage: Storage, first: int, last: int) -> Buffer:
+    """The buffer of a computed value; those that are joined belong to one region."""
+    size = storage_bytes(value)
+    if storage.is_alone(value):
+        return Buffer(value.name, aligned(size), first, last)
+    stretch = storage.of(value)
+    start = stretch.offset * value.dtype.numpy.itemsize
+    return Buffer(value.name, size, first, last, stretch.root.name, start)

@@ -1,10 +1,11 @@
 """When each tensor is alive, and how many bytes are at each step.
 
 A step runs one node. A tensor lives from the step that writes it to the last step that reads it, both
-included. Nodes that only rename bytes (`is_alias`) are no steps: their output is their input, which lives on
-for its sake. Constants, graph inputs and graph outputs are not counted: they have a place of their own, in the
-library or with the caller. The memory plan places exactly these tensors, so that its lower bound is
-`Liveness.peak_bytes` wherever kernels need no workspace.
+included. Nodes that only rename bytes (`analysis/storage.py`) are no steps: their output is their inputs, which live
+on for its sake. A tensor that is joined with others counts from when it is written, not from when the first of them
+is. Constants, graph inputs and graph outputs are not counted: they have a place of their own, in the library or with
+the caller. The memory plan places exactly these tensors, so that its lower bound is `Liveness.peak_bytes` wherever
+kernels need no workspace.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from graphopt.analysis.storage import Storage, is_alias
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.nesting import reads
-
-ALIASES = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-"""Operators that change a tensor's shape and not its bytes."""
 
 
 @dataclass(frozen=True)
 class Lifetime:
     """`value` is alive from step `first` to step `last`, both included.
 
-    `size` is in bytes, every element whole, rounded up to the alignment; None when a dimension is a symbol.
+    `size` is in bytes, every element whole, rounded up to the alignment unless the tensor is joined with others; None
+    when a dimension is a symbol.
     """
 
     value: Value
@@ -69,43 +69,32 @@ class Liveness:
         return None if self.peak_bytes is None or not self.steps else self.bytes_at.index(self.peak_bytes)
 
 
-def is_alias(node: Node) -> bool:
-    """Whether the output has the bytes of the input, and costs nothing."""
-    return node.is_op(*ALIASES)
-
-
 def liveness(graph: Graph, *, alignment: int = 1, varying: bool = False) -> Liveness:
     """The lives of what `graph` computes in between; what nested graphs compute is not seen.
 
     With `varying`, tensors that depend on constants alone are left out: those that folding would compute once.
     """
     steps = tuple(node for node in graph.nodes if not is_alias(node) and not _is_empty(node))
-    root = storage_roots(graph)
-    elsewhere = {root[value] for value in graph.outputs}
+    storage = Storage(graph)
+    elsewhere = {made for value in graph.outputs for made in storage.made_in(value)}
     if varying:
         elsewhere |= _fixed(graph)
     last_read: dict[Value, int] = {}
     for number, node in enumerate(steps):
         for value in reads(node):
-            last_read[root[value]] = number
+            last_read.update(dict.fromkeys(storage.made_in(value), number))
     lifetimes = [
-        Lifetime(value, _size(value, alignment), number, last_read.get(value, number))
+        Lifetime(
+            value,
+            _size(value, alignment if storage.is_alone(value) else 1),
+            number,
+            last_read.get(value, number),
+        )
         for number, node in enumerate(steps)
         for value in node.outputs
         if value not in elsewhere
     ]
     return Liveness(steps, tuple(lifetimes))
-
-
-def storage_roots(graph: Graph) -> dict[Value, Value]:
-    """For each value the value whose bytes it shares: itself, unless an alias made it."""
-    root = {value: value for value in graph.values()}
-    for node in graph.nodes:
-        if is_alias(node):
-            source = node.inputs[0]
-            assert source is not None
-            root[node.output] = root[source]
-    return root
 
 
 def _fixed(graph: Graph) -> set[Value]:

@@ -36,7 +36,13 @@ def contract_facts(bundle: Bundle) -> dict[str, Any]:
         "library": f"{tables.size(bundle.library.stat().st_size)}, "
         f"{tables.size(told['weights_bytes'])} of it weights",
         "workspace": f"{tables.size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
-    }
+    } | _in_place(bundle.report["memory"])
+
+
+def _in_place(memory: Mapping[str, Any]) -> dict[str, str]:
+    """How much concatenations and slices did not have to move; nothing where there are none."""
+    spared = sum(entry["bytes"] for entry in memory["in_place"])
+    return {"in place": f"{tables.size(spared)} joined and taken apart without a copy"} if spared else {}
 
 
 def _facts(bundle: Bundle) -> RenderableType:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.pipeline import PipelineRecord
     from graphopt.targets.device import Target
-    from graphopt.targets.plan_memory import Plan
     from graphopt.targets.program import Call, Program
 
 
@@ -37,7 +36,7 @@ def bundle_report(
     return {
         "summary": _summary(original, program, record, target),
         "layers": [_layer(number, call, schedules, order) for number, call in enumerate(program.calls)],
-        "memory": _memory(program.plan),
+        "memory": _memory(program),
         "passes": [
             {
                 "pass": step.spec,
@@ -88,8 +87,11 @@ def _layer(number: int, call: Call, schedules: Mapping[str, str], order: Mapping
     }
 
 
-def _memory(plan: Plan) -> dict[str, Any]:
-    """The arena: its size against the liveness bound, and for each tensor its bytes and its life in layers."""
+def _memory(program: Program) -> dict[str, Any]:
+    """The arena: its size against the liveness bound, and for each tensor its bytes and its life in layers; what
+    concatenations and slices did not have to move.
+    """
+    plan = program.plan
     placed = [buffer for buffer in plan.buffers if buffer.size]
     placed.sort(key=lambda buffer: (buffer.first, plan.offsets[buffer.name]))
     return {
@@ -106,4 +108,5 @@ def _memory(plan: Plan) -> dict[str, Any]:
             }
             for buffer in placed
         ],
+        "in_place": [{"name": name, "bytes": count} for name, count in program.in_place],
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphopt.analysis.liveness import ALIASES
+from graphopt.analysis.storage import ALIASES
 from graphopt.ir import KERNEL, DType, Graph, Node, Value
 from graphopt.ir.structural import structural_inputs
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.analysis.liveness import Liveness, liveness
-from graphopt.ir import DType, Graph, TensorType, Value
+from graphopt.ir import KERNEL, DType, Graph, TensorType, Value
 from graphopt.targets.abi import ALIGNMENT
 from graphopt.targets.fuse import fuse
 from graphopt.targets.program import build_program, needs_kernel
@@ -109,15 +109,45 @@ def test_an_empty_graph() -> None:
     assert (found.steps, found.peak_bytes, found.peak_step) == ((), 0, None)
 
 
-@settings(max_examples=40, deadline=None)
+def test_joined_tensors_count_from_when_they_are_written() -> None:
+    graph = Graph(opset=24)
+    x = graph.add_input("x", tensor(10))
+    a = unary(graph, "Relu", x, "a")
+    b = unary(graph, "Exp", a, "b")
+    both = graph.add("Join", [b, a], types=[tensor(20)], domain=KERNEL).output
+    part = graph.add("Part", [both], {"offset": 12}, types=[tensor(3)], domain=KERNEL).output
+    c = unary(graph, "Tanh", both, "c")
+    graph.add_output(graph.add("Sum", [part, c], types=[tensor(20)]).output)
+    found = liveness(graph, alignment=64)
+    assert lives(found) == {"a": (0, 3), "b": (1, 2), "c": (2, 3)}
+    assert found.bytes_at == (40, 80, 80 + 128, 40 + 128)
+
+
+def joined(graph: Graph, source: Value, more: int, number: int) -> Value:
+    """Two computed tensors side by side."""
+    other = graph.add_input(f"x{number}", tensor(more))
+    pieces = [unary(graph, "Softmax", v, f"v{number}.{i}") for i, v in enumerate((source, other))]
+    types = [tensor(source.size + more)]
+    return graph.add("Join", pieces, types=types, domain=KERNEL, name=f"join{number}").output
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_peak_is_the_memory_plans_lower_bound(data: st.DataObject) -> None:
     graph = Graph(opset=24)
     made = [graph.add_input("x", tensor(data.draw(st.integers(1, 40))))]
     for number in range(data.draw(st.integers(1, 12))):
         source = data.draw(st.sampled_from(made))
-        if data.draw(st.booleans()):
+        kind = data.draw(st.sampled_from(["Softmax", "Softmax", "Reshape", "Join", "Part"]))
+        if kind == "Softmax":
             made.append(unary(graph, "Softmax", source, f"v{number}"))
+        elif kind == "Join":
+            made.append(joined(graph, source, data.draw(st.integers(1, 40)), number))
+        elif kind == "Part":
+            offset = data.draw(st.integers(0, source.size - 1))
+            types = [tensor(source.size - offset)]
+            part = graph.add("Part", [source], {"offset": offset}, types=types, domain=KERNEL).output
+            made.append(unary(graph, "Softmax", part, f"v{number}"))
         else:
             shape = graph.add_constant(np.array([1, -1]), "shape")
             size = source.type.size

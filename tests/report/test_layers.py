@@ -8,12 +8,13 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from graphopt.analysis.storage import is_alias
 from graphopt.ir import DType, Graph, TensorType
 from graphopt.pipeline import PipelineRecord
 from graphopt.report.layers import bundle_report
 from graphopt.targets.device import load_target
 from graphopt.targets.fuse import fuse
-from graphopt.targets.program import Program, build_program, is_alias
+from graphopt.targets.program import Program, build_program
 
 SCHEDULES = defaultdict(lambda: "generic")
 

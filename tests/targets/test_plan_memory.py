@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +45,37 @@ def test_placement_is_valid(buffers: list[Buffer]) -> None:
     ends = [placement.offsets[b.name] + aligned(b.size) for b in buffers if b.size]
     assert placement.size == max(ends, default=0)
     assert placement.size >= placement.lower_bound
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> list[Buffer]:
+    """Some of the buffers side by side in regions, each with a life of its own."""
+    found = []
+    for buffer in draw(lifetimes()):
+        region = draw(st.sampled_from(["", "", "r", "s"]))
+        beside = sum(b.size for b in found if b.region == region)
+        found.append(replace(buffer, region=region, offset=beside) if region else buffer)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(regions())
+def test_regions_keep_their_distances(buffers: list[Buffer]) -> None:
+    placement = plan(buffers)
+    assert overlapping(buffers, placement) == []
+    starts: dict[str, set[int]] = {}
+    for buffer in buffers:
+        if buffer.size:
+            start = placement.offsets[buffer.name] - buffer.offset
+            starts.setdefault(buffer.region or buffer.name, set()).add(start)
+    assert all(len(found) == 1 and found.pop() % ALIGNMENT == 0 for found in starts.values())
+    assert placement.size >= placement.lower_bound
+
+
+def test_a_short_life_fits_into_the_part_of_a_region_that_waits() -> None:
+    grown = [Buffer(f"r{i}", 640, i, 4, "r", 640 * i) for i in range(4)]
+    placement = plan([*grown, Buffer("once", 640, 0, 1)])
+    assert placement.size == placement.lower_bound == 4 * 640
 
 
 def test_the_overlap_check_sees_an_overlap() -> None:
