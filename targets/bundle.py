@@ -20,12 +20,11 @@ from typing import Any
 
 from graphopt.errors import UsageError
 from graphopt.pipeline import PipelineRecord
+from graphopt.runtime.manifest import FORMAT, MANIFEST, read_manifest
 from graphopt.targets.abi import ModelAbi
 from graphopt.targets.bundle_text import text_files
 from graphopt.targets.device import Target, list_targets, load_target
 
-FORMAT = "graphopt bundle 1"
-MANIFEST = "manifest.json"
 REPORT = "report.json"
 FIELDS_OF_THIS_MACHINE = ("emulator", "emulator_cpu", "sysroot")
 """What a target says of the machine that compiles, not of the bundle."""
@@ -46,7 +45,7 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """The bundle in the folder `path`. Raises UsageError when it is none, or not what was written."""
         folder = Path(path)
-        bundle = cls(folder, _read_manifest(folder))
+        bundle = cls(folder, read_manifest(folder))
         changed = bundle.changed_files()
         if changed:
             raise UsageError(
@@ -189,7 +188,7 @@ def check_destination(out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     try:
-        bundle = Bundle(out, _read_manifest(out))
+        bundle = Bundle(out, read_manifest(out))
     except UsageError:
         raise UsageError("the folder exists and is not a bundle", where=str(out), hint=hint) from None
     expected = {MANIFEST, "__pycache__", *bundle.manifest["files"]}
@@ -204,26 +203,6 @@ def versions() -> dict[str, str]:
     from importlib import metadata
 
     return {name: metadata.version(name) for name in ("graphopt", "apache-tvm", "onnx", "ziglang")}
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    where = str(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        told = manifest["format"]
-        if told == FORMAT:
-            ModelAbi.parse(manifest["contract"])
-            dict(manifest["target"]), dict(manifest["files"])
-            return manifest
-    except OSError as error:
-        raise UsageError(
-            f"not a bundle: {MANIFEST} cannot be read ({error.strerror})",
-            where=where,
-            hint="make one with `graphopt compile MODEL -o FOLDER`",
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise UsageError(f"not a bundle: {MANIFEST} is damaged", where=where, hint="compile again") from None
-    raise UsageError(f"its format is '{told}', not '{FORMAT}'", where=where, hint="compile again")
 
 
 def _describe_target(target: Target) -> dict[str, Any]:

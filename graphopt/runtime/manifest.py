@@ -13,6 +13,10 @@ from typing import Any
 from graphopt.errors import UsageError
 from graphopt.ir import DType
 
+MANIFEST = "manifest.json"
+FORMAT = "graphopt bundle 1"
+"""What is written, and all that is read."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -44,39 +48,48 @@ class ModuleInfo:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
+    """The manifest of the bundle in `folder`. Raises UsageError when there is none, or it is not what was written."""
+    where = str(folder)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if not manifest["format"].startswith("graphopt bundle ") or not manifest["contract"]["model"]:
-            raise ValueError
-        return manifest
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        told = manifest["format"]
+        if told == FORMAT:
+            _check(manifest)
+            return manifest
     except OSError as error:
         raise UsageError(
-            f"not a bundle: manifest.json cannot be read ({error.strerror})",
-            where=str(folder),
+            f"not a bundle: {MANIFEST} cannot be read ({error.strerror})",
+            where=where,
             hint="make one with `graphopt compile MODEL -o FOLDER`",
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(
-            "not a bundle: manifest.json is damaged", where=str(folder), hint="compile again"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"not a bundle: {MANIFEST} is damaged", where=where, hint="compile again") from None
+    raise UsageError(f"its format is '{told}', not '{FORMAT}'", where=where, hint="compile again")
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where something is missing or of another kind."""
+    info = module_info(manifest)
+    str(info.target["triple"]), set(info.target["cpu_flags"]), dict(info.versions)
+    str(manifest["files"][f"lib{info.name}.so"]["sha256"])
+    int(manifest["contract"]["workspace_alignment"]), int(manifest["contract"]["abi_version"])
 
 
 def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
     contract = manifest["contract"]
     inputs, outputs = (
-        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(t["shape"])) for t in contract[side])
+        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in contract[side])
         for side in ("inputs", "outputs")
     )
     return ModuleInfo(
         contract["model"],
         inputs,
         outputs,
-        contract["workspace_bytes"],
-        contract["default_threads"],
+        int(contract["workspace_bytes"]),
+        int(contract["default_threads"]),
         manifest["target"],
         manifest["versions"],
-        contract.get("profiled_layers", 0),
+        int(contract.get("profiled_layers", 0)),
     )
 
 

@@ -199,14 +199,29 @@ def test_a_cut_library_is_refused(tmp_path: Path) -> None:
         ("[]", r"not a bundle: manifest\.json is damaged"),
         ('{"format": "graphopt bundle 9"}', "its format is 'graphopt bundle 9', not 'graphopt bundle 1'"),
         ('{"format": "graphopt bundle 1", "contract": {}}', r"not a bundle: manifest\.json is damaged"),
+        (
+            '{"format": "graphopt bundle 1", "contract": {"model": "m"}}',
+            r"not a bundle: manifest\.json is damaged",
+        ),
     ],
 )
 def test_a_wrong_manifest_gets_one_line(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(UsageError, match=message) as raised:
-        Bundle.open(tmp_path)
-    assert "\n" not in str(raised.value)
+    for open_bundle in (Bundle.open, graphopt.Module):
+        with pytest.raises(UsageError, match=message) as raised:
+            open_bundle(tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("part", ["target", "files", "contract"])
+def test_a_manifest_without_a_part_gets_one_line(tmp_path: Path, part: str) -> None:
+    bundle = copy_bundle(tmp_path / "copied.bundle")
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    (bundle.path / "manifest.json").write_text(json.dumps(manifest | {part: {}}))
+    for open_bundle in (Bundle.open, graphopt.Module):
+        with pytest.raises(UsageError, match=r"not a bundle: manifest\.json is damaged"):
+            open_bundle(bundle.path)
 
 
 def test_a_name_must_be_an_identifier(tiny_model: Path, tmp_path: Path) -> None:
