@@ -22,11 +22,3 @@ def zoo_model(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"{name}: {REASON}")
     return path
-
-
-def zoo_data(name: str) -> Path:
-    """The data file called `name`. Skips the test when it is not here."""
-    path = ZOO / "evalsets" / name
-    if not path.is_file():
-        pytest.skip(f"{name}: {REASON}")
-    return path
