@@ -91,6 +91,7 @@ def compile(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     threads: int | None = None,
     profile: bool = False,
+    winograd: bool = True,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -99,8 +100,9 @@ def compile(
 
     `out` is the folder to write, `<name>.bundle` by default; `name` becomes the prefix of the C functions.
     `threads` is the default thread count, the target's cores unless given. With `profile` the library can tell
-    each layer's time. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees the graph
-    after each pass. Nothing is left at `out` when something fails. Raises GraphoptError.
+    each layer's time. Without `winograd` every convolution is the plain sum: weights take less room, and rounding
+    errors are a little smaller. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees
+    the graph after each pass. Nothing is left at `out` when something fails. Raises GraphoptError.
     """
     from graphopt.preparation import grouped_for, legalized
     from graphopt.report.layers import bundle_report
@@ -127,7 +129,9 @@ def compile(
     ready = legalized(result.graph)
     check_supported(ready, machine)
     grouped = grouped_for(ready, machine)
-    compiled = compile_model(grouped, machine, title, threads=threads, profile=profile, progress=progress)
+    compiled = compile_model(
+        grouped, machine, title, threads=threads, profile=profile, winograd=winograd, progress=progress
+    )
     bundle = write_bundle(
         destination,
         compiled.abi,
@@ -140,6 +144,7 @@ def compile(
                 "name": name,
                 "threads": threads,
                 "profile": profile,
+                "winograd": winograd,
                 "input_shapes": {key: list(shape) for key, shape in (input_shapes or {}).items()},
             },
             "source": source_fingerprint(model),

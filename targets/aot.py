@@ -47,12 +47,14 @@ def compile_model(
     *,
     threads: int | None = None,
     profile: bool = False,
+    winograd: bool = True,
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a fused graph with static shapes; `name` is a C identifier.
 
-    With `profile` the library has a second entry that tells each layer's time.
+    With `profile` the library has a second entry that tells each layer's time; without `winograd` convolutions
+    are plain sums.
 
     Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do, ToolchainError
     when a tool fails.
@@ -60,7 +62,8 @@ def compile_model(
     from graphopt.targets.llvm import check_processor
 
     check_processor(target)
-    kernels = compile_groups([n for n in graph.nodes if needs_kernel(n)], target, progress)
+    groups = [n for n in graph.nodes if needs_kernel(n)]
+    kernels = compile_groups(groups, target, progress, winograd=winograd)
     if progress:
         progress("linking", 0, 1)
     program = build_program(graph, kernels.name_of, kernels.workspaces)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphopt.errors import GraphoptError, UnsupportedError
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import body_of
@@ -39,7 +41,9 @@ class Kernels:
     schedules: dict[str, str]
 
 
-def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | None = None) -> Kernels:
+def compile_groups(
+    groups: Sequence[Node], target: Target, progress: Progress | None = None, *, winograd: bool = True
+) -> Kernels:
     """Lower, schedule and compile every distinct group.
 
     Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
@@ -53,7 +57,7 @@ def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | 
     name_of: dict[Node, str] = {}
     distinct: dict[str, tuple[Node, Choice | None]] = {}
     for group in groups:
-        choice = choose(body_of(group), constant_operands(group), target)
+        choice = choose(body_of(group), constant_operands(group), target, winograd=winograd)
         key = (structure_key(body_of(group)), str(choice or ""))
         if key not in names:
             names[key] = f"{kernel_name(body_of(group))}_{len(names)}"
@@ -85,17 +89,15 @@ def compile_groups(groups: Sequence[Node], target: Target, progress: Progress | 
     return Kernels(compiled.object_bytes, name_of, compiled.workspaces, schedules)
 
 
-def constant_operands(group: Node) -> frozenset[int]:
-    return frozenset(n for n, value in enumerate(group.inputs) if value is not None and value.is_constant)
+def constant_operands(group: Node) -> dict[int, np.ndarray]:
+    """The constants among the group's inputs, by number."""
+    return {n: v.constant for n, v in enumerate(group.inputs) if v is not None and v.constant is not None}
 
 
 def _pack_operands(group: Node, choice: Choice) -> None:
     """Give the group its weights in the order the kernel reads them."""
     assert group.graph is not None
-    constants = {
-        n: v.constant for n, v in enumerate(group.inputs) if v is not None and v.constant is not None
-    }
-    for number, array in choice.template.pack(choice.decision, constants).items():
+    for number, array in choice.template.pack(choice.decision, constant_operands(group)).items():
         value = group.inputs[number]
         assert value is not None
         group.set_input(number, group.graph.add_constant(array, f"{value.name}.packed"))

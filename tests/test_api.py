@@ -113,6 +113,7 @@ def test_the_manifest_tells_the_options_as_given(tmp_path: Path) -> None:
         "name": None,
         "threads": 3,
         "profile": False,
+        "winograd": True,
         "input_shapes": {"input": [2, 3]},
     }
 

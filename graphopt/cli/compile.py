@@ -39,6 +39,13 @@ def compile_model(
     profile: Annotated[
         bool, typer.Option("--profile", help="Let the library tell each layer's time: `bench --per-layer`.")
     ] = False,
+    winograd: Annotated[
+        bool,
+        typer.Option(
+            "--winograd/--no-winograd",
+            help="Transform 3x3 convolutions where that is faster; weights grow.",
+        ),
+    ] = True,
     print_after: PrintAfter = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
@@ -70,6 +77,7 @@ def compile_model(
             input_shapes=input_shapes(input_shape) or None,
             threads=threads,
             profile=profile,
+            winograd=winograd,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

@@ -20,6 +20,7 @@ from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
+from graphopt.targets.schedules.templates.winograd import WinogradConvolution
 
 Decision = Mapping[str, int]
 
@@ -32,8 +33,8 @@ class Template(Protocol):
         """What reports call it."""
 
     @classmethod
-    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> Template | None:
-        """The template for `body`, whose inputs `constant` (by number) are constants; None if it does not fit."""
+    def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> Template | None:
+        """The template for `body`, where some inputs, by number, are constants; None if it does not fit."""
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         """The tuning space: every decision with its choices."""
@@ -49,11 +50,16 @@ class Template(Protocol):
 
 
 TEMPLATES: tuple[type[Template], ...] = (
+    WinogradConvolution,
     DirectConvolution,
     DepthwiseConvolution,
     BlockedPool,
     PackedProduct,
 )
+
+
+PLAIN = tuple(template for template in TEMPLATES if template is not WinogradConvolution)
+"""Those that add up what the model says, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,12 @@ class Choice:
         return f"{self.template.name}{{{settings}}}"
 
 
-def choose(body: Graph, constant: frozenset[int], target: Target) -> Choice | None:
-    """The first template that fits, with its defaults."""
-    for template in TEMPLATES:
-        fitting = template.match(body, constant, target)
+def choose(
+    body: Graph, constants: Mapping[int, np.ndarray], target: Target, *, winograd: bool = True
+) -> Choice | None:
+    """The first template that fits, with its defaults. Convolutions may be told to do without `winograd`."""
+    for template in TEMPLATES if winograd else PLAIN:
+        fitting = template.match(body, constants, target)
         if fitting is not None:
             return Choice(fitting, fitting.defaults())
     return None

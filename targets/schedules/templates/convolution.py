@@ -57,7 +57,9 @@ class DirectConvolution:
     name: str = "direct-convolution"
 
     @classmethod
-    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> DirectConvolution | None:
+    def match(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> DirectConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
         if len(anchors) != 1 or not fits(body, anchors[0]):
             return None

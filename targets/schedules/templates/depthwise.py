@@ -32,7 +32,9 @@ class DepthwiseConvolution:
     name: str = "depthwise-convolution"
 
     @classmethod
-    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> DepthwiseConvolution | None:
+    def match(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> DepthwiseConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
         if len(anchors) != 1 or not fits(body, anchors[0]):
             return None

@@ -47,6 +47,19 @@ def spread(count: int, work: int) -> Iterator[Expr]:
 
 
 @contextmanager
+def shared_out(count: int, strands: int, work: int) -> Iterator[tuple[Expr, Expr]]:
+    """A loop over `count` tasks, neighbours in `strands` strands that run side by side: the strand and the task.
+
+    The tasks of a strand follow one another and may share a workspace.
+    """
+    share = -(-count // strands)
+    with spread(strands, work) as strand, T.serial(share) as step:
+        task = strand * share + step
+        with only_if(task < count if share * strands > count else None):
+            yield strand, task
+
+
+@contextmanager
 def repeated(count: int) -> Iterator[Expr | int]:
     """A serial loop; a single step is no loop and its index a number."""
     if count == 1:
@@ -81,6 +94,18 @@ def only_if(condition: Expr | None) -> Iterator[None]:
         return
     with T.If(condition), T.Then():
         yield
+
+
+def either(condition: Expr | None, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+    """Statements for both outcomes of a condition; None: it always holds."""
+    if condition is None:
+        then()
+        return
+    with T.If(condition):
+        with T.Then():
+            then()
+        with T.Else():
+            otherwise()
 
 
 def taken_apart(index: Expr, *extents: int) -> list[Expr]:

@@ -42,7 +42,7 @@ class BlockedPool:
     name: str = "blocked-pool"
 
     @classmethod
-    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> BlockedPool | None:
+    def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> BlockedPool | None:
         anchors = [node for node in body.nodes if node.is_op(*POOLS, domain=KERNEL)]
         if len(anchors) != 1 or not fits(body, anchors[0]):
             return None

@@ -49,20 +49,20 @@ class PackedProduct:
     name: str = "packed-product"
 
     @classmethod
-    def match(cls, body: Graph, constant: frozenset[int], target: Target) -> PackedProduct | None:
+    def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> PackedProduct | None:
         anchors = [node for node in body.nodes if node.is_op("Gemm", "MatMul")]
         if len(anchors) != 1 or not fits(body, anchors[0]):
             return None
         (anchor,) = anchors
         a, b, c = anchor.input(0), anchor.input(1), anchor.input(2)
         assert a is not None and b is not None
-        constants = {body.inputs[number] for number in constant}
-        if b not in constants or b.rank != 2 or a.producer is not None or (a.rank or 0) < 2:
+        known = {body.inputs[number] for number in constants}
+        if b not in known or b.rank != 2 or a.producer is not None or (a.rank or 0) < 2:
             return None
         depth, width = a.static_shape[-1], anchor.output.static_shape[-1]
         if anchor.int("transA") or not depth or not width:
             return None
-        if c is not None and (c not in constants or c.type is None or c.static_shape[-1:] != (width,)):
+        if c is not None and (c not in known or c.type is None or c.static_shape[-1:] != (width,)):
             return None
         if c is not None and c.type is not None and c.type.size != width:
             return None

@@ -1,0 +1,227 @@
+"""Winograd convolution on blocked images: 3x3, without strides, in fewer multiplications.
+
+    y = A ((G g G^T) * (B d B^T)) A^T        m x m outputs from (m + 2) x (m + 2) inputs
+
+The multiplications of one place of the tiles, over all channels, are a matrix product: tiles x channels times
+channels x filters. F(4, 3) needs a quarter of a direct convolution's, F(2, 3) four ninths; but their weights take four
+times the memory, or 16 ninths, and rounding errors grow (`Transform.amplification`). Whole-number weights are left
+alone, for they belong to a quantised model, whose sums are exact. Sources: as in `winograd_transform`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from graphopt.ir import KERNEL, Graph, Node
+from graphopt.ir.layout import blocked_of
+from graphopt.targets.device import Target
+from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.kernel import build_kernel
+from graphopt.targets.schedules.templates.tile import best_tile
+from graphopt.targets.schedules.templates.window import Window, window_of_image
+from graphopt.targets.schedules.templates.winograd_kernel import Layer, WinogradKernel
+from graphopt.targets.schedules.templates.winograd_transform import (
+    PAIRS,
+    TAPS,
+    Transform,
+    transformed_filters,
+)
+
+LARGEST_AMPLIFICATION = 100.0
+"""Of the error bound. Measured errors are far below their bounds: in the mean F(2, 3) is as exact as a direct
+convolution, F(4, 3) has twice its error, and F(6, 3), which this keeps out, ten times."""
+
+OUTPUTS = tuple(m for m in PAIRS if Transform(m).amplification <= LARGEST_AMPLIFICATION)
+
+WIDEST_PADS = 2
+"""Tiles at a border are unrolled one by one."""
+
+CACHE_SHARE = 0.75
+"""Of the second-level cache: for the transformed inputs of a chunk. The rest holds weights and products."""
+
+MEMORY_VECTORS = 1 / 6
+"""Vectors that memory delivers in a cycle, in proportion to what a core computes; streams are fetched ahead."""
+
+TRANSFORM_OPERATIONS = 4
+"""Arithmetic for each place of a tile, both ways of an axis together, besides a load and a store."""
+
+
+@dataclass(frozen=True)
+class WinogradConvolution:
+    """A 3x3 convolution whose input and output have the same blocks."""
+
+    body: Graph
+    anchor: Node
+    target: Target
+    window: Window
+    channels: int
+    filters: int
+    lanes: int
+    name: str = "winograd-convolution"
+
+    @classmethod
+    def match(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> WinogradConvolution | None:
+        layer = cls.fitting(body, constants, target)
+        return layer if layer and layer.cycles(layer.best_outputs) < layer.direct_cycles else None
+
+    @classmethod
+    def fitting(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> WinogradConvolution | None:
+        """The template where it fits, whether or not it wins."""
+        anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
+        if len(anchors) != 1 or not fits(body, anchors[0]):
+            return None
+        (anchor,) = anchors
+        x, weights = anchor.input(0), anchor.input(1)
+        made, kernel = blocked_of(anchor.output.type), anchor.ints("kernel_shape")
+        assert x is not None and weights is not None and made is not None and kernel is not None
+        read = blocked_of(x.type)
+        if read is None or read.block != made.block or kernel != (TAPS, TAPS) or anchor.int("group", 1) != 1:
+            return None
+        if any(v is not None and v.producer is not None for v in anchor.inputs):
+            return None
+        if _are_whole(constants[body.inputs.index(weights)]):
+            return None
+        window = window_of_image(anchor, x.static_shape[2:-1], kernel)
+        if window.strides != (1, 1) or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
+            return None
+        return cls(body, anchor, target, window, read.channels, made.channels, made.block)
+
+    # --- sizes ---
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of filters."""
+        return -(-self.filters // self.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of channels."""
+        return -(-self.channels // self.lanes)
+
+    def grid(self, outputs: int) -> tuple[int, int, int]:
+        """Images, and rows and columns of tiles of `outputs` x `outputs` in an image."""
+        rows, columns = self.window.result
+        return self.anchor.output.static_shape[0], -(-rows // outputs), -(-columns // outputs)
+
+    def _weights(self, places: int) -> int:
+        """Vectors of weights when each filter has `places` of a channel."""
+        return places * self.channels * self.vectors
+
+    # --- costs ---
+
+    @property
+    def direct_cycles(self) -> float:
+        """Estimated, for a direct convolution: its arithmetic or its weights' way from memory."""
+        pixels = math.prod((self.anchor.output.static_shape[0], *self.window.result))
+        return self._product_cycles(pixels, self.window.taps)
+
+    def cycles(self, outputs: int) -> float:
+        """Estimated, for tiles of `outputs` x `outputs`."""
+        tiles, places = math.prod(self.grid(outputs)), Transform(outputs).inputs ** 2
+        each = TRANSFORM_OPERATIONS / self.target.fma_per_cycle + 2 / self.target.loads_per_cycle
+        transforms = tiles * places * (self.blocks + self.vectors) * each
+        return self._product_cycles(tiles, places) + transforms
+
+    def _product_cycles(self, rows: int, places: int) -> float:
+        weights = self._weights(places)
+        return max(rows * weights / self.target.fma_per_cycle, weights / MEMORY_VECTORS)
+
+    # --- decisions ---
+
+    @property
+    def best_outputs(self) -> int:
+        return min(OUTPUTS, key=self.cycles)
+
+    def decisions(self) -> Mapping[str, Sequence[int]]:
+        registers = self.target.vector_registers
+        return {
+            "outputs": OUTPUTS,
+            "columns": range(1, registers + 1),
+            "vectors": range(1, 9),
+            "groups": range(1, math.prod(self.grid(min(OUTPUTS))) + 1),
+            "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
+        }
+
+    def defaults(self) -> Mapping[str, int]:
+        """Chunks of `groups` times `columns` tiles."""
+        outputs, hold = self.best_outputs, self.target.multiplies_by_lane
+        tiles = math.prod(self.grid(outputs))
+        columns, vectors = best_tile(tiles, self.vectors, self.target, hold=hold)
+        groups = self._groups(outputs, columns)
+        return {
+            "outputs": outputs,
+            "columns": columns,
+            "vectors": vectors,
+            "groups": groups,
+            "hold": int(hold),
+        }
+
+    def _groups(self, outputs: int, columns: int) -> int:
+        """As many as the cache holds. Where weights stay in the cache too, fewer chunks than threads want are no
+        gain; where they do not, every chunk fetches them anew."""
+        places, vector = Transform(outputs).inputs ** 2, 4 * self.lanes
+        groups = -(-math.prod(self.grid(outputs)) // columns)
+        room = CACHE_SHARE * self.target.l2_bytes
+        most = int(room // (places * columns * self.blocks * vector))
+        if self._weights(places) * vector <= room:
+            most = min(most, groups // (2 * self.target.cores))
+        chunks = -(-groups // max(most, 1))
+        return -(-groups // chunks)
+
+    # --- weights ---
+
+    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """Transformed weights as [panel, place, channel, vectors * lanes], rounded once."""
+        numbers = {value: number for number, value in enumerate(self.body.inputs)}
+        weights = numbers[self.anchor.inputs[1]]  # type: ignore[index]
+        packed = {weights: self._pack_weights(constants[weights], decision)}
+        bias = self.anchor.input(2)
+        if bias is not None:
+            padded = np.zeros(self.vectors * self.lanes, np.float32)
+            padded[: self.filters] = constants[numbers[bias]]
+            packed[numbers[bias]] = padded
+        return packed
+
+    def _pack_weights(self, weights: np.ndarray, decision: Mapping[str, int]) -> np.ndarray:
+        transformed = transformed_filters(weights, Transform(decision["outputs"]))
+        places, wide = len(transformed), decision["vectors"] * self.lanes
+        panels = -(-self.vectors // decision["vectors"])
+        full = np.zeros((places, panels * wide, self.channels), np.float32)
+        full[:, : self.filters] = transformed
+        split = full.reshape(places, panels, wide, self.channels)
+        return np.ascontiguousarray(split.transpose(1, 0, 3, 2)).reshape(-1)
+
+    # --- the kernel ---
+
+    def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
+        numbers = {value: number for number, value in enumerate(self.body.inputs)}
+        places = Transform(decision["outputs"]).inputs ** 2
+        wide = -(-self.vectors // decision["vectors"]) * decision["vectors"] * self.lanes
+        sizes = {numbers[self.anchor.inputs[1]]: places * self.channels * wide}  # type: ignore[index]
+        bias = self.anchor.input(2)
+        if bias is not None:
+            sizes[numbers[bias]] = self.vectors * self.lanes
+        layer = Layer(self.body, self.anchor, self.window, self.channels, self.vectors, self.lanes)
+        grid, cores = self.grid(decision["outputs"]), self.target.cores
+        return build_kernel(
+            self.body, lambda buffers: WinogradKernel(layer, grid, decision, cores, buffers).emit(), sizes
+        )
+
+
+def _are_whole(weights: np.ndarray) -> bool:
+    return bool((weights == np.rint(weights)).all())
+
+
+def _pads(window: Window) -> tuple[int, ...]:
+    """Rows and columns of zeros, before and behind."""
+    sides = zip(window.pads, window.result, window.image, strict=True)
+    return tuple(pad for before, made, given in sides for pad in (before, made + TAPS - 1 - given - before))

@@ -1,0 +1,154 @@
+"""The transforms of Winograd's minimal filtering F(m, 3): m outputs of a 3-tap filter by m + 2 multiplications.
+
+    y = A ((G g) * (B d))        d: m + 2 inputs, g: 3 taps, y: m outputs, * element by element
+
+A product of polynomials is known from its values at m + 2 points: G and A evaluate there, and B, transposed,
+interpolates. In two dimensions every transform is done along the rows, then along the columns. With the points
+0, +-a, +-b and infinity, rows of B come in pairs e + a o and e - a o; both transforms are given as two sparse stages,
+which share e and o. Sources: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016; Barabasz et
+al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", 2020.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+TAPS = 3
+
+PAIRS: dict[int, tuple[Fraction, ...]] = {
+    2: (Fraction(1),),
+    4: (Fraction(5, 8), Fraction(3, 2)),
+    6: (Fraction(1, 2), Fraction(1), Fraction(2)),
+}
+"""By number of outputs: the points above 0; each stands for itself and its negative. All entries of A and B are exact
+in float32. Of the points for four outputs that are, these amplify errors least but for a few percent."""
+
+Polynomial = tuple[Fraction, ...]
+"""Coefficients, that of x^0 first."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """F(m, 3) along one axis."""
+
+    outputs: int
+
+    @property
+    def inputs(self) -> int:
+        """Inputs, and multiplications."""
+        return self.outputs + TAPS - 1
+
+    @functools.cached_property
+    def filter(self) -> np.ndarray:
+        """G, (m + 2, 3), in float64."""
+        rows = []
+        for number, point in enumerate(self._points):
+            others = (*self._points[:number], *self._points[number + 1 :])
+            scale = _value(_with_roots(others), point)
+            rows.append([point**power / scale for power in range(TAPS)])
+        return _matrix([*rows, [Fraction(power == TAPS - 1) for power in range(TAPS)]])
+
+    @functools.cached_property
+    def input_stages(self) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices whose product, the second times the first, is B, (m + 2, m + 2)."""
+        size, pairs = self.inputs, PAIRS[self.outputs]
+        first = [_padded(_with_roots(_both(pairs)), size)]
+        second = [_unit(0, size)]
+        for number, point in enumerate(pairs):
+            others = _both(pair for pair in pairs if pair != point)
+            odd = _with_roots((Fraction(0), *others))
+            first += [_padded((Fraction(0), *odd), size), _padded(odd, size)]
+            even_row, odd_row = _unit(2 * number + 1, size), _unit(2 * number + 2, size)
+            second += [_sum(even_row, odd_row, point), _sum(even_row, odd_row, -point)]
+        first.append(_padded(_with_roots(self._points), size))
+        second.append(_unit(size - 1, size))
+        return _matrix(first), _matrix(second)
+
+    @functools.cached_property
+    def output_stages(self) -> tuple[np.ndarray, np.ndarray]:
+        """Matrices whose product, the second times the first, is A, (m, m + 2)."""
+        size, pairs = self.inputs, PAIRS[self.outputs]
+        first = [_unit(0, size)]
+        for number in range(len(pairs)):
+            plus, minus = _unit(2 * number + 1, size), _unit(2 * number + 2, size)
+            first += [_sum(plus, minus, Fraction(1)), _sum(plus, minus, Fraction(-1))]
+        first.append(_unit(size - 1, size))
+        second = []
+        for power in range(self.outputs):
+            row = [Fraction(power == 0)]
+            for point in pairs:
+                row += [point**power, Fraction(0)] if power % 2 == 0 else [Fraction(0), point**power]
+            second.append([*row, Fraction(power == self.outputs - 1)])
+        return _matrix(first), _matrix(second)
+
+    @property
+    def input(self) -> np.ndarray:
+        """B."""
+        first, second = self.input_stages
+        return second @ first
+
+    @property
+    def output(self) -> np.ndarray:
+        """A."""
+        first, second = self.output_stages
+        return second @ first
+
+    @property
+    def amplification(self) -> float:
+        """How much larger than a convolution's own the bound on its rounding error becomes, in two dimensions.
+
+        With |d| <= 1 and |g| <= 1 no sum of a direct convolution's products exceeds 3 along an axis; here the
+        summands reach |A| (|G| 1 * |B| 1).
+        """
+        reached = np.abs(self.filter).sum(axis=1) * np.abs(self.input).sum(axis=1)
+        return float((np.abs(self.output) @ reached).max() / TAPS) ** 2
+
+    @property
+    def _points(self) -> tuple[Fraction, ...]:
+        """Without infinity."""
+        return Fraction(0), *_both(PAIRS[self.outputs])
+
+
+def transformed_filters(weights: np.ndarray, transform: Transform) -> np.ndarray:
+    """G g G^T in float64 for filters (F, C, 3, 3), as ((m + 2)^2, F, C)."""
+    filters, channels = weights.shape[:2]
+    taps = weights.reshape(filters * channels, TAPS * TAPS).T.astype(np.float64)
+    return (np.kron(transform.filter, transform.filter) @ taps).reshape(-1, filters, channels)
+
+
+def _both(points: Iterable[Fraction]) -> tuple[Fraction, ...]:
+    return tuple(sign * point for point in points for sign in (1, -1))
+
+
+def _with_roots(roots: Sequence[Fraction]) -> Polynomial:
+    """The product of all x - root."""
+    product: Polynomial = (Fraction(1),)
+    for root in roots:
+        shifted, scaled = (Fraction(0), *product), (*product, Fraction(0))
+        product = tuple(a - root * b for a, b in zip(shifted, scaled, strict=True))
+    return product
+
+
+def _value(polynomial: Polynomial, x: Fraction) -> Fraction:
+    return sum((c * x**power for power, c in enumerate(polynomial)), Fraction(0))
+
+
+def _padded(polynomial: Polynomial, size: int) -> list[Fraction]:
+    return [*polynomial, *[Fraction(0)] * (size - len(polynomial))]
+
+
+def _unit(place: int, size: int) -> list[Fraction]:
+    return [Fraction(number == place) for number in range(size)]
+
+
+def _sum(row: list[Fraction], other: list[Fraction], factor: Fraction) -> list[Fraction]:
+    return [a + factor * b for a, b in zip(row, other, strict=True)]
+
+
+def _matrix(rows: Sequence[Sequence[Fraction]]) -> np.ndarray:
+    return np.array([[float(entry) for entry in row] for row in rows])
