@@ -8,7 +8,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node, Value
 from graphopt.targets.lower.support import is_supported, where
 from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
-from graphopt.targets.lower.tensors import copied, literal, placeholder
+from graphopt.targets.lower.tensors import copied, literal, narrowed, placeholder
 
 LARGEST_LITERAL = 64
 """Elements; a constant inside a body that is read as data, not as a shape, becomes selects up to this size."""
@@ -38,7 +38,7 @@ def _lower_node(node: Node, tensors: dict[Value, te.Tensor]) -> None:
     inputs = [None if v is None else _read(v, tensors) for v in node.inputs]
     outputs = LOWERINGS[node.key](node, inputs)
     for value, tensor in zip(node.outputs, outputs if isinstance(outputs, list) else [outputs], strict=False):
-        tensors[value] = tensor
+        tensors[value] = narrowed(tensor, value.dtype)
 
 
 def _check(node: Node) -> None:

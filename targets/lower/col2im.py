@@ -12,7 +12,7 @@ from tvm import te, tirx
 
 from graphopt.ir import Node
 from graphopt.targets.lower.movement import data_of
-from graphopt.targets.lower.tensors import Expr, Lowering, flat_index, integers, wide_dtype
+from graphopt.targets.lower.tensors import Expr, Lowering, dtype_of, flat_index, integers, wide_dtype
 
 
 def _col2im(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
@@ -29,7 +29,7 @@ def _col2im(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
         for a in range(rank)
     ]
     taps = [te.reduce_axis((0, size), name=f"r{axis}") for axis, size in enumerate(block)]
-    wide = wide_dtype(x.dtype)
+    wide = wide_dtype(dtype_of(x))
 
     def element(n: Expr, c: Expr, *at: Expr) -> Expr:
         tests, places = [], []

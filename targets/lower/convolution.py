@@ -8,7 +8,7 @@ from __future__ import annotations
 from tvm import te, tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower.tensors import Expr, Lowering, shape_of, wide_dtype
+from graphopt.targets.lower.tensors import Expr, Lowering, dtype_of, shape_of, wide_dtype
 from graphopt.targets.lower.windows import Window, pad_spatial, window_of
 
 
@@ -32,7 +32,7 @@ def sums(x: te.Tensor, w: te.Tensor, window: Window, groups: int) -> te.Tensor:
         )
     ]
     padded = pad_spatial(x, window.begin, window.end, tirx.const(0, x.dtype))
-    wide = wide_dtype(x.dtype)
+    wide = wide_dtype(dtype_of(x))
     taps = window.axes()
     share = outputs // groups
 
@@ -75,7 +75,7 @@ def conv_transpose(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     out = node.output.static_shape
     spread = _spread(x, strides, begin, kernel, dilations, out[2:])
     channels, per_group = shape_of(x)[1] // groups, shape_of(w)[1]
-    wide = wide_dtype(x.dtype)
+    wide = wide_dtype(dtype_of(x))
     rc = te.reduce_axis((0, channels), name="rc")
     taps = Window(kernel, strides, dilations, begin, extra).axes()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from tvm import te, tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower.tensors import Expr, Lowering, broadcast_read, shape_of, wide_dtype
+from graphopt.targets.lower.tensors import Expr, Lowering, broadcast_read, dtype_of, shape_of, wide_dtype
 
 
 def matmul(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     """numpy's matmul: (..., M, K) x (..., K, N), batch axes broadcast, vectors on either side."""
     a, b = inputs[0], inputs[1]
     assert a is not None and b is not None
-    return product(a, b, node.output.static_shape, wide_dtype(a.dtype))
+    return product(a, b, node.output.static_shape, wide_dtype(dtype_of(a)))
 
 
 def product(a: te.Tensor, b: te.Tensor, out: tuple[int, ...], wide: str) -> te.Tensor:
@@ -44,7 +44,7 @@ def gemm(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     assert a is not None and b is not None
     transpose_a, transpose_b = node.int("transA"), node.int("transB")
     alpha, beta = node.float("alpha", 1.0), node.float("beta", 1.0)
-    wide = wide_dtype(a.dtype)
+    wide = wide_dtype(dtype_of(a))
     k = te.reduce_axis((0, shape_of(a)[0 if transpose_a else 1]), name="rk")
 
     def element(i: Expr, j: Expr) -> Expr:

@@ -9,7 +9,7 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
-from graphopt.targets.lower.tensors import Expr, Lowering, flat_index, shape_of, wide_dtype
+from graphopt.targets.lower.tensors import Expr, Lowering, dtype_of, flat_index, shape_of, wide_dtype
 from graphopt.targets.lower.windows import Window, pad_spatial, window_of
 
 
@@ -54,7 +54,7 @@ def _max_indices(node: Node, x: te.Tensor, padded: te.Tensor, y: te.Tensor, wind
 def average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     """The mean of each window; pads count with `count_include_pad`, what lies beyond them never does."""
     x, window, out = _prepare(node, inputs)
-    wide = wide_dtype(x.dtype)
+    wide = wide_dtype(dtype_of(x))
     padded = _padded(x, window, out, tirx.const(0, x.dtype))
     taps = window.axes()
     total = te.compute(
@@ -157,7 +157,7 @@ def _global(node: Node, inputs: list[te.Tensor | None]) -> tuple[te.Tensor, list
 
 def global_average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     x, axes = _global(node, inputs)
-    wide = wide_dtype(x.dtype)
+    wide = wide_dtype(dtype_of(x))
     shape = node.output.static_shape
     total = te.compute(
         shape, lambda n, c, *o: te.sum(x(n, c, *axes).astype(wide), axis=axes), name="pool_sum"

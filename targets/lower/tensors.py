@@ -167,5 +167,13 @@ def widen(expression: Expr) -> Expr:
     return expression if wide is None else expression.astype(wide)
 
 
+def narrowed(tensor: te.Tensor, dtype: DType) -> te.Tensor:
+    """A sum that was kept wide in the 16-bit type of its operator's output; any other tensor as it is."""
+    kind = storage(dtype)
+    if WIDE.get(kind) != dtype_of(tensor):
+        return tensor
+    return te.compute(tensor.shape, lambda *i: tensor(*i).astype(kind), name="narrowed")
+
+
 def wide_dtype(dtype: str) -> str:
     return WIDE.get(dtype, dtype)
