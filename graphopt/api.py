@@ -88,7 +88,7 @@ def compile(
     out: str | Path | None = None,
     name: str | None = None,
     pipeline: str | Pipeline | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None,
     threads: int | None = None,
     profile: bool = False,
     winograd: bool = True,
@@ -99,10 +99,12 @@ def compile(
     """Compile a model into a bundle: a library without dependencies, its header and a report.
 
     `out` is the folder to write, `<name>.bundle` by default; `name` becomes the prefix of the C functions.
-    `threads` is the default thread count, the target's cores unless given. With `profile` the library can tell
-    each layer's time. Without `winograd` every convolution is the plain sum: weights take less room, and rounding
-    errors are a little smaller. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees
-    the graph after each pass. Nothing is left at `out` when something fails. Raises GraphoptError.
+    `input_shapes` fixes symbolic dimensions of inputs by name; a sequence of them gives one library for several
+    shapes, which have their weights in common. `threads` is the default thread count, the target's cores unless
+    given. With `profile` the library can tell each layer's time on the first shape. Without `winograd` every
+    convolution is the plain sum: weights take less room, and rounding errors are a little smaller. `explain` names
+    rules whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
+    Nothing is left at `out` when something fails. Raises GraphoptError.
     """
     from graphopt.preparation import grouped_for, legalized
     from graphopt.report.layers import bundle_report
@@ -111,33 +113,43 @@ def compile(
     from graphopt.targets.device import Target, load_target
 
     machine = target if isinstance(target, Target) else load_target(str(target))
-    original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
-    if isinstance(model, Graph) and input_shapes:
+    shapes = [input_shapes or {}] if isinstance(input_shapes, Mapping | None) else list(input_shapes) or [{}]
+    if isinstance(model, Graph) and any(shapes):
         raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
+    originals = [model if isinstance(model, Graph) else load(model, input_shapes=chosen) for chosen in shapes]
     steps = resolve_pipeline(pipeline)
-    title = identifier_of(model, original, name)
+    title = identifier_of(model, originals[0], name)
     destination = Path(out or f"{title}.bundle")
     check_destination(destination)
-
-    def before_pass(index: int, step: Pass) -> None:
-        if progress:
-            progress("optimising", index, len(steps.passes))
-
-    result = optimize_with_record(
-        original, steps, explain=explain, before_pass=before_pass, after_pass=after_pass
-    )
-    ready = legalized(result.graph)
-    check_supported(ready, machine)
-    grouped = grouped_for(ready, machine)
+    results = []
+    for number, original in enumerate(originals):
+        is_first = number == 0
+        results.append(
+            optimize_with_record(
+                original,
+                steps,
+                explain=explain if is_first else (),
+                before_pass=_passes_done(steps, number, len(originals), progress),
+                after_pass=after_pass if is_first else None,
+            )
+        )
+    ready = [legalized(result.graph) for result in results]
+    for graph in ready:
+        check_supported(graph, machine)
+    grouped = [grouped_for(graph, machine) for graph in ready]
     compiled = compile_model(
         grouped, machine, title, threads=threads, profile=profile, winograd=winograd, progress=progress
     )
+    report, *more = [
+        bundle_report(original, program, compiled.schedules, result.record, machine)
+        for original, program, result in zip(originals, compiled.programs, results, strict=True)
+    ]
     bundle = write_bundle(
         destination,
         compiled.abi,
         library=compiled.library,
         target=machine,
-        report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
+        report={**report, **({"more_shapes": more} if more else {})},
         manifest_extra={
             "pipeline": str(steps),
             "options": {
@@ -145,14 +157,28 @@ def compile(
                 "threads": threads,
                 "profile": profile,
                 "winograd": winograd,
-                "input_shapes": {key: list(shape) for key, shape in (input_shapes or {}).items()},
+                "input_shapes": [
+                    {key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen
+                ],
             },
             "source": source_fingerprint(model),
-            "weights_bytes": len(compiled.program.weights),
+            "weights_bytes": len(compiled.weights),
         },
-        optimized=exported(result.graph),
+        optimized=exported(results[0].graph),
     )
-    return dataclasses.replace(bundle, record=result.record)
+    return dataclasses.replace(bundle, record=results[0].record)
+
+
+def _passes_done(
+    steps: Pipeline, number: int, graphs: int, progress: Progress | None
+) -> Callable[[int, Pass], None]:
+    """What tells the progress before each pass over graph `number` of so many."""
+
+    def before_pass(index: int, step: Pass) -> None:
+        if progress:
+            progress("optimising", number * len(steps.passes) + index, graphs * len(steps.passes))
+
+    return before_pass
 
 
 def check_supported(graph: Graph, target: Target) -> None:

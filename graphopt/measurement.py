@@ -84,13 +84,15 @@ def benchmark_bundle(
     threads: Sequence[int] = (),
     seconds: float = 2.0,
     against: str | Path | None = None,
+    shape: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Benchmark:
     """Measure `bundle` for about `seconds` at each number of `threads` (none: the bundle's own).
 
-    `against` is the model that ONNX Runtime runs on the same random inputs. Raises UsageError for a bundle of
-    another machine, UnsupportedError where ONNX Runtime is missing or cannot run the model.
+    `against` is the model that ONNX Runtime runs on the same random inputs. `shape` is the number of a shape that
+    the bundle was compiled for. Raises UsageError for a bundle of another machine, UnsupportedError where ONNX
+    Runtime is missing or cannot run the model.
     """
     from graphopt.runtime.manifest import module_info, read_manifest
     from graphopt.verification import random_sample
@@ -104,7 +106,10 @@ def benchmark_bundle(
             hint="copy the folder to the device and run `./example --repeat 100` there",
         )
     counts = tuple(dict.fromkeys(threads)) or (info.default_threads,)
-    inputs = random_sample(info.inputs, seed)
+    if not 0 <= shape < len(info.shapes):
+        listed = "; ".join(f"{n}: {', '.join(map(str, s.inputs))}" for n, s in enumerate(info.shapes))
+        raise UsageError(f"it has no shape {shape}", where=str(bundle), hint=f"its shapes: {listed}")
+    inputs = random_sample(info.shapes[shape].inputs, seed)
     runs: dict[tuple[str, int], Run] = {}
     for count in counts:
         runs[OURS, count] = _ours(bundle, count, inputs)

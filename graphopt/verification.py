@@ -15,8 +15,9 @@ import numpy as np
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import TensorType
 from graphopt.oracle import Run, oracle_for
+from graphopt.runtime.arguments import shape_of
 from graphopt.runtime.compare import Comparison, compare_outputs
-from graphopt.runtime.manifest import Tensor, runs_here
+from graphopt.runtime.manifest import Signature, Tensor, module_info, runs_here
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph
@@ -68,31 +69,31 @@ def verify_bundle(
 ) -> Verification:
     """Run `model` and `bundle` on the same inputs.
 
-    `inputs` may hold several samples along the first axis (see `split_samples`); without it `samples` random
-    ones are made. A bundle for another machine runs under emulation. Raises GraphoptError when either cannot
-    run, UsageError when their inputs or outputs are not the same; a difference is reported, not raised.
+    `inputs` may hold several samples along the first axis (see `samples_for`); without it `samples` random ones
+    are made for each shape of the bundle. A bundle for another machine runs under emulation. Raises GraphoptError
+    when either cannot run, UsageError when their inputs or outputs are not the same; a difference is reported, not
+    raised.
     """
     from graphopt.targets.bundle import Bundle
 
     opened = Bundle.open(bundle)
     graph, same_source = _described(model, opened)
     run, machine = runner(opened)
-    specs = tuple(Tensor(s.name, s.dtype, s.shape) for s in opened.abi.inputs)
-    oracle = oracle_for(model, graph)
-    if inputs is None:
-        batches = [random_sample(specs, seed + index) for index in range(samples)]
-    else:
-        batches = split_samples(inputs, specs)
-    total: Comparison | None = None
-    for index, sample in enumerate(batches):
-        if progress:
-            progress(f"comparing with {oracle.name}", index, len(batches))
-        got = run(sample)  # first: it tells what is wrong with an input
-        comparison = compare_outputs(oracle.run(sample), got)
-        total = comparison if total is None else total.merge(comparison)
-    if total is None:
+    shapes = module_info(opened.manifest).shapes
+    batches = samples_for(shapes, inputs, samples, seed)
+    if not batches:
         raise UsageError("there is nothing to compare", hint="give at least one sample")
-    return Verification(total, len(batches), oracle.name, machine, tolerance, oracle.note, same_source)
+    oracles = {number: oracle_for(model, _with_shapes(graph, model, shapes[number])) for number, _ in batches}
+    first = oracles[batches[0][0]]
+    total: Comparison | None = None
+    for index, (number, sample) in enumerate(batches):
+        if progress:
+            progress(f"comparing with {first.name}", index, len(batches))
+        got = run(sample)  # first: it tells what is wrong with an input
+        comparison = compare_outputs(oracles[number].run(sample), got)
+        total = comparison if total is None else total.merge(comparison)
+    assert total is not None
+    return Verification(total, len(batches), first.name, machine, tolerance, first.note, same_source)
 
 
 def runner(bundle: Bundle) -> tuple[Run, str]:
@@ -116,6 +117,25 @@ def random_sample(specs: Sequence[Tensor], seed: int) -> dict[str, np.ndarray]:
             top = 2 if spec.dtype.label == "bool" else 8
             sample[spec.name] = random.integers(0, top, spec.shape).astype(spec.dtype.numpy)
     return sample
+
+
+def samples_for(
+    shapes: Sequence[Signature], inputs: Mapping[str, np.ndarray] | None, count: int = 1, seed: int = 0
+) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Samples, each with the number of its shape: what `inputs` hold, or `count` random ones of every shape.
+
+    Arrays that have one of the shapes are one sample; others are split into samples of the first shape.
+    """
+    if inputs is None:
+        return [
+            (number, random_sample(signature.inputs, seed + index))
+            for number, signature in enumerate(shapes)
+            for index in range(count)
+        ]
+    number = shape_of(inputs, shapes)
+    if number:
+        return [(number, dict(inputs))]
+    return [(0, sample) for sample in split_samples(inputs, shapes[0].inputs)]
 
 
 def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[dict[str, np.ndarray]]:
@@ -157,7 +177,7 @@ def split_samples(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> 
 
 
 def _described(model: str | Path, bundle: Bundle) -> tuple[Graph, bool | None]:
-    """The model with the bundle's shapes, and whether the bundle was compiled from this very file; None: unknown.
+    """The model, and whether the bundle was compiled from this very file; None: unknown.
 
     Raises UsageError when the two have different inputs or outputs.
     """
@@ -176,10 +196,17 @@ def _described(model: str | Path, bundle: Bundle) -> tuple[Graph, bool | None]:
             where=str(model),
             hint=f"give the model that the bundle was compiled from, {source.get('file', 'or compile again')}",
         )
-    if not all(value.is_static for value in graph.inputs):
-        graph = load(model, input_shapes={s.name: s.shape for s in abi.inputs})
     same = source_fingerprint(model)["sha256"] == source["sha256"] if "sha256" in source else None
     return graph, same
+
+
+def _with_shapes(graph: Graph, model: str | Path, shapes: Signature) -> Graph:
+    """`graph`, which was read from `model`, with the inputs' shapes."""
+    from graphopt.api import load
+
+    if all(value.is_static for value in graph.inputs):
+        return graph
+    return load(model, input_shapes={spec.name: spec.shape for spec in shapes.inputs})
 
 
 def _same_interface(theirs: Interface, ours: Interface) -> bool:

@@ -7,16 +7,21 @@ One function runs the model:
 
 It returns 0, or one of `ERRORS`. It allocates nothing and writes nothing but the outputs and the workspace,
 so any number of threads may call it, each with a workspace of its own. Tensors are dense, row-major.
+
+A library may hold the model for several shapes of its inputs. Then `<model>_run` takes those of shape 0,
+`<model>_run_shape` those of the shape whose number it is given, and `<model>_find_shape` tells the number of the shape
+that has the given dimensions.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphopt.errors import UsageError
 from graphopt.ir import DType, Graph
 
 ABI_VERSION = 1
@@ -31,6 +36,7 @@ ERRORS = {
     2: ("WORKSPACE", "the workspace is too small"),
     3: ("ALIGNMENT", "the workspace, an input or an output is not aligned"),
     4: ("KERNEL", "a kernel failed"),
+    5: ("SHAPE", "the library has no shape of this number"),
 }
 """Return code -> (suffix of the C constant, text)."""
 
@@ -103,19 +109,60 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """The tensors of a run."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def check_shapes(shapes: Sequence[Signature]) -> None:
+    """Raise UsageError for two that a call could not tell apart, or that differ in more than dimensions."""
+    first = shapes[0]
+    seen: dict[tuple[tuple[int, ...], ...], int] = {}
+    for number, shape in enumerate(shapes):
+        dims = tuple(spec.shape for spec in shape.inputs)
+        if dims in seen:
+            listed = ", ".join(f"'{spec.name}' is {list(spec.shape)}" for spec in shape.inputs)
+            raise UsageError(f"a shape is given twice: {listed}", where="input shapes", hint="give it once")
+        seen[dims] = number
+        pairs = [
+            *zip(first.inputs, shape.inputs, strict=True),
+            *zip(first.outputs, shape.outputs, strict=True),
+        ]
+        for a, b in pairs:
+            if (a.name, a.dtype, len(a.shape)) != (b.name, b.dtype, len(b.shape)):
+                raise UsageError(
+                    f"'{a.name}' is {a.dtype}{list(a.shape)} for one shape, {b.dtype}{list(b.shape)} for another",
+                    where="input shapes",
+                    hint="compile them into libraries of their own",
+                )
+
+
+@dataclass(frozen=True)
 class ModelAbi:
     """What a caller must know. `name` is a C identifier and the prefix of every exported symbol.
 
-    `profiled_layers` is the number of layers that `<model>_run_profiled` tells the time of; 0: there is no such
-    function.
+    `shapes` has a signature for each shape the model was compiled for, equal in all but their dimensions;
+    `workspace_bytes` is enough for any of them. `profiled_layers` is the number of layers that
+    `<model>_run_profiled` tells the time of; 0: there is no such function.
     """
 
     name: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    shapes: tuple[Signature, ...]
     workspace_bytes: int
     default_threads: int
     profiled_layers: int = 0
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Those of shape 0."""
+        return self.shapes[0].inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Those of shape 0."""
+        return self.shapes[0].outputs
 
     @property
     def macro(self) -> str:
@@ -126,15 +173,17 @@ class ModelAbi:
         """The only symbols a library shows."""
         shown = ("run", "error_string", "description", "abi_version")
         profile = ("run_profiled",) if self.profiled_layers else ()
-        return tuple(f"{self.name}_{suffix}" for suffix in (*shown, *profile))
+        several = ("run_shape", "find_shape") if len(self.shapes) > 1 else ()
+        return tuple(f"{self.name}_{suffix}" for suffix in (*shown, *profile, *several))
 
     def describe(self) -> dict[str, Any]:
         """The contract as data: what `<model>_description` returns as JSON."""
+        first, *more = [_describe_signature(signature) for signature in self.shapes]
         return {
             "model": self.name,
             "abi_version": ABI_VERSION,
-            "inputs": [_describe_tensor(s) for s in self.inputs],
-            "outputs": [_describe_tensor(s) for s in self.outputs],
+            **first,
+            **({"more_shapes": more} if more else {}),
             "workspace_bytes": self.workspace_bytes,
             "workspace_alignment": ALIGNMENT,
             "default_threads": self.default_threads,
@@ -144,12 +193,24 @@ class ModelAbi:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> ModelAbi:
         """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
-        inputs, outputs = (
-            tuple(TensorSpec(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[k])
-            for k in ("inputs", "outputs")
-        )
+        shapes = tuple(_signature(entry) for entry in (data, *data.get("more_shapes", ())))
         sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
-        return cls(str(data["model"]), inputs, outputs, *sizes, int(data.get("profiled_layers", 0)))
+        return cls(str(data["model"]), shapes, *sizes, int(data.get("profiled_layers", 0)))
+
+
+def _describe_signature(signature: Signature) -> dict[str, Any]:
+    return {
+        "inputs": [_describe_tensor(spec) for spec in signature.inputs],
+        "outputs": [_describe_tensor(spec) for spec in signature.outputs],
+    }
+
+
+def _signature(data: Mapping[str, Any]) -> Signature:
+    inputs, outputs = (
+        tuple(TensorSpec(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[side])
+        for side in ("inputs", "outputs")
+    )
+    return Signature(inputs, outputs)
 
 
 def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:

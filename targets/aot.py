@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph
 from graphopt.targets import c_runtime
-from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string
+from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string, check_shapes
 from graphopt.targets.device import Target
 from graphopt.targets.header import header_text
 from graphopt.targets.kernels import Progress, compile_groups
 from graphopt.targets.program import Call, Copy, Place, Program, build_program, needs_kernel
 from graphopt.targets.toolchain import Toolchain
+from graphopt.targets.weights import Weights
 
 REGIONS = {
     "input": "(void *)inputs[{number}]",
@@ -32,16 +34,17 @@ REGIONS = {
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """A linked library, its contract, the program it runs, and how each kernel is scheduled."""
+    """A linked library, its contract, the program of each shape, and how each kernel is scheduled."""
 
     abi: ModelAbi
     library: bytes
-    program: Program
+    programs: tuple[Program, ...]
+    weights: bytes
     schedules: dict[str, str]
 
 
 def compile_model(
-    graph: Graph,
+    graphs: Sequence[Graph],
     target: Target,
     name: str,
     *,
@@ -51,40 +54,42 @@ def compile_model(
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
-    """Compile a fused graph with static shapes; `name` is a C identifier.
+    """Compile a model from its fused graphs, one for each shape of its inputs; `name` is a C identifier.
 
-    With `profile` the library has a second entry that tells each layer's time; without `winograd` convolutions
-    are plain sums.
+    With `profile` the library has a second entry that tells each layer's time on the first shape; without
+    `winograd` convolutions are plain sums.
 
-    Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do, ToolchainError
-    when a tool fails.
+    Raises UsageError for a processor nobody knows or shapes that are equal, UnsupportedError for what the target
+    cannot do, ToolchainError when a tool fails.
     """
     from graphopt.targets.llvm import check_processor
 
     check_processor(target)
-    groups = [n for n in graph.nodes if needs_kernel(n)]
+    groups = [node for graph in graphs for node in graph.nodes if needs_kernel(node)]
     kernels = compile_groups(groups, target, progress, winograd=winograd)
     if progress:
         progress("linking", 0, 1)
-    program = build_program(graph, kernels.name_of, kernels.workspaces)
-    _check_memory(program, target)
-    workspace = program.plan.size
+    weights = Weights()
+    programs = tuple(build_program(g, kernels.name_of, kernels.workspaces, weights) for g in graphs)
+    for program in programs:
+        _check_memory(program, weights, target)
+    check_shapes([program.signature for program in programs])
     abi = ModelAbi(
         name,
-        program.inputs,
-        program.outputs,
-        workspace,
+        tuple(program.signature for program in programs),
+        max(program.plan.size for program in programs),
         threads or target.cores,
-        len(program.calls) if profile else 0,
+        len(programs[0].calls) if profile else 0,
     )
-    library = link(abi, program, kernels.object_bytes, target, toolchain or Toolchain())
-    return CompiledModel(abi, library, program, kernels.schedules)
+    blob = bytes(weights.blob)
+    library = link(abi, programs, blob, kernels.object_bytes, target, toolchain or Toolchain())
+    return CompiledModel(abi, library, programs, blob, kernels.schedules)
 
 
-def _check_memory(program: Program, target: Target) -> None:
+def _check_memory(program: Program, weights: Weights, target: Target) -> None:
     """Raise UnsupportedError when the target cannot hold weights, workspace, inputs and outputs at once."""
-    tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
-    needed = len(program.weights) + program.plan.size + tensors
+    tensors = sum(spec.nbytes for spec in (*program.signature.inputs, *program.signature.outputs))
+    needed = len(weights.blob) + program.plan.size + tensors
     if target.memory_bytes and needed > target.memory_bytes:
         raise UnsupportedError(
             f"a run needs {needed >> 20} MiB, {target.name} has {target.memory_bytes >> 20} MiB",
@@ -92,15 +97,22 @@ def _check_memory(program: Program, target: Target) -> None:
         )
 
 
-def link(abi: ModelAbi, program: Program, kernels: bytes, target: Target, toolchain: Toolchain) -> bytes:
+def link(
+    abi: ModelAbi,
+    programs: Sequence[Program],
+    weights: bytes,
+    kernels: bytes,
+    target: Target,
+    toolchain: Toolchain,
+) -> bytes:
     """Write the sources, compile them and link the shared library; returns its bytes."""
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
         build = Path(folder)
         (build / "kernels.o").write_bytes(kernels)
-        (build / "weights.bin").write_bytes(program.weights or bytes(ALIGNMENT))
+        (build / "weights.bin").write_bytes(weights or bytes(ALIGNMENT))
         (build / "weights.S").write_text(WEIGHTS_ASSEMBLY)
         (build / f"{abi.name}.h").write_text(header_text(abi))
-        (build / "model.c").write_text(entry_source(abi, program))
+        (build / "model.c").write_text(entry_source(abi, programs))
         c_runtime.copy_to(build)
         library = build / f"lib{abi.name}.so"
         toolchain.link_shared(
@@ -124,9 +136,9 @@ graphopt_weights:
 """
 
 
-def entry_source(abi: ModelAbi, program: Program) -> str:
+def entry_source(abi: ModelAbi, programs: Sequence[Program]) -> str:
     """The C text of the exported functions."""
-    arity = {call.kernel: len(call.arguments) for call in program.calls}
+    arity = {call.kernel: len(call.arguments) for program in programs for call in program.calls}
     prototypes = [f"int32_t {kernel}({', '.join(['void *'] * n)});" for kernel, n in arity.items()]
     return "\n".join(
         [
@@ -138,19 +150,57 @@ def entry_source(abi: ModelAbi, program: Program) -> str:
             *prototypes,
             "",
             *_small_functions(abi),
-            *_run_functions(abi, program),
+            *_run_functions(abi, programs),
             "",
         ]
     )
 
 
-def _run_functions(abi: ModelAbi, program: Program) -> list[str]:
-    """`<model>_run`, and the one that also tells the time of each layer where the contract has it."""
-    plain = _run_function(abi, program, "run", "")
-    if not abi.profiled_layers:
-        return plain
-    return [*CLOCK, *plain, "", *_run_function(abi, program, "run_profiled", ", uint64_t nanoseconds[]")]
+def _run_functions(abi: ModelAbi, programs: Sequence[Program]) -> list[str]:
+    """`<model>_run`, the one that also tells the time of each layer, and those for further shapes."""
+    lines = _run_function(abi, programs[0], f"int {abi.name}_run")
+    if abi.profiled_layers:
+        lines = [
+            *CLOCK,
+            *lines,
+            "",
+            *_run_function(abi, programs[0], f"int {abi.name}_run_profiled", timed=True),
+        ]
+    for number, program in enumerate(programs[1:], 1):
+        lines += ["", *_run_function(abi, program, f"static int run_{number}")]
+    return lines if len(programs) == 1 else [*lines, "", *_dispatch(abi)]
 
+
+def _dispatch(abi: ModelAbi) -> list[str]:
+    """`<model>_run_shape` and `<model>_find_shape`."""
+    name, macro = abi.name, abi.macro
+    passed = "inputs, outputs, workspace, workspace_bytes, num_threads"
+    functions = [f"{name}_run", *(f"run_{number}" for number in range(1, len(abi.shapes)))]
+    lines = [
+        f"int {name}_run_shape(int shape, {RUN_PARAMETERS}) {{",
+        "    switch (shape) {",
+        *(f"    case {number}: return {run}({passed});" for number, run in enumerate(functions)),
+        "    }",
+        f"    return {macro}_ERROR_SHAPE;",
+        "}",
+        "",
+        f"int {name}_find_shape(const int64_t *const dims[]) {{",
+    ]
+    for number, signature in enumerate(abi.shapes):
+        equal = [
+            f"dims[{index}][{axis}] == {dim}"
+            for index, spec in enumerate(signature.inputs)
+            for axis, dim in enumerate(spec.shape)
+        ]
+        lines.append(f"    if ({' && '.join(equal)}) return {number};")
+    return [*lines, "    return -1;", "}"]
+
+
+RUN_PARAMETERS = (
+    "const void *const inputs[], void *const outputs[],"
+    " void *workspace, size_t workspace_bytes, int num_threads"
+)
+"""Of everything that runs the model."""
 
 CLOCK = (
     "#include <time.h>",
@@ -164,12 +214,10 @@ CLOCK = (
 )
 
 
-def _run_function(abi: ModelAbi, program: Program, suffix: str, parameter: str) -> list[str]:
-    name, macro = abi.name, abi.macro
-    lines = [
-        f"int {name}_{suffix}(const void *const inputs[], void *const outputs[], void *workspace,",
-        f"{' ' * (len(name) + len(suffix) + 6)}size_t workspace_bytes, int num_threads{parameter}) {{",
-    ]
+def _run_function(abi: ModelAbi, program: Program, head: str, *, timed: bool = False) -> list[str]:
+    """A function that runs `program`; `head` is its type and its name."""
+    macro = abi.macro
+    lines = [f"{head}({RUN_PARAMETERS}{', uint64_t nanoseconds[]' if timed else ''}) {{"]
     lines += _checks(abi)
     lines += [
         "    unsigned char *const arena = workspace;",
@@ -177,7 +225,7 @@ def _run_function(abi: ModelAbi, program: Program, suffix: str, parameter: str) 
         "    (void)arena;",
         f"    graphopt_parallel_begin(num_threads > 0 ? num_threads : {macro}_DEFAULT_THREADS);",
     ]
-    lines += _steps(program, timed=bool(parameter))
+    lines += _steps(program, timed)
     lines += [
         *(["done:"] if program.calls else []),
         "    graphopt_parallel_end();",

@@ -25,9 +25,11 @@ def text_files(abi: ModelAbi, target: Target) -> dict[str, bytes]:
         "TARGET_DESCRIPTION": " ".join(target.description.split()),
         "ARGUMENTS": _python_arguments(abi.inputs),
         "FACTS": _facts(abi, target),
-        "SHAPES": _shapes(abi),
-        "INPUTS": _rows(abi.macro, "INPUT", abi.inputs),
-        "OUTPUTS": _rows(abi.macro, "OUTPUT", abi.outputs),
+        "TABLES": _tables(abi),
+        "INPUT_TABLES": _table_names(abi, "INPUT"),
+        "OUTPUT_TABLES": _table_names(abi, "OUTPUT"),
+        "SHAPES": str(len(abi.shapes)),
+        "RUN": f"{abi.name}_run_shape(shape, " if len(abi.shapes) > 1 else f"{abi.name}_run(",
     }
     texts = {
         f"{abi.name}.h": header_text(abi),
@@ -41,19 +43,33 @@ def text_files(abi: ModelAbi, target: Target) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _shapes(abi: ModelAbi) -> str:
-    sides: tuple[tuple[Side, int], ...] = (("INPUT", len(abi.inputs)), ("OUTPUT", len(abi.outputs)))
+SIDES: tuple[Side, Side] = ("INPUT", "OUTPUT")
+
+
+def _tables(abi: ModelAbi) -> str:
+    """For each shape of the model the tables of its tensors in example.c."""
     return "\n".join(
-        f"static const long long {side.lower()}_{index}_shape[] = {abi.macro}_{side}_{index}_SHAPE;"
-        for side, count in sides
-        for index in range(count)
+        line
+        for number in range(len(abi.shapes))
+        for side, specs in zip(SIDES, (abi.inputs, abi.outputs), strict=True)
+        for line in _table(abi.macro, side, len(specs), number)
     )
 
 
-def _rows(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
-    return "\n".join(
-        f"    TENSOR({macro}_{side}_{index}, {side.lower()}_{index}_shape)," for index in range(len(specs))
-    )
+def _table(macro: str, side: Side, count: int, number: int) -> list[str]:
+    table = f"{side.lower()}s_{number}"
+    sized = f"{macro}_SHAPE_{number}_{side}" if number else f"{macro}_{side}"
+    return [
+        *(f"static const int64_t {table}_{n}[] = {sized}_{n}_SHAPE;" for n in range(count)),
+        f"static const Tensor {table}[] = {{",
+        *(f"    TENSOR({macro}_{side}_{n}, {sized}_{n}, {table}_{n})," for n in range(count)),
+        "    {NULL, 0, 0, 0, 0, NULL},",
+        "};",
+    ]
+
+
+def _table_names(abi: ModelAbi, side: Side) -> str:
+    return ", ".join(f"{side.lower()}s_{number}" for number in range(len(abi.shapes)))
 
 
 def _python_arguments(specs: Sequence[TensorSpec]) -> str:
@@ -69,8 +85,11 @@ def _numpy_name(dtype: DType) -> str:
 
 
 def _facts(abi: ModelAbi, target: Target) -> str:
-    rows = [("input", spec) for spec in abi.inputs] + [("output", spec) for spec in abi.outputs]
-    lines = [f"| {side} | `{_cell(spec.name)}` {spec.dtype} {list(spec.shape)} |" for side, spec in rows]
+    lines = []
+    for number, shape in enumerate(abi.shapes):
+        suffix = f" of shape {number}" if len(abi.shapes) > 1 else ""
+        for side, specs in (("input", shape.inputs), ("output", shape.outputs)):
+            lines += [f"| {side}{suffix} | `{_cell(s.name)}` {s.dtype} {list(s.shape)} |" for s in specs]
     lines.append(f"| workspace | {abi.workspace_bytes} bytes, given by the caller |")
     lines.append(f"| C library | glibc {target.glibc} or newer |")
     return "\n".join(lines)

@@ -50,13 +50,15 @@ class EmulatedModule:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. Raises UsageError for inputs that do not fit, ToolchainError for a failed run."""
         names = []
-        for index, array in enumerate(fitting(inputs, self._info.inputs)):
+        number, arrays = fitting(inputs, self._info.shapes)
+        for index, array in enumerate(arrays):
             names.append(f"input_{index}.bin")
             (self._path / names[-1]).write_bytes(array.tobytes())
-        command = ["./example", "--repeat", "0", "--threads", str(self._threads), "--out", ".", *names]
+        options = ["--repeat", "0", "--threads", str(self._threads), "--shape", str(number), "--out", "."]
+        command = ["./example", *options, *names]
         emulator.run(self._target, command, folder=self._path)
         outputs = {}
-        for index, spec in enumerate(self._info.outputs):
+        for index, spec in enumerate(self._info.shapes[number].outputs):
             data = (self._path / f"output_{index}.bin").read_bytes()
             outputs[spec.name] = np.frombuffer(data, spec.dtype.numpy).reshape(spec.shape).copy()
         return outputs

@@ -31,6 +31,7 @@ def header_text(abi: ModelAbi) -> str:
             "INPUTS": _tensors(abi.macro, "INPUT", abi.inputs),
             "OUTPUTS": _tensors(abi.macro, "OUTPUT", abi.outputs),
             "PROFILE": _profile(abi),
+            "SHAPES": _shapes(abi),
         },
     )
 
@@ -46,6 +47,24 @@ def _profile(abi: ModelAbi) -> str:
         f"    const void *const inputs[], void *const outputs[], void *workspace, size_t workspace_bytes,\n"
         f"    int num_threads, uint64_t nanoseconds[]);\n"
     )
+
+
+def _shapes(abi: ModelAbi) -> str:
+    """Sizes of the tensors of each further shape, and the functions that take it; nothing where there is none."""
+    if len(abi.shapes) == 1:
+        return ""
+    blocks = [f"\n#define {abi.macro}_SHAPES {len(abi.shapes)}\n"]
+    for number, signature in enumerate(abi.shapes[1:], 1):
+        shown = ", ".join(map(_dims_in_words, signature.inputs))
+        made = ", ".join(map(_dims_in_words, signature.outputs))
+        blocks.append(f"\n/* Shape {number}: {shown} -> {made}. */")
+        sides: tuple[tuple[Side, Sequence[TensorSpec]], ...] = (
+            ("INPUT", signature.inputs),
+            ("OUTPUT", signature.outputs),
+        )
+        for side, specs in sides:
+            blocks += [_sizes(f"{abi.macro}_SHAPE_{number}_{side}_{n}", spec) for n, spec in enumerate(specs)]
+    return "\n".join(blocks) + "\n" + render("shapes.h.in", {"MODEL": abi.name, "MACRO": abi.macro})
 
 
 def tensor_identifiers(specs: Sequence[TensorSpec]) -> list[str]:
@@ -71,7 +90,6 @@ def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
     blocks = []
     for index, (spec, name) in enumerate(zip(specs, tensor_identifiers(specs), strict=True)):
         prefix = f"{macro}_{side}_{index}"
-        dims = ", ".join(map(str, spec.shape)) or "1"  # C has no empty array: a scalar's rank of 0 says it
         blocks.append(
             f'/* {side.capitalize()} {index}, "{_comment(spec.name)}": {_in_words(spec)}. */\n'
             f"#define {macro}_{'IN' if side == 'INPUT' else 'OUT'}_{name} {index}\n"
@@ -79,11 +97,22 @@ def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
             f"#define {prefix}_TYPE {spec.c_type}\n"
             f"#define {prefix}_DTYPE GRAPHOPT_{spec.dtype.label.upper()}\n"
             f"#define {prefix}_RANK {len(spec.shape)}\n"
-            f"#define {prefix}_SHAPE {{ {dims} }}\n"
-            f"#define {prefix}_ELEMENTS {spec.elements}\n"
-            f"#define {prefix}_BYTES {spec.nbytes}"
+            f"{_sizes(prefix, spec)}"
         )
     return "\n\n".join(blocks) or f"/* The model has no {side.lower()}s. */"
+
+
+def _sizes(prefix: str, spec: TensorSpec) -> str:
+    dims = ", ".join(map(str, spec.shape)) or "1"  # C has no empty array: a scalar's rank of 0 says it
+    return (
+        f"#define {prefix}_SHAPE {{ {dims} }}\n"
+        f"#define {prefix}_ELEMENTS {spec.elements}\n"
+        f"#define {prefix}_BYTES {spec.nbytes}"
+    )
+
+
+def _dims_in_words(spec: TensorSpec) -> str:
+    return f'"{_comment(spec.name)}"' + "".join(f"[{dim}]" for dim in spec.shape)
 
 
 def _in_words(spec: TensorSpec) -> str:

@@ -7,19 +7,17 @@ workspace gets a slot of the arena.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
-
-import numpy as np
 
 from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
 from graphopt.errors import IRError, UnsupportedError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
-from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, TensorSpec, not_passable
+from graphopt.targets.abi import TEXTS_HINT, Signature, TensorSpec, not_passable
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
+from graphopt.targets.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,13 @@ class Program:
     steps: tuple[Call | Copy, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    weights: bytes
+    weights: Weights
     plan: Plan
     in_place: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(self.inputs, self.outputs)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -79,9 +81,14 @@ def needs_kernel(node: Node) -> bool:
 
 
 def build_program(
-    graph: Graph, kernel_of: Mapping[Node, str], workspaces: Mapping[str, tuple[int, ...]]
+    graph: Graph,
+    kernel_of: Mapping[Node, str],
+    workspaces: Mapping[str, tuple[int, ...]],
+    weights: Weights | None = None,
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`.
+
+    Its constants are added to `weights`, where other programs may have theirs.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -93,8 +100,8 @@ def build_program(
     _check_grouped(graph)
     storage = Storage(graph)
     places = {value: Place("input", number=index) for index, value in enumerate(graph.inputs)}
-    weights, weight_places = _pack_weights(graph)
-    places.update(weight_places)
+    held = Weights() if weights is None else weights
+    places.update(_place_weights(graph, held))
     copies: list[tuple[Value, int]] = []
     for index, value in enumerate(graph.outputs):
         root = _buffer(value, storage)
@@ -118,7 +125,7 @@ def build_program(
         steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]]))
     for value, index in copies:
         steps.append(Copy(places[value], Place("output", number=index), outputs[index].nbytes))
-    return Program(tuple(steps), inputs, outputs, weights, placement, _in_place(graph))
+    return Program(tuple(steps), inputs, outputs, held, placement, _in_place(graph))
 
 
 def _in_place(graph: Graph) -> tuple[tuple[str, int], ...]:
@@ -168,23 +175,13 @@ def _check_grouped(graph: Graph) -> None:
             raise UnsupportedError("it was not grouped", where=f"node '{node.name}' ({node.key})")
 
 
-def _pack_weights(graph: Graph) -> tuple[bytes, dict[Value, Place]]:
-    """All constants one after another, equal ones once, each at an aligned offset."""
-    blob = bytearray()
-    offsets: dict[bytes, int] = {}
+def _place_weights(graph: Graph, weights: Weights) -> dict[Value, Place]:
     places = {}
     for value in graph.constants:
-        if not value.users and not value.is_graph_output:
-            continue
-        assert value.constant is not None
-        data = np.ascontiguousarray(value.constant).tobytes()
-        digest = hashlib.sha256(data).digest()
-        if digest not in offsets:
-            blob.extend(bytes(-len(blob) % ALIGNMENT))
-            offsets[digest] = len(blob)
-            blob.extend(data)
-        places[value] = Place("weights", offsets[digest])
-    return bytes(blob), places
+        if value.users or value.is_graph_output:
+            assert value.constant is not None
+            places[value] = Place("weights", weights.place(value.constant))
+    return places
 
 
 def _plan_arena(

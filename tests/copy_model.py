@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from graphopt.ir import DType
-from graphopt.targets.abi import ABI_VERSION, ERRORS, ModelAbi, TensorSpec, c_string
+from graphopt.targets.abi import ABI_VERSION, ERRORS, ModelAbi, Signature, TensorSpec, c_string
 from graphopt.targets.bundle import Bundle, write_bundle
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.header import header_text
@@ -35,7 +35,7 @@ EVERY_TYPE = tuple(
 def abi_of(inputs: tuple[TensorSpec, ...] = EVERY_TYPE, name: str = "copied") -> ModelAbi:
     """A contract whose outputs are `y of <input>`."""
     outputs = tuple(TensorSpec(f"y of {s.name}", s.dtype, s.shape) for s in inputs)
-    return ModelAbi(name, inputs, outputs, workspace_bytes=256, default_threads=2)
+    return ModelAbi(name, (Signature(inputs, outputs),), workspace_bytes=256, default_threads=2)
 
 
 def source(abi: ModelAbi, factor: int = 1) -> str:

@@ -29,6 +29,9 @@ def bench(
     per_layer: Annotated[
         bool, typer.Option("--per-layer", help="Each layer's time; BUNDLE must be compiled with --profile.")
     ] = False,
+    shape: Annotated[
+        int, typer.Option(min=0, help="Number of the inputs' shape, in a bundle for several.")
+    ] = 0,
     save: Annotated[
         bool, typer.Option("--save", help="With --per-layer: write the times into BUNDLE's report.json.")
     ] = False,
@@ -52,7 +55,12 @@ def bench(
         raise UsageError("there are no layers to save", where="--save", hint="add --per-layer")
     with progress(quiet=json) as step:
         result = benchmark_bundle(
-            bundle, threads=_numbers(threads), seconds=seconds, against=against, progress=step
+            bundle,
+            threads=_numbers(threads),
+            seconds=seconds,
+            against=against,
+            shape=shape,
+            progress=step,
         )
     if json:
         show_json(_data(result))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphopt.cli.options import (
-    InputShapes,
     Json,
     ModelArgument,
     PipelineSpec,
+    SeveralInputShapes,
     TargetName,
     Threads,
-    input_shapes,
+    several_input_shapes,
 )
 from graphopt.cli.passes import Explain, PrintAfter, TimePasses
 
@@ -30,7 +30,7 @@ def compile_model(
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write; else MODEL's name.")
     ] = None,
     target: TargetName = "host",
-    input_shape: InputShapes = None,
+    input_shape: SeveralInputShapes = None,
     pipeline: PipelineSpec = None,
     threads: Threads = None,
     name: Annotated[
@@ -56,6 +56,8 @@ def compile_model(
     The bundle is a folder to copy to the device. An older bundle at the same place is replaced.
 
     Example: `graphopt compile model.onnx --target rpi4 -o model.bundle`
+
+    Example: `graphopt compile model.onnx --input-shape x=1,3,224,224 --input-shape x=8,3,224,224`
     """
     from graphopt import api
     from graphopt.cli.passes import Printer, findings, findings_data
@@ -74,7 +76,7 @@ def compile_model(
             out=out,
             name=name,
             pipeline=steps,
-            input_shapes=input_shapes(input_shape) or None,
+            input_shapes=several_input_shapes(input_shape),
             threads=threads,
             profile=profile,
             winograd=winograd,

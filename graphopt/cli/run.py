@@ -50,14 +50,14 @@ def run(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Run BUNDLE on arrays and show its outputs.
+    """Run BUNDLE on arrays and show its outputs. --random takes the first shape of a bundle for several.
 
     Example: `graphopt run model.bundle --input x=image.npy --out result.npz`
     """
     from graphopt.cli.arrays import read_inputs, read_npz, write_npz
     from graphopt.cli.progress import progress
     from graphopt.report.tables import show, show_json
-    from graphopt.verification import random_sample, split_samples
+    from graphopt.verification import samples_for
 
     given = [
         name for name, value in (("--inputs", inputs), ("--input", single), ("--random", random)) if value
@@ -65,30 +65,32 @@ def run(
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other")
     module = _module(bundle, on)
-    specs = module.info.inputs
+    shapes = module.info.shapes
+    specs = shapes[0].inputs
     if not given and specs:
         hint = "use --inputs FILE.npz, --input NAME=FILE.npy or --random"
         raise UsageError(f"no inputs are given; the model takes {', '.join(map(str, specs))}", hint=hint)
     if threads is not None:
         module.set_num_threads(threads)
     if random or not specs:
-        samples = [random_sample(specs, seed)]
+        arrays = None
     else:
-        samples = split_samples(
-            read_npz(inputs) if inputs else read_inputs(single or (), [s.name for s in specs]), specs
-        )
+        arrays = read_npz(inputs) if inputs else read_inputs(single or (), [s.name for s in specs])
+    samples = [
+        sample for _, sample in samples_for(shapes[:1] if arrays is None else shapes, arrays, seed=seed)
+    ]
     outputs = []
     with progress(quiet=json) as step:
         for index, sample in enumerate(samples):
             step("running", index, len(samples))
             outputs.append(module(sample))
-    arrays = _stacked(outputs)
+    results = _stacked(outputs)
     if out is not None:
-        write_npz(out, arrays)
+        write_npz(out, results)
     if json:
-        show_json({"samples": len(samples), "outputs": [_data(n, a) for n, a in arrays.items()]})
+        show_json({"samples": len(samples), "outputs": [_data(n, a) for n, a in results.items()]})
     else:
-        show(*_tables(arrays, len(samples), out))
+        show(*_tables(results, len(samples), out))
 
 
 def _module(path: Path, on: Place) -> Module | EmulatedModule:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphopt.report import tables
@@ -10,6 +10,7 @@ from graphopt.report import tables
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from graphopt.targets.abi import TensorSpec
     from graphopt.targets.bundle import Bundle
 
 
@@ -21,16 +22,22 @@ def as_data(bundle: Bundle) -> dict[str, Any]:
 
 def as_tables(bundle: Bundle, memory: bool = False) -> list[Any]:
     """The same for a person; with `memory`, who lives where in the arena too."""
-    shown: list[Any] = [_facts(bundle), _layers(bundle.report)]
-    return [*shown, _memory(bundle.report["memory"])] if memory else shown
+    shown: list[Any] = [_facts(bundle)]
+    reports = [bundle.report, *bundle.report.get("more_shapes", ())]
+    for report, signature in zip(reports, bundle.abi.shapes, strict=True):
+        title = ", ".join(f"{s.name}{list(s.shape)}" for s in signature.inputs) if len(reports) > 1 else ""
+        shown.append(_layers(report, title))
+        if memory:
+            shown.append(_memory(report["memory"]))
+    return shown
 
 
 def contract_facts(bundle: Bundle) -> dict[str, Any]:
     """Inputs, outputs, target, work and sizes, in words."""
     abi, told, target = bundle.abi, bundle.report["summary"], bundle.manifest["target"]
     return {
-        "inputs": tables.columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.inputs]),
-        "outputs": tables.columns([(s.name, f"{s.dtype}{list(s.shape)}") for s in abi.outputs]),
+        "inputs": tables.columns(_types(abi.inputs, [shape.inputs for shape in abi.shapes[1:]])),
+        "outputs": tables.columns(_types(abi.outputs, [shape.outputs for shape in abi.shapes[1:]])),
         "target": f"{target['name']} ({target['description']})",
         "work": f"{told['layers']} layers, {told['kernels']} kernels, {tables.amount(told['macs'])} MACs",
         "library": f"{tables.size(bundle.library.stat().st_size)}, "
@@ -45,6 +52,15 @@ def _in_place(memory: Mapping[str, Any]) -> dict[str, str]:
     return {"in place": f"{tables.size(spared)} joined and taken apart without a copy"} if spared else {}
 
 
+def _types(first: Sequence[TensorSpec], more: Sequence[Sequence[TensorSpec]]) -> list[tuple[str, str]]:
+    """Name and type of each tensor, with its shapes where there are several."""
+    listed = []
+    for index, spec in enumerate(first):
+        shapes = [spec.shape, *(specs[index].shape for specs in more)]
+        listed.append((spec.name, str(spec.dtype) + " or ".join(str(list(shape)) for shape in shapes)))
+    return listed
+
+
 def _facts(bundle: Bundle) -> RenderableType:
     told = bundle.report["summary"]
     entries = contract_facts(bundle)
@@ -57,7 +73,7 @@ def _above_bound(memory: Mapping[str, Any]) -> str:
     return f"{excess:.1%} above the least possible" if excess > 0 else "the least possible"
 
 
-def _layers(report: Mapping[str, Any]) -> RenderableType:
+def _layers(report: Mapping[str, Any], title: str) -> RenderableType:
     """In the order they run. Moved is what a layer reads and writes, weights and workspace not counted."""
     everything = report["summary"]["macs"]
     rows = []
@@ -76,7 +92,7 @@ def _layers(report: Mapping[str, Any]) -> RenderableType:
             ]
         )
     head = ("layer", "kernel", "MACs", "share", "weights", "moved", "workspace", "from")
-    return tables.table("", head, rows)
+    return tables.table(title, head, rows)
 
 
 def _memory(memory: Mapping[str, Any]) -> RenderableType:

@@ -62,7 +62,7 @@ def _summary(original: Graph, program: Program, record: PipelineRecord, target: 
         "macs": total(cost.macs for cost in after),
         "flops": total(cost.flops for cost in after),
         "parameters_imported": before.parameters,
-        "weights_bytes": len(program.weights),
+        "weights_bytes": len(program.weights.blob),
     }
 
 

@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from graphopt.errors import UsageError, did_you_mean
-from graphopt.runtime.manifest import Tensor
+from graphopt.runtime.manifest import Signature, Tensor
 
 
-def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[np.ndarray]:
-    """The arrays in the model's order, dense and aligned.
+def fitting(inputs: Mapping[str, np.ndarray], shapes: Sequence[Signature]) -> tuple[int, list[np.ndarray]]:
+    """The number of the shape that the arrays have, and the arrays in the model's order, dense and aligned.
 
-    Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
+    `shapes` differ in the dimensions of inputs only. Raises UsageError, naming the input, for a name, an element
+    type or a shape that does not fit.
     """
+    specs = shapes[0].inputs
     if type(inputs) is dict and len(inputs) == len(specs):
         found = [inputs.get(spec.name) for spec in specs]
         if all(map(_fits, specs, found)):
-            return found  # type: ignore[return-value]
+            return 0, found  # type: ignore[return-value]
     by_name = {spec.name: spec for spec in specs}
     listed = ", ".join(map(str, specs)) or "none"
     if not isinstance(inputs, Mapping):
@@ -32,7 +34,33 @@ def fitting(inputs: Mapping[str, np.ndarray], specs: Sequence[Tensor]) -> list[n
     missing = [spec for name, spec in by_name.items() if name not in inputs]
     if missing:
         raise UsageError(f"missing input {', '.join(map(str, missing))}", hint="give every input by name")
-    return [_fitting(spec, inputs[name]) for name, spec in by_name.items()]
+    arrays = [_fitting(spec, inputs[name]) for name, spec in by_name.items()]
+    return _number_of(arrays, shapes), arrays
+
+
+def shape_of(inputs: Mapping[str, np.ndarray], shapes: Sequence[Signature]) -> int | None:
+    """The number of the shape that the arrays have; None where they have none of them."""
+    for number, signature in enumerate(shapes):
+        if all(s.name in inputs and inputs[s.name].shape == s.shape for s in signature.inputs):
+            return number
+    return None
+
+
+def _number_of(arrays: Sequence[np.ndarray], shapes: Sequence[Signature]) -> int:
+    specs = shapes[0].inputs
+    found = shape_of({spec.name: array for spec, array in zip(specs, arrays, strict=True)}, shapes)
+    if found is not None:
+        return found
+    for index, (spec, array) in enumerate(zip(specs, arrays, strict=True)):
+        wanted = dict.fromkeys(signature.inputs[index].shape for signature in shapes)
+        if array.shape not in wanted:
+            listed = " or ".join(str(list(shape)) for shape in wanted)
+            raise UsageError(
+                f"its shape is {list(array.shape)}, the model wants {listed}", where=f"input '{spec.name}'"
+            )
+    listed = "; ".join(", ".join(map(str, signature.inputs)) for signature in shapes)
+    given = ", ".join(f"'{s.name}' is {list(a.shape)}" for s, a in zip(specs, arrays, strict=True))
+    raise UsageError(f"no shape of the model is this one: {given}", hint=f"its shapes: {listed}")
 
 
 def _fits(spec: Tensor, given: object) -> bool:
@@ -55,6 +83,4 @@ def _fitting(spec: Tensor, given: object) -> np.ndarray:
             where=where,
             hint=f"convert it: array.astype('{spec.dtype}')",
         )
-    if array.shape != spec.shape:
-        raise UsageError(f"its shape is {list(array.shape)}, the model wants {list(spec.shape)}", where=where)
     return np.require(array, requirements=["C_CONTIGUOUS", "ALIGNED"])

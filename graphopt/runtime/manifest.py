@@ -31,20 +31,40 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """The tensors of a run."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def __str__(self) -> str:
+        inputs, outputs = (", ".join(map(str, side)) for side in (self.inputs, self.outputs))
+        return f"({inputs}) -> ({outputs})"
+
+
+@dataclass(frozen=True)
 class ModuleInfo:
     """What a compiled model is: the I/O contract, the machine it is for, what made it.
 
-    `profiled_layers` is the number of layers it can tell the time of; 0 for most libraries.
+    `shapes` has a signature for each shape the model was compiled for; `inputs` and `outputs` are those of the
+    first. `profiled_layers` is the number of layers it can tell the time of; 0 for most libraries.
     """
 
     name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    shapes: tuple[Signature, ...]
     workspace_bytes: int
     default_threads: int
     target: Mapping[str, Any]
     versions: Mapping[str, str]
     profiled_layers: int = 0
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.shapes[0].inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        return self.shapes[0].outputs
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -77,20 +97,24 @@ def _check(manifest: Mapping[str, Any]) -> None:
 
 def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
     contract = manifest["contract"]
-    inputs, outputs = (
-        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in contract[side])
-        for side in ("inputs", "outputs")
-    )
+    shapes = tuple(_signature(entry) for entry in (contract, *contract.get("more_shapes", ())))
     return ModuleInfo(
         contract["model"],
-        inputs,
-        outputs,
+        shapes,
         int(contract["workspace_bytes"]),
         int(contract["default_threads"]),
         manifest["target"],
         manifest["versions"],
         int(contract.get("profiled_layers", 0)),
     )
+
+
+def _signature(data: Mapping[str, Any]) -> Signature:
+    inputs, outputs = (
+        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[side])
+        for side in ("inputs", "outputs")
+    )
+    return Signature(inputs, outputs)
 
 
 def runs_here(target: Mapping[str, Any]) -> str:

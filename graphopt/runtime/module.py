@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.runtime.arguments import fitting
-from graphopt.runtime.manifest import ModuleInfo, module_info, read_manifest, runs_here
+from graphopt.runtime.manifest import ModuleInfo, Signature, module_info, read_manifest, runs_here
 
 ARGUMENTS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 """Of a library's `run`: inputs, outputs, workspace, its bytes, threads."""
@@ -49,8 +50,7 @@ class Module:
                 where=str(given),
                 hint="compile again",
             )
-        self._run = self._function("run")
-        self._run.argtypes = ARGUMENTS
+        self._runs = [self._run_of(number) for number in range(len(self._info.shapes))]
         self._error_string = self._function("error_string")
         self._error_string.restype = ctypes.c_char_p
 
@@ -65,16 +65,18 @@ class Module:
         self._threads = count
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name, as new arrays.
+        """Outputs by name, as new arrays; inputs have the shape of one that the model was compiled for.
 
         Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
         """
-        return self._call(self._run, inputs)
+        number, arrays = fitting(inputs, self._info.shapes)
+        return self._call(self._runs[number], arrays, self._info.shapes[number])
 
-    def _call(self, run: Any, inputs: Mapping[str, np.ndarray], *more: Any) -> dict[str, np.ndarray]:
+    def _call(
+        self, run: Callable[..., int], arrays: list[np.ndarray], signature: Signature, *more: Any
+    ) -> dict[str, np.ndarray]:
         """`more` are arguments behind those that every run has."""
-        arrays = fitting(inputs, self._info.inputs)
-        outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in self._info.outputs]
+        outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in signature.outputs]
         try:
             frame = self._frames.pop()
         except IndexError:
@@ -87,7 +89,7 @@ class Module:
         self._frames.append(frame)
         if error:
             raise GraphoptError(self._error_string(error).decode(), where=self._info.name)
-        return {spec.name: array for spec, array in zip(self._info.outputs, outputs, strict=True)}
+        return {spec.name: array for spec, array in zip(signature.outputs, outputs, strict=True)}
 
     def profile(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Nanoseconds that each layer took in one run, in the order of report.json's layers (int64).
@@ -101,12 +103,23 @@ class Module:
         taken = np.zeros(self._info.profiled_layers, np.uint64)
         run = self._function("run_profiled")
         run.argtypes = [*ARGUMENTS, ctypes.c_void_p]
-        self._call(run, inputs, taken.ctypes.data)
+        _, arrays = fitting(inputs, self._info.shapes[:1])
+        self._call(run, arrays, self._info.shapes[0], taken.ctypes.data)
         return taken.astype(np.int64)
 
     def __repr__(self) -> str:
-        inputs, outputs = (", ".join(map(str, side)) for side in (self._info.inputs, self._info.outputs))
-        return f"Module {self._info.name} for {self._info.target['name']}: ({inputs}) -> ({outputs})"
+        shapes = " or ".join(map(str, self._info.shapes))
+        return f"Module {self._info.name} for {self._info.target['name']}: {shapes}"
+
+    def _run_of(self, shape: int) -> Callable[..., int]:
+        """What runs the shape of this number."""
+        if shape == 0:
+            run = self._function("run")
+            run.argtypes = ARGUMENTS
+            return run
+        run = self._function("run_shape")
+        run.argtypes = [ctypes.c_int, *ARGUMENTS]
+        return partial(run, shape)
 
     def _function(self, suffix: str) -> Any:
         return self._library[f"{self._info.name}_{suffix}"]

@@ -266,7 +266,7 @@ def results(
 ) -> dict[str, np.ndarray]:
     graph, _ = network
     target = machines()[request.param]
-    compiled = compile_model(grouped_for(graph, target), target, "layers")
+    compiled = compile_model([grouped_for(graph, target)], target, "layers")
     path: Path = tmp_path_factory.mktemp("layers") / "liblayers.so"
     path.write_bytes(compiled.library)
     inputs = random_inputs(graph)

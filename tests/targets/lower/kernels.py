@@ -93,7 +93,7 @@ def run_cases(cases: Sequence[Case], threads: int = THREADS) -> list[Outputs]:
     Memory that kernels write is filled with 0x5A first, so that what they leave out shows.
     """
     graph, data = _graph_of(cases)
-    compiled = compile_model(graph, load_target("host"), "cases")
+    compiled = compile_model([graph], load_target("host"), "cases")
     results = [np.full(_bytes(t.nbytes), 0x5A, np.uint8) for t in compiled.abi.outputs]
     workspace = _aligned(compiled.abi.workspace_bytes)
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:

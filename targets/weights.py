@@ -1,0 +1,27 @@
+"""The constants of a library: one stretch of bytes, each array at an offset of it, equal arrays once."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from graphopt.targets.abi import ALIGNMENT
+
+
+class Weights:
+    """`blob` grows by what `place` is given that it does not hold yet."""
+
+    def __init__(self) -> None:
+        self.blob = bytearray()
+        self._offsets: dict[bytes, int] = {}
+
+    def place(self, array: np.ndarray) -> int:
+        """The offset of the array's bytes in `blob`, a multiple of the alignment."""
+        data = np.ascontiguousarray(array).tobytes()
+        digest = hashlib.sha256(data).digest()
+        if digest not in self._offsets:
+            self.blob.extend(bytes(-len(self.blob) % ALIGNMENT))
+            self._offsets[digest] = len(self.blob)
+            self.blob.extend(data)
+        return self._offsets[digest]
