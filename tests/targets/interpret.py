@@ -27,7 +27,7 @@ def interpret(graph: Graph, program: Program, inputs: Mapping[str, np.ndarray]) 
     """The outputs by name. Raises AssertionError where a kernel would write what it reads."""
     given = [np.frombuffer(np.ascontiguousarray(inputs[s.name]).tobytes(), np.uint8) for s in program.inputs]
     made = [np.full(spec.nbytes, POISON, np.uint8) for spec in program.outputs]
-    weights = np.frombuffer(program.weights, np.uint8)
+    weights = np.frombuffer(program.weights.blob, np.uint8)
     arena = np.full(program.plan.size, POISON, np.uint8)
     memory = {"input": given, "output": made, "weights": [weights], "arena": [arena]}
 

@@ -208,7 +208,7 @@ def test_compiled_for_this_machine(tmp_path: Path) -> None:
     graph, target = both(), load_target("host")
     grouped = grouped_for(graph, target)
     assert joins(grouped) >= 5
-    compiled = compile_model(grouped, target, "shared")
+    compiled = compile_model([grouped], target, "shared")
     (tmp_path / "libshared.so").write_bytes(compiled.library)
     inputs = random_inputs(graph)
     given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
