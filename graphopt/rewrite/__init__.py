@@ -2,7 +2,8 @@
 
 from graphopt.rewrite.builder import Builder
 from graphopt.rewrite.driver import Attempt, Statistics, apply_rules
-from graphopt.rewrite.pattern import Any, Const, Either, Match, Op, Pattern, Scalar
+from graphopt.rewrite.match import Match
+from graphopt.rewrite.pattern import Any, Const, Either, Op, Pattern, Scalar
 from graphopt.rewrite.rule import Rule
 
 __all__ = [

@@ -11,7 +11,8 @@ from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Origin, Value
 from graphopt.onnx_io.infer import reason_against
 from graphopt.rewrite.builder import Builder
-from graphopt.rewrite.pattern import WHOLE_MATCH, Match, Misses, find
+from graphopt.rewrite.match import WHOLE_MATCH, Match, Misses
+from graphopt.rewrite.pattern import find
 from graphopt.rewrite.rule import Rule
 
 FIRINGS_PER_NODE = 50

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from graphopt.ir import Value
 from graphopt.rewrite.builder import Builder
-from graphopt.rewrite.pattern import Match, Op
+from graphopt.rewrite.match import Match
+from graphopt.rewrite.pattern import Op
 
 
 class Rule:

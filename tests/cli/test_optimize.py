@@ -106,7 +106,8 @@ def test_closest_first() -> None:
     from graphopt.pipeline import PassRecord, PipelineRecord
     from graphopt.report.passes import attempts_of
     from graphopt.rewrite import Statistics
-    from graphopt.rewrite.driver import WHOLE_MATCH, Attempt
+    from graphopt.rewrite.driver import Attempt
+    from graphopt.rewrite.match import WHOLE_MATCH
 
     tried = [
         Attempt("r", "far", "Add", "no Conv", 1),

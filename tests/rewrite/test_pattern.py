@@ -8,7 +8,8 @@ import pytest
 from graphopt.errors import IRError
 from graphopt.ir import DType, Graph, TensorType, Value
 from graphopt.rewrite import Any, Const, Either, Match, Op, Scalar
-from graphopt.rewrite.pattern import Misses, find
+from graphopt.rewrite.match import Misses
+from graphopt.rewrite.pattern import find
 from tests.passes.helpers import Draft
 
 
