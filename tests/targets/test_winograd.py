@@ -100,7 +100,7 @@ def results(
     target, outputs = machines()[request.param]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(templates, "choose", lambda *given, winograd: forced(*given, outputs))
-        compiled = compile_model(grouped_for(network, target), target, "layers")
+        compiled = compile_model([grouped_for(network, target)], target, "layers")
     assert sum("winograd" in schedule for schedule in compiled.schedules.values()) == len(LAYERS)
     path: Path = tmp_path_factory.mktemp("winograd") / "liblayers.so"
     path.write_bytes(compiled.library)
@@ -289,8 +289,8 @@ def test_integers_are_summed_as_they_are() -> None:
 def test_it_can_be_switched_off() -> None:
     graph, target = of_one(Layer(1, 32, 32, (16, 16))), load_target("host")
     with_it, without = (
-        compile_model(grouped_for(graph, target), target, "net", winograd=on) for on in (True, False)
+        compile_model([grouped_for(graph, target)], target, "net", winograd=on) for on in (True, False)
     )
     assert any("winograd" in schedule for schedule in with_it.schedules.values())
     assert not any("winograd" in schedule for schedule in without.schedules.values())
-    assert len(without.program.weights) < len(with_it.program.weights)
+    assert len(without.weights) < len(with_it.weights)
