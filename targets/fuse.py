@@ -14,6 +14,7 @@ from graphopt.analysis.storage import is_alias
 from graphopt.errors import IRError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
+from graphopt.targets.attention_group import is_plain, surroundings
 from graphopt.targets.lower.support import BLOCKED, ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
 
 LARGEST_GROUP = 24
@@ -40,6 +41,8 @@ TRANSCENDENTAL = frozenset(
 
 def fuse(graph: Graph) -> None:
     """Put every compute node of `graph` into a group, in place."""
+    for node in [n for n in graph.nodes if is_plain(n)]:
+        fuse_nodes(graph, [node, *surroundings(node)])
     for node in list(graph.nodes):
         if node.graph is graph and not is_alias(node) and not is_fused(node):
             fuse_nodes(graph, [node])
@@ -57,7 +60,7 @@ def kind_of(node: Node) -> Kind:
         return max(kind_of(member) for member in body_of(node).nodes)
     if node.key in BLOCKED:
         return Kind.INJECTIVE if node.op_type in ("Pack", "Unpack") else Kind.ANCHOR
-    if node.domain or node.op_type in OPAQUE_OPERATORS:
+    if node.domain or node.op_type in OPAQUE_OPERATORS or is_plain(node):
         return Kind.OPAQUE
     if node.op_type in ELEMENTWISE:
         return Kind.ELEMENTWISE

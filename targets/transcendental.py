@@ -59,6 +59,9 @@ LOG2_E = 1.44269504088896341
 LOWEST, HIGHEST = -104.0, 89.0
 """exp rounds to zero below, and to infinity above."""
 
+LOWEST_NORMAL = -87.33654
+"""The exponential of what lies below is less than 2^-126."""
+
 ROUNDER = 1.5 * 2.0**23
 """Added to a small number, it leaves the nearest integer in the low bits of the sum."""
 
@@ -88,6 +91,16 @@ def vectorise() -> None:
 def exponential(x: Expr) -> Expr:
     terms = _Terms()
     return terms.close(_exponential(terms, x))
+
+
+def decaying_exponential(x: Expr) -> Expr:
+    """exp of an x that is not positive; zero below 2^-126."""
+    terms = _Terms()
+    x = terms.name(x)
+    shifted, r = _reduced(terms, x)
+    value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
+    scaled = tirx.reinterpret(dtype_of(x), _bits(value) + (_bits(shifted) << MANTISSA_BITS))
+    return terms.close(tirx.Select(x < _constant(LOWEST_NORMAL, x), _constant(0.0, x), scaled))
 
 
 def hyperbolic_tangent(x: Expr) -> Expr:
@@ -135,13 +148,18 @@ def _exponential(terms: _Terms, x: Expr) -> Expr:
     high, low = _constant(HIGHEST, x), _constant(LOWEST, x)
     x = terms.name(tirx.Select(x > high, high, x))  # comparisons with NaN are false: it stays
     x = terms.name(tirx.Select(x < low, low, x))
-    shifted = terms.name(x * LOG2_E + ROUNDER)
-    n = terms.name(shifted - ROUNDER)
-    r = terms.name((x - n * LN2_HIGH) - n * LN2_LOW)
-    value = terms.name(_polynomial(r, EXP) * (r * r) + r + 1.0)
+    shifted, r = _reduced(terms, x)
+    value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
     exponent = terms.name(_bits(shifted) - ROUNDER_BITS)
     half = terms.name(exponent >> 1)
     return value * _power_of_two(half, x) * _power_of_two(exponent - half, x)
+
+
+def _reduced(terms: _Terms, x: Expr) -> tuple[tirx.Var, tirx.Var]:
+    """n = round(x / ln 2) in the low bits of a large number, and x - n ln 2."""
+    shifted = terms.name(x * LOG2_E + ROUNDER)
+    n = terms.name(shifted - ROUNDER)
+    return shifted, terms.name((x - n * LN2_HIGH) - n * LN2_LOW)
 
 
 def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:

@@ -16,6 +16,7 @@ from tvm import tirx
 
 from graphopt.ir import Graph
 from graphopt.targets.device import Target
+from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.pooling import BlockedPool
@@ -55,6 +56,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     DepthwiseConvolution,
     BlockedPool,
     PackedProduct,
+    FusedAttention,
 )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr, unflatten
 from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_by_pixel
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
+from graphopt.targets.schedules.templates.multiply import Tile
 from graphopt.targets.schedules.templates.tile import best_tile
 
 WIDEST = 8
@@ -118,34 +119,6 @@ class PackedProduct:
         return build_kernel(self.body, lambda buffers: _Emission(self, decision, buffers).emit(), sizes)
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """`parts` sums for each of `columns` x `vectors` vectors of `lanes`."""
-
-    columns: int
-    vectors: int
-    lanes: int
-    parts: int
-
-    @property
-    def size(self) -> int:
-        return self.columns * self.vectors * self.lanes
-
-    def place(self, part: int, column: int, vector: int) -> int:
-        """Where the vector lies in the buffer of sums."""
-        return part * self.size + (column * self.vectors + vector) * self.lanes
-
-    def places(self) -> Iterator[tuple[int, int, int]]:
-        return itertools.product(range(self.parts), range(self.columns), range(self.vectors))
-
-
-def _added_up(parts: list[Expr]) -> Expr:
-    """The sum, pairwise."""
-    while len(parts) > 1:
-        parts = [a if b is None else a + b for a, b in itertools.zip_longest(parts[::2], parts[1::2])]
-    return parts[0]
-
-
 class _Emission:
     """Writes one kernel."""
 
@@ -193,33 +166,33 @@ class _Emission:
             self._tile(panel, start, columns, self.vectors * layer.lanes - missing)
 
     def _tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
-        lanes = self.layer.lanes
-        tile = _Tile(columns, -(-width // lanes), lanes, self.parts)
+        depth, lanes = self.layer.depth, self.layer.lanes
+        tile = Tile(columns, -(-width // lanes), lanes, self.parts)
         first = panel * self.vectors
-        sums = T.alloc_buffer((self.parts * tile.size,), "float32", scope="local")
-        for part, column, vector in tile.places():
-            with T.vectorized(lanes) as lane:
-                begin = tirx.const(0.0, "float32")
-                if self.c is not None and part == 0:
-                    begin = self.c[(first + vector) * lanes + lane]
-                T.buffer_store(sums, begin, [tile.place(part, column, vector) + lane])
-        self._sum(sums, tile, panel, start)
+        bias = self.c
+        sums = tile.sums(None if bias is None else lambda vector, lane: bias[(first + vector) * lanes + lane])
+        tile.accumulate(
+            sums,
+            depth,
+            lambda column, k: self.a[(start + column) * depth + k],
+            lambda k, vector, lane: self.b[((panel * depth + k) * self.vectors + vector) * lanes + lane],
+            hold=self.hold,
+        )
         if self.epilogue.is_long:
             self._finish_in_a_loop(sums, tile, panel, start, width)
             return
         for vector, column in itertools.product(range(tile.vectors), range(columns)):
             with T.vectorized(min(lanes, width - vector * lanes)) as lane:
-                self._finish(
-                    self._total(sums, tile, column, vector, lane), start + column, first + vector, lane
-                )
+                total = tile.total(sums, column, vector, lane)
+                self._finish(total, start + column, first + vector, lane)
 
-    def _finish_in_a_loop(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr, width: int) -> None:
+    def _finish_in_a_loop(self, sums: tirx.Var, tile: Tile, panel: Expr, start: Expr, width: int) -> None:
         """A loop over the columns; it reads a copy of the sums, which themselves stay in registers."""
         lanes = tile.lanes
         copy = T.alloc_buffer((tile.size,), "float32", scope="local")
         for vector, column in itertools.product(range(tile.vectors), range(tile.columns)):
             with T.vectorized(lanes) as lane:
-                total = self._total(sums, tile, column, vector, lane)
+                total = tile.total(sums, column, vector, lane)
                 T.buffer_store(copy, total, [tile.place(0, column, vector) + lane])
         with T.serial(tile.columns) as column:
             for vector in range(tile.vectors):
@@ -227,59 +200,8 @@ class _Emission:
                     total = copy[(column * tile.vectors + vector) * lanes + lane]
                     self._finish(total, start + column, panel * self.vectors + vector, lane)
 
-    def _total(self, sums: tirx.Var, tile: _Tile, column: int, vector: int, lane: Expr) -> Expr:
-        return _added_up([sums[tile.place(part, column, vector) + lane] for part in range(self.parts)])
-
     def _finish(self, total: Expr, row: Expr, vector: Expr, lane: Expr) -> None:
         self.epilogue.store(total, self._indices(row, vector * self.layer.lanes + lane))
-
-    def _sum(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr) -> None:
-        """Add all products; neighbours along the depth go to different parts."""
-        if self.hold:
-            self._sum_held(sums, tile, panel, start)
-            return
-        depth = self.layer.depth
-
-        def step(k: Expr, part: int) -> None:
-            for column in range(tile.columns):
-                self._multiply_add(sums, tile, panel, k, part, column, self.a[(start + column) * depth + k])
-
-        with T.serial(depth // self.parts) as group:
-            for part in range(self.parts):
-                step(group * self.parts + part, part)
-        for k in range(depth // self.parts * self.parts, depth):
-            step(tirx.const(k, "int32"), 0)
-
-    def _sum_held(self, sums: tirx.Var, tile: _Tile, panel: Expr, start: Expr) -> None:
-        """Inputs are read a vector along the depth at a time; the multiply-add picks its lane."""
-        depth, lanes = self.layer.depth, self.layer.lanes
-        with T.serial(depth // lanes) as step:
-            held = T.alloc_buffer((tile.columns * lanes,), "float32", scope="local")
-            for column in range(tile.columns):
-                with T.vectorized(lanes) as lane:
-                    value = self.a[(start + column) * depth + step * lanes + lane]
-                    T.buffer_store(held, value, [column * lanes + lane])
-            for lane in range(lanes):
-                for column in range(tile.columns):
-                    value = held[column * lanes + lane]
-                    self._multiply_add(
-                        sums, tile, panel, step * lanes + lane, lane % self.parts, column, value
-                    )
-        for k in range(depth // lanes * lanes, depth):
-            for column in range(tile.columns):
-                value = self.a[(start + column) * depth + k]
-                self._multiply_add(sums, tile, panel, tirx.const(k, "int32"), 0, column, value)
-
-    def _multiply_add(
-        self, sums: tirx.Var, tile: _Tile, panel: Expr, k: Expr, part: int, column: int, value: Expr
-    ) -> None:
-        lanes = self.layer.lanes
-        weights = (panel * self.layer.depth + k) * self.vectors * lanes
-        for vector in range(tile.vectors):
-            with T.vectorized(lanes) as lane:
-                place = tile.place(part, column, vector) + lane
-                product = value * self.b[weights + vector * lanes + lane]
-                T.buffer_store(sums, sums[place] + product, [place])
 
     def _indices(self, row: Expr, column: Expr) -> list[Expr]:
         """The indices of an output; where nothing tells the leading axes apart they count as one."""

@@ -78,6 +78,13 @@ def best_tile(
     return best
 
 
+def fitting_vectors(vectors: int, columns: int, target: Target, *, hold: bool = False) -> int:
+    """The most of `vectors` that a tile of `columns` has registers for; at least one."""
+    registers = target.vector_registers
+    fitting = [v for v in range(1, vectors + 1) if _registers(columns, v, hold, 1, 1) <= registers]
+    return max(fitting, default=1)
+
+
 def _registers(columns: int, vectors: int, hold: bool, parts: int, weights: int) -> int:
     """Accumulators, weights, and what the inputs need."""
     return columns * vectors * parts + vectors * weights + (columns if hold else 1)
