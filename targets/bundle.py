@@ -165,7 +165,8 @@ def _put(out: Path, files: Mapping[str, bytes]) -> None:
                 place.rename(Path(folder, "old"))
             fresh.rename(place)
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=str(out)) from None
+        hint = "choose another place with -o"
+        raise UsageError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from None
 
 
 def _entry(data: bytes) -> dict[str, Any]:
@@ -183,6 +184,8 @@ def check_destination(out: Path) -> None:
         raise UsageError("it is a file, not a folder", where=str(out), hint=hint)
     existing = next((p for p in (out.resolve(), *out.resolve().parents) if p.exists()), Path("/"))
     writable = existing if not out.exists() else out.resolve().parent
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is a file, not a folder", where=str(out), hint=hint)
     if not writable.is_dir() or not os.access(writable, os.W_OK | os.X_OK):
         raise UsageError("cannot be written: permission denied", where=str(out), hint="choose another place")
     if not out.exists() or not any(out.iterdir()):

@@ -85,8 +85,18 @@ class Toolchain:
                 raise ToolchainError("zig is not installed", hint="pip install ziglang")
             raise ToolchainError(
                 f"{' '.join(command[:4])} ... failed: {' | '.join(lines[-LAST_LINES:])}",
-                hint="run with --debug for the whole command" if self.compiler else "",
+                hint=_advice(done.stderr, own=bool(self.compiler)),
             )
+
+
+def _advice(said: str, own: bool) -> str:
+    if "cache directory" in said or "AppDataDirUnavailable" in said:
+        return "zig keeps what it built in a folder: name one with ZIG_GLOBAL_CACHE_DIR, or set HOME"
+    if "temporary file" in said:
+        return "set TMPDIR to a folder that can be written"
+    if "No space left" in said or "NoSpaceLeft" in said:
+        return "free some space"
+    return "is the compiler for the target's machine?" if own else "does the target's file name zig's triple?"
 
 
 def version_script(exports: Sequence[str]) -> str:

@@ -48,6 +48,8 @@ def bench(
     from graphopt.measurement import benchmark_bundle
     from graphopt.report.tables import show, show_json
 
+    if per_layer and against:
+        raise UsageError("--per-layer and --against exclude each other", hint="measure one after the other")
     if per_layer:
         _layers(bundle, (_numbers(threads) or [1])[0], seconds, save=save, json=json)
         return
@@ -119,9 +121,11 @@ def _layers(bundle: Path, threads: int, seconds: float, *, save: bool, json: boo
 
 
 def _numbers(text: str | None) -> list[int]:
-    parts = [part.strip() for part in text.split(",")] if text else []
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 1024 for part in parts):
-        raise UsageError(f"'{text}' is not a list of numbers from 1 to 1024", where="--threads", hint="1,2,4")
+        raise UsageError(
+            f"'{text}' is not a list of numbers from 1 to 1024", where="--threads", hint="write 1,2,4"
+        )
     return [int(part) for part in parts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -18,9 +19,12 @@ EXIT_CODES = {
     6: "two results that must agree do not",
     70: "a bug in graphopt",
     130: "interrupted",
+    141: "nobody reads the output any more",
+    143: "told to end",
 }
 """What a script may rely on."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 INTERRUPTED = 130
 BUG = 70
 OUTPUT_CLOSED = 141
@@ -28,18 +32,24 @@ OUTPUT_CLOSED = 141
 
 def guarded(run: Callable[[], int], debug: bool) -> int:
     """Call `run`; with `debug` an error that is not the user's typing shows its traceback."""
+    _open_closed_streams()
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()  # what cannot be written is an error here, and not while Python ends
+        return _say("interrupted", code) if code == INTERRUPTED else code
     except KeyboardInterrupt:
         return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:  # `graphopt ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return OUTPUT_CLOSED
+    except SystemExit as end:  # the option parser's word for a broken pipe is 1
+        _discard_output()
+        return OUTPUT_CLOSED if end.code == 1 else int(end.code or 0)
     except Exception as error:
         if _is_abort(error):
             return _say("interrupted", INTERRUPTED)
         if _is_usage(error):
-            return _say(_usage_text(error), 2)
+            return _say_usage(error)
         if debug:
             raise
         if isinstance(error, GraphoptError):
@@ -49,8 +59,26 @@ def guarded(run: Callable[[], int], debug: bool) -> int:
             return _say("out of memory", 1)
         if isinstance(error, OSError) and error.filename is not None:
             return _say(f"{error.filename}: {error.strerror}", 2)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            _discard_output()
+            return _say(f"cannot write: {error.strerror} [free some space, or write elsewhere]", 2)
         what = f"{type(error).__name__}: {error}"
         return _say(f"{what} [this is a bug; --debug shows where]", BUG)
+
+
+def _open_closed_streams() -> None:
+    """`graphopt ... >&-` leaves Python without the stream."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _discard_output() -> None:
+    """What is left of standard output goes nowhere, or Python would fail to write it at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # no real file
+        return
 
 
 def warn(text: str) -> None:
@@ -79,8 +107,10 @@ def _is_usage(error: Exception) -> bool:
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
-def _usage_text(error: Exception) -> str:
+def _say_usage(error: Exception) -> int:
     text: str = error.format_message()  # type: ignore[attr-defined]
+    if not text:  # the help has been shown instead
+        return 2
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "graphopt"
-    return f"{text} [try `{command} --help`]"
+    return _say(f"{text} [try `{command} --help`]", 2)

@@ -9,7 +9,6 @@ import typer
 
 from graphopt.cli.options import InputShapes, Json, ModelArgument, PipelineSpec, input_shapes
 from graphopt.cli.passes import Explain, PrintAfter, PrintChanges, TimePasses
-from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
     from graphopt.api import OptimizeResult
@@ -54,15 +53,14 @@ def optimize(
     Example: `graphopt optimize model.onnx -o small.onnx --explain fold-batchnorm`
     """
     from graphopt import api
+    from graphopt.cli.files import check_place
     from graphopt.cli.passes import Printer, findings, findings_data
     from graphopt.cli.progress import progress
     from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
 
-    if out is not None and out.exists() and model.exists() and out.samefile(model):
-        raise UsageError(
-            "it is the model itself, which would be lost", where=str(out), hint="choose another name"
-        )
+    check_place(out, model)
+    check_place(text, model, out)
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
     printer = Printer(print_after, print_changes, steps, json)

@@ -55,6 +55,7 @@ def run(
     Example: `graphopt run model.bundle --input x=image.npy --out result.npz`
     """
     from graphopt.cli.arrays import read_inputs, read_npz, write_npz
+    from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
     from graphopt.report.tables import show, show_json
     from graphopt.verification import samples_for
@@ -64,6 +65,7 @@ def run(
     ]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other")
+    check_place(out, inputs)
     module = _module(bundle, on)
     shapes = module.info.shapes
     specs = shapes[0].inputs

@@ -65,7 +65,9 @@ def _parse(source: str | Path | bytes) -> onnx.ModelProto:
         try:
             data = Path(source).read_bytes()
         except OSError as error:
-            raise ModelError(f"cannot be read: {error.strerror}", hint="check the path") from None
+            folder = Path(source).is_dir()
+            hint = f"{source} is a folder: name a model's file" if folder else f"check the path {source}"
+            raise ModelError(f"cannot be read: {error.strerror}", hint=hint) from None
     if not data:
         raise ModelError("the file is empty", hint=INPUT_HINT)
     model = onnx.ModelProto()

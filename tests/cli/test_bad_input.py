@@ -131,6 +131,25 @@ def test_names_cannot_break_the_line(cli: Cli, tmp_path: Path) -> None:
     assert "\x1b" not in cli("inspect", tmp_path / "bad.onnx").error
 
 
+def _meant(argument: str, meant: dict[str, Path]) -> str:
+    first, slash, rest = argument.partition("/")
+    return f"{meant[first]}{slash}{rest}" if first in meant else argument
+
+
+def test_a_folder_is_no_model(cli: Cli, tmp_path: Path) -> None:
+    for command in ("optimize", "compile"):
+        failed = cli(command, tmp_path)
+        assert failed.code == 3
+        assert f"{tmp_path} is a folder: name a model's file" in failed.error
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["compile"], ["run"], ["verify"], ["targets", "show"]])
+def test_a_command_alone_shows_its_help_and_no_error(cli: Cli, command: list[str]) -> None:
+    shown = cli(*command)
+    assert (shown.code, shown.err) == (2, "")
+    assert "Usage: " in shown.out and "Example: " in shown.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
@@ -149,7 +168,11 @@ def test_names_cannot_break_the_line(cli: Cli, tmp_path: Path) -> None:
         (["compile", "MODEL", "--name", "Two Words"], ["Two Words", "two_words"]),
         (["insect", "MODEL"], ["insect"]),
         (["targets", "show", "rpi9"], ["rpi9"]),
-        (["bench", "BUNDLE", "--threads", "1,two"], ["--threads", "1,two"]),
+        (["bench", "BUNDLE", "--threads", "1,two"], ["--threads", "1,two", "write 1,2,4"]),
+        (["bench", "BUNDLE", "--threads", ""], ["--threads", "write 1,2,4"]),
+        (["bench", "BUNDLE", "--per-layer", "--against", "MODEL"], ["--per-layer and --against exclude"]),
+        (["compile", "MODEL", "-o", "MODEL/x"], ["is a file, not a folder"]),
+        (["run", "MODEL", "--random"], ["not a bundle"]),
         (["run", "FOLDER", "--random"], ["not a bundle", "graphopt compile"]),
         (["bench", "FOLDER"], ["not a bundle"]),
         (["verify", "MODEL", "FOLDER"], ["not a bundle"]),
@@ -159,7 +182,7 @@ def test_a_bad_option(
     cli: Cli, model: Path, dynamic: Path, bundle: Path, tmp_path: Path, arguments: list[str], texts: list[str]
 ) -> None:
     meant = {"MODEL": model, "DYNAMIC": dynamic, "BUNDLE": bundle, "FOLDER": tmp_path}
-    failed = cli(*(meant.get(argument, argument) for argument in arguments))
+    failed = cli(*(_meant(argument, meant) for argument in arguments))
     assert failed.code == 2
     assert all(text in failed.error for text in texts), failed.error
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from graphopt.cli.errors import EXIT_CODES, guarded, warn
 from graphopt.cli.files import written_beside
 from graphopt.cli.progress import progress
 from graphopt.errors import IRError, ModelError, ToolchainError, UsageError, VerificationError
+from tests.cli.conftest import Cli
 
 RAISED: list[tuple[BaseException, int, str]] = [
     (ModelError("cut short", where="m.onnx", hint="fetch it again"), 3, "m.onnx: cut short [fetch it again]"),
@@ -24,6 +29,7 @@ RAISED: list[tuple[BaseException, int, str]] = [
     (ZeroDivisionError("by zero"), 70, "ZeroDivisionError: by zero [this is a bug; --debug shows where]"),
     (KeyboardInterrupt(), 130, "interrupted"),
     (MemoryError(), 1, "out of memory"),
+    (OSError(28, "No space left on device"), 2, "cannot write: No space left on device [free some space, or"),
     (PermissionError(13, "Permission denied", "f"), 2, "f: Permission denied"),
     (ValueError("two\nlines\x1b[31m"), 70, "ValueError: two lines [31m [this is a bug; --debug shows where]"),
 ]
@@ -37,7 +43,8 @@ def test_one_line_and_a_code(
         raise error
 
     assert guarded(run, debug=False) == code
-    assert capsys.readouterr() == ("", f"error: {text}\n")
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith(f"error: {text}") and shown.err.count("\n") == 1
     assert code in EXIT_CODES
 
 
@@ -54,8 +61,50 @@ def test_debug_lets_errors_through_but_not_an_interrupt() -> None:
 
 
 def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    warn("two\nlines")
-    assert capsys.readouterr().err == "warning: two lines\n"
+    warn("two\nlines \x1b[31m")
+    assert capsys.readouterr().err == "warning: two lines [31m\n"
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["linking", "writing"])
+def test_a_compile_that_is_ended_leaves_nothing(
+    cli: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, signal_number: int
+) -> None:
+    """The signal arrives when the library is linked, or when half of the bundle's files are there."""
+    from graphopt.targets.toolchain import Toolchain
+
+    def linking(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), signal_number)
+
+    def writing(path: Path, data: bytes, write=Path.write_bytes) -> int:  # type: ignore[no-untyped-def]
+        if path.name == "report.json":
+            os.kill(os.getpid(), signal_number)
+        return write(path, data)
+
+    if moment == "linking":
+        monkeypatch.setattr(Toolchain, "link_shared", linking)
+    else:
+        monkeypatch.setattr(Path, "write_bytes", writing)
+    ended = cli("compile", model, "-o", tmp_path / "net.bundle")
+    assert ended.code == 128 + signal_number and ended.code in EXIT_CODES
+    assert ended.out == "" and "Traceback" not in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "told"),
+    [
+        ("> /dev/full", 2, "error: cannot write: No space left on device"),
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("| true; exit ${PIPESTATUS[0]}", 141, ""),
+    ],
+)
+def test_an_output_that_takes_nothing(redirection: str, code: int, told: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m graphopt optimize --list-passes {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(told) and done.stderr.count("\n") == bool(told)
 
 
 class Terminal(io.StringIO):

@@ -189,9 +189,18 @@ def test_a_place_that_cannot_be_written(cli: Cli, model: Path, tmp_path: Path) -
         assert str(tmp_path / "missing" / "file") in failed.error and "No such file" in failed.error
 
 
-def test_the_model_itself_is_not_overwritten(cli: Cli, model: Path) -> None:
+def test_no_file_of_the_user_is_overwritten(cli: Cli, model: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
-    done = cli("optimize", model, "-o", model)
-    assert done.code == 2
-    assert "would be lost" in done.err
+    out = tmp_path / "out"
+    for arguments in (("-o", model), ("--text", model), ("-o", out, "--text", out)):
+        done = cli("optimize", model, *arguments)
+        assert done.code == 2
+        assert "would be lost" in done.error and "choose another name" in done.error
     assert model.read_bytes() == before
+    assert not out.exists()
+
+
+def test_a_folder_is_no_place_for_a_file(cli: Cli, model: Path, tmp_path: Path) -> None:
+    for place, told in ((tmp_path, "is a folder"), ("", "is a folder"), (model / "x", "is a file")):
+        failed = cli("optimize", model, "-o", place)
+        assert failed.code == 2 and told in failed.error
