@@ -1,8 +1,9 @@
-"""exp, tanh and erf of float32 as polynomials that run in vector lanes.
+"""exp, sigmoid, tanh and erf of float32 as polynomials that run in vector lanes.
 
 LLVM calls libm once per lane for them. Here each call becomes a few multiplications:
 
     exp(x)  = 2^n * exp(r)                          n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2) / 2
+    sigmoid(x) = 1 / (1 + exp(-x))
     tanh(x) = x (1 + x^2 P(x^2))                    |x| < 0.625
             = sign(x) (1 - 2 / (exp(2 |x|) + 1))    otherwise
     erf(x)  = x + x Q(x^2)                          |x| < 475 / 512
@@ -10,8 +11,11 @@ LLVM calls libm once per lane for them. Here each call becomes a few multiplicat
 
 ln 2 is subtracted in two parts (Cody and Waite), of which the first product is exact. 2^n is multiplied in as two
 powers of two, each a bit pattern: the result rounds once into the denormals, and overflows to infinity by itself.
+Within a sigmoid it does neither: |x| counts as 87.25 at most, so that 2^n is added to the exponent, and a sigmoid is
+never below 2^-126.
 The polynomials of exp and tanh are those of S. Moshier's Cephes library, `expf.c` and `tanhf.c`; those of erf are
-N. Juffa's minimax approximations. All results are within 2 units in the last place of the true ones; NaN stays NaN.
+N. Juffa's minimax approximations. All results are within 2 units in the last place of the true ones, but the sigmoid,
+which rounds twice more; NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -62,6 +66,9 @@ LOWEST, HIGHEST = -104.0, 89.0
 LOWEST_NORMAL = -87.33654
 """The exponential of what lies below is less than 2^-126."""
 
+STEEPEST = 87.25
+"""A sigmoid counts no more than so much: exp of it and of its negative are normal numbers."""
+
 ROUNDER = 1.5 * 2.0**23
 """Added to a small number, it leaves the nearest integer in the low bits of the sum."""
 
@@ -72,7 +79,7 @@ MANTISSA_BITS, EXPONENT_BIAS = 23, 127
 
 
 def approximate(statement: tirx.Stmt) -> tirx.Stmt:
-    """Replace every exp, tanh and erf of float32, scalar or vector, by its approximation."""
+    """Replace every exp, sigmoid, tanh and erf of float32, scalar or vector, by its approximation."""
 
     def replace(call: Call) -> Expr:
         form = FORMS.get(getattr(call.op, "name", ""))
@@ -97,10 +104,14 @@ def decaying_exponential(x: Expr) -> Expr:
     """exp of an x that is not positive; zero below 2^-126."""
     terms = _Terms()
     x = terms.name(x)
-    shifted, r = _reduced(terms, x)
-    value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
-    scaled = tirx.reinterpret(dtype_of(x), _bits(value) + (_bits(shifted) << MANTISSA_BITS))
+    scaled = _normal_exponential(terms, x)
     return terms.close(tirx.Select(x < _constant(LOWEST_NORMAL, x), _constant(0.0, x), scaled))
+
+
+def logistic(x: Expr) -> Expr:
+    terms = _Terms()
+    x = terms.name(_between(terms, -STEEPEST, terms.name(x), STEEPEST))
+    return terms.close(1.0 / (_normal_exponential(terms, -x) + 1.0))
 
 
 def hyperbolic_tangent(x: Expr) -> Expr:
@@ -144,15 +155,25 @@ class _Terms:
 
 
 def _exponential(terms: _Terms, x: Expr) -> Expr:
-    x = terms.name(x)
-    high, low = _constant(HIGHEST, x), _constant(LOWEST, x)
-    x = terms.name(tirx.Select(x > high, high, x))  # comparisons with NaN are false: it stays
-    x = terms.name(tirx.Select(x < low, low, x))
+    x = terms.name(_between(terms, LOWEST, terms.name(x), HIGHEST))
     shifted, r = _reduced(terms, x)
     value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
     exponent = terms.name(_bits(shifted) - ROUNDER_BITS)
     half = terms.name(exponent >> 1)
     return value * _power_of_two(half, x) * _power_of_two(exponent - half, x)
+
+
+def _normal_exponential(terms: _Terms, x: Expr) -> Expr:
+    """exp where it is a normal number: 2^n is added to the exponent."""
+    shifted, r = _reduced(terms, x)
+    value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
+    return tirx.reinterpret(dtype_of(x), _bits(value) + (_bits(shifted) << MANTISSA_BITS))
+
+
+def _between(terms: _Terms, low: float, x: Expr, high: float) -> Expr:
+    """The nearest number that is neither below `low` nor above `high`. Comparisons with NaN are false: it stays."""
+    bounded = terms.name(tirx.Select(x > _constant(high, x), _constant(high, x), x))
+    return tirx.Select(bounded < _constant(low, x), _constant(low, x), bounded)
 
 
 def _reduced(terms: _Terms, x: Expr) -> tuple[tirx.Var, tirx.Var]:
@@ -189,4 +210,9 @@ def _is_float32(x: Expr) -> bool:
     return dtype_of(x).partition("x")[0] == "float32"
 
 
-FORMS = {"tirx.erf": error_function, "tirx.exp": exponential, "tirx.tanh": hyperbolic_tangent}
+FORMS = {
+    "tirx.erf": error_function,
+    "tirx.exp": exponential,
+    "tirx.sigmoid": logistic,
+    "tirx.tanh": hyperbolic_tangent,
+}

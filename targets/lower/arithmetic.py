@@ -62,6 +62,8 @@ def round_half_even(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
+    if dtype_of(x) == "float32":
+        return tirx.sigmoid(x)
     one = like(1, x)
     return one / (one + tirx.exp(-x))
 

@@ -27,6 +27,7 @@ EXP_POINTS, TANH_POINTS, ERF_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0), s
 
 EXP_ENDS = np.array([np.inf, 0, np.nan, 1, 1, np.inf, 0, 3.3e38, np.inf, 1.4e-45, 0], np.float32)
 TANH_ENDS = np.array([1, -1, np.nan, 0.0, -0.0, 1, -1, 1, 1, -1, -1], np.float32)
+SIGMOID_ENDS = np.array([1, 0, np.nan, 0.5, 0.5, 1, 0, 1, 1, 0, 0], np.float32)
 
 CASES = [
     case("Exp", EXP_POINTS),
@@ -40,6 +41,8 @@ CASES = [
     case("Erf", ERF_POINTS.astype(np.float64), expected=[ERF_POINTS.astype(np.float64)]),
     case("Gelu", ERF_POINTS, expected=[ERF_POINTS]),
     case("Gelu", ERF_POINTS, expected=[ERF_POINTS], approximate="tanh"),
+    case("Sigmoid", EXP_POINTS, expected=[EXP_POINTS]),
+    case("Sigmoid", ENDS, expected=[SIGMOID_ENDS]),
 ]
 
 
@@ -91,6 +94,13 @@ def test_gelu_by_tanh_keeps_its_digits(results: list[Outputs]) -> None:
 def test_sigmoid_rounds_three_times_more(results: list[Outputs]) -> None:
     true = 1 / (1 + np.exp(-TANH_POINTS.astype(np.float64)))
     assert units(results[5][0], true) <= WORST_UNITS + 1.5
+
+
+def test_sigmoid_does_not_end_before_the_normal_numbers(results: list[Outputs]) -> None:
+    with np.errstate(over="ignore"):
+        true = 1 / (1 + np.exp(-EXP_POINTS.astype(np.float64)))
+    assert units(results[11][0], np.maximum(true, 1 / (1 + math.exp(87.25)))) <= WORST_UNITS + 1.5
+    np.testing.assert_allclose(results[12][0], SIGMOID_ENDS, atol=2.0**-125)
 
 
 def test_ends(results: list[Outputs]) -> None:

@@ -7,6 +7,7 @@ Nothing is padded: rows outside are skipped at run time, taps outside when the k
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -90,16 +91,21 @@ class Rows:
             line = window.line(piece.row, line_tap)
             with only_if(window.line_exists(line)):
                 pixel = ((piece.image * self.blocks + piece.block) * height + line) * width
-                for tap in range(window.kernel[1]):
-                    for column in range(piece.columns):
-                        position = window.position(piece.start, column, tap, piece.border)
-                        if position is None:
-                            continue
-                        with T.vectorized(lanes) as lane:
-                            place = column * lanes + lane
-                            read = Tap(piece.block, line_tap, tap, x[(pixel + position) * lanes + lane])
-                            T.buffer_store(results, combine(results[place], read, lane), [place])
+                for column, tap in self._by_position(piece.columns):
+                    position = window.position(piece.start, column, tap, piece.border)
+                    if position is None:
+                        continue
+                    with T.vectorized(lanes) as lane:
+                        place = column * lanes + lane
+                        read = Tap(piece.block, line_tap, tap, x[(pixel + position) * lanes + lane])
+                        T.buffer_store(results, combine(results[place], read, lane), [place])
         return results
+
+    def _by_position(self, columns: int) -> list[tuple[int, int]]:
+        """Columns and taps in the order of what they read: an input is used up as soon as it is loaded, and results
+        that follow one another do not wait for each other."""
+        taps = itertools.product(range(columns), range(self.window.kernel[1]))
+        return sorted(taps, key=lambda pair: self.window.row.position(*pair))
 
     def store(self, epilogue: Epilogue, results: tirx.Var, piece: Piece) -> None:
         """Finish the results of a piece and write them."""
