@@ -36,9 +36,9 @@ from graphopt.targets.schedules.templates.window import Window, window_of_image
 MOST_TAPS = 11
 """Taps along a row that are unrolled at most."""
 
-FEW_CHANNELS = 4
-"""A block of an image that has not been through a convolution yet; for so many channels the weights of all taps along
-a row stay in registers, and each input is loaded once for all the outputs that read it."""
+TAPS_KEPT = 1 / 4
+"""Of the registers: the weights of up to so many taps along a row are kept at once. Then each input is loaded once,
+for all the outputs that read it. Written tap by tap, the compiler shares those loads by itself and spills the sums."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class DirectConvolution:
 
     @property
     def taps_kept(self) -> int:
-        """Taps whose weights are in registers at once."""
-        return self.window.kernel[1] if self.block <= FEW_CHANNELS else 1
+        """Taps whose weights are in registers at once, unless inputs are."""
+        taps = self.window.kernel[1]
+        return taps if taps <= TAPS_KEPT * self.target.vector_registers else 1
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         registers = self.target.vector_registers
@@ -120,7 +121,11 @@ class DirectConvolution:
     def defaults(self) -> Mapping[str, int]:
         hold = int(self.can_hold)
         columns, vectors = best_tile(
-            self.window.result[1], self.vectors, self.target, hold=bool(hold), weights=self.taps_kept
+            self.window.result[1],
+            self.vectors,
+            self.target,
+            hold=bool(hold),
+            weights=1 if hold else self.taps_kept,
         )
         return {"columns": columns, "vectors": vectors, "hold": hold}
 
@@ -308,7 +313,7 @@ class _Emission:
         border: bool,
         vectors: int,
     ) -> None:
-        """Inputs are read one by one and broadcast."""
+        """Inputs are read one by one, from left to right where the taps' weights are kept, and broadcast."""
         layer = self.layer
         reads = [(tap, column) for tap in range(layer.window.kernel[1]) for column in range(columns)]
         if layer.taps_kept > 1:
