@@ -41,6 +41,7 @@ DEFAULT = (
     "canonicalize,"
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
     "recognize-lookup,"
+    "eliminate-common-subexpressions,"
     "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,merge-parallel,"
     "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"
     "fuse-activations,fuse-residual"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 
 import graphopt
 from graphopt.api import resolve_pipeline
@@ -22,6 +23,7 @@ from graphopt.pipeline import Pass
 from graphopt.runtime.reference import random_inputs
 from tests.networks import NETWORKS
 from tests.passes.models import ZOO, model
+from tests.passes.test_transpose_property import walks
 from tests.zoo import REASON
 
 DEFAULT = resolve_pipeline(None)
@@ -52,8 +54,8 @@ def test_every_zoo_model_passes_its_numeric_checks(name: str, monkeypatch: pytes
     DEFAULT.run(model(name))
 
 
-def check_idle(name: str) -> None:
-    once, again = graphopt.optimize(model(name)), graphopt.optimize(model(name))
+def check_idle(graph: Graph) -> None:
+    once, again = graphopt.optimize(graph), graphopt.optimize(graph)
     assert to_text(once, weights="digest") == to_text(again, weights="digest")
     twice = once.clone()
     record = DEFAULT.run(twice)
@@ -64,14 +66,21 @@ def check_idle(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_a_network_is_optimised_once_and_always_alike(name: str) -> None:
     """Two runs give one text; a run on the result finds nothing to do."""
-    check_idle(name)
+    check_idle(model(name))
+
+
+@settings(max_examples=60, deadline=None)
+@given(walks())
+def test_a_random_graph_is_optimised_once_and_always_alike(graph: Graph) -> None:
+    """Branches that become one late would open the way for another transpose."""
+    check_idle(graph)
 
 
 @pytest.mark.zoo
 @pytest.mark.skipif(not ZOO, reason=REASON)
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_a_zoo_model_is_optimised_once_and_always_alike(name: str) -> None:
-    check_idle(name)
+    check_idle(model(name))
 
 
 SCRIPT = """
