@@ -82,16 +82,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             where=where,
             hint="make one with `graphopt compile MODEL -o FOLDER`",
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"not a bundle: {MANIFEST} is damaged", where=where, hint="compile again") from None
     raise UsageError(f"its format is '{told}', not '{FORMAT}'", where=where, hint="compile again")
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
-    """Raise KeyError, TypeError or ValueError where something is missing or of another kind."""
+    """Raise an error of Python's where something is missing or of another kind."""
     info = module_info(manifest)
-    str(info.target["triple"]), set(info.target["cpu_flags"]), dict(info.versions)
-    str(manifest["files"][f"lib{info.name}.so"]["sha256"])
+    info.target["triple"].split("-"), set(info.target["cpu_flags"]), dict(info.versions)
+    "".join(entry["sha256"] for entry in manifest["files"].values())
+    str(manifest["files"][f"lib{info.name}.so"])
+    "".join(tensor.name for tensor in (*info.inputs, *info.outputs))
     int(manifest["contract"]["workspace_alignment"]), int(manifest["contract"]["abi_version"])
 
 

@@ -214,11 +214,21 @@ def test_a_wrong_manifest_gets_one_line(tmp_path: Path, text: str | None, messag
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("part", ["target", "files", "contract"])
-def test_a_manifest_without_a_part_gets_one_line(tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("target", {}),
+        ("target", {"triple": None, "cpu_flags": []}),
+        ("files", {}),
+        ("files", {"example.c": {}}),
+        ("contract", {}),
+        ("contract", None),
+    ],
+)
+def test_a_manifest_with_a_damaged_part_gets_one_line(tmp_path: Path, part: str, value: object) -> None:
     bundle = copy_bundle(tmp_path / "copied.bundle")
     manifest = json.loads((bundle.path / "manifest.json").read_text())
-    (bundle.path / "manifest.json").write_text(json.dumps(manifest | {part: {}}))
+    (bundle.path / "manifest.json").write_text(json.dumps(manifest | {part: value}))
     for open_bundle in (Bundle.open, graphopt.Module):
         with pytest.raises(UsageError, match=r"not a bundle: manifest\.json is damaged"):
             open_bundle(bundle.path)
