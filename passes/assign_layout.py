@@ -6,6 +6,7 @@
     ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)       a pool of one window alike
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
     QuantizeLinear(x, s, z)           -->   the same operators on blocks     with one scale; DequantizeLinear, Cast
+    Resize, Reshape, Transpose of pixels    -->   see `blocked_movement`
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
 
 Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; only their images are kept in blocks
@@ -24,6 +25,7 @@ from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
 from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
 from graphopt.passes.algebra import reduced_axes
+from graphopt.passes.blocked_movement import reshaped, resized, turned
 from graphopt.passes.sink_transposes import permutation_of
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
@@ -35,6 +37,8 @@ ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
 CONVERSIONS = frozenset("Cast DequantizeLinear QuantizeLinear".split())
 STORED = (DType.float32, DType.int8, DType.uint8)
 """What images are kept in; arithmetic is on floats alone."""
+
+MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
 
 LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 """Permutations from channels-last to channels-first, by rank."""
@@ -90,6 +94,8 @@ class _Assignment:
             return self._concat(node)
         if node.op_type in ELEMENTWISE:
             return self._elementwise(node)
+        if node.op_type in MOVEMENTS:
+            return self._movement(node)
         return "it does not work in blocks"
 
     def settle(self, converted: list[Node]) -> None:
@@ -184,6 +190,20 @@ class _Assignment:
         build = self._builder(node)
         made = build.op("Concat", *(self.twins[v] for v in operands), axis=axis)
         self._adopt(node, made)
+        return ""
+
+    def _movement(self, node: Node) -> str:
+        x = node.input(0)
+        assert x is not None
+        if x not in self.twins:
+            return "its input is not in blocks"
+        made = MOVEMENTS[node.op_type](node, self.twins[x], self._builder(node))
+        if isinstance(made, str):
+            return made
+        if node.op_type == "Transpose":
+            self.plain[node.output] = made
+        else:
+            self._adopt(node, made)
         return ""
 
     def _conversion(self, node: Node) -> str:

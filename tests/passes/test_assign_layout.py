@@ -118,6 +118,50 @@ def test_pools_with_holes_and_beyond_the_pads_stay_in_blocks() -> None:
     assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
 
 
+def resized(g: Draft, x: Value, *factors: float, **attributes: object) -> Value:
+    return g.op("Resize", x, None, g.const(factors), **attributes)
+
+
+def resized_by_region(g: Draft) -> Value:
+    region = g.const([0, 0.25, -0.1, 1, 0.75, 1.2])
+    modes = {"mode": "cubic", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    return g.op(
+        "Resize", conv(g, g.input(1, 3, 6, 4), 6), region, None, g.ints(6, 5, 7), axes=(1, 2, 3), **modes
+    )
+
+
+def resized_by_scales(g: Draft) -> Value:
+    return resized(g, conv(g, g.input(2, 3, 5, 4), 8), 1, 1, 2, 1.5, mode="linear")
+
+
+def to_nearest(g: Draft) -> Value:
+    x = g.op("Conv", g.input(1, 3, 9), g.weight(6, 3, 1))
+    return resized(g, x, 2, axes=(2,), mode="nearest")
+
+
+def other_rows(g: Draft) -> Value:
+    x = g.op("Reshape", conv(g, g.input(2, 3, 4, 6), 7), g.ints(2, 7, 24))
+    return g.op("Conv", g.op("Relu", x), g.weight(5, 7, 3))
+
+
+@pytest.mark.parametrize("build", [resized_by_region, resized_by_scales, to_nearest, other_rows])
+def test_movements_stay_in_blocks(build: Build) -> None:
+    _, operators, reasons = assigned(build)
+    assert reasons == []
+    assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
+
+
+def test_a_transpose_to_channels_last_moves_blocks() -> None:
+    def tokens(g: Draft) -> Value:
+        x = conv(g, g.input(2, 3, 8, 8), 12, 4, strides=(4, 4))
+        x = g.op("Transpose", g.op("Reshape", x, g.ints(2, 12, 4)), perm=(0, 2, 1))
+        return g.op("Add", x, g.weight(4, 12))
+
+    _, operators, _ = assigned(tokens)
+    assert operators["graphopt.kernel::Unpack"] == 0
+    assert operators["Transpose"] == 1
+
+
 def test_an_unblocked_operand_is_packed() -> None:
     _, operators, _ = assigned(lambda g: g.op("Add", conv(g, g.input(1, 3, 4, 4), 8), g.input(1, 8, 4, 4)))
     assert operators["graphopt.kernel::Pack"] == 1
@@ -161,9 +205,29 @@ def broadcast_from_below(g: Draft) -> Value:
     return g.op("Add", conv(g, x, 8), g.op("ReduceSum", x, g.ints(1)))
 
 
+def taken_apart(g: Draft) -> Value:
+    return g.op("Reshape", conv(g, g.input(1, 3, 4, 4), 8), g.ints(1, 4, 2, 16))
+
+
+def to_columns_first(g: Draft) -> Value:
+    return g.op("Transpose", conv(g, g.input(1, 3, 4, 4), 8), perm=(0, 1, 3, 2))
+
+
+def uneven_channels_last(g: Draft) -> Value:
+    return g.op("Transpose", conv(g, g.input(1, 3, 4, 4), 6), perm=(0, 2, 3, 1))
+
+
+def more_channels(g: Draft) -> Value:
+    return resized(g, conv(g, g.input(1, 3, 4, 4), 8), 1, 2, 1, 1, mode="nearest")
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
+        (taken_apart, "takes channels apart"),
+        (to_columns_first, "does not bring the channels to the end"),
+        (uneven_channels_last, "do not fill their blocks"),
+        (more_channels, "resizes more than the pixels"),
         (few_channels, "would leave most lanes empty"),
         (computed_weights, "are not constant"),
         (odd_groups, "are not whole blocks"),
