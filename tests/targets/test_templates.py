@@ -56,6 +56,10 @@ def photograph_channels_last(g: Draft) -> Value:
     return conv(g, x, 8, (3, 3), pads=(0, 0, 1, 2), strides=(2, 2), dilations=(1, 2))
 
 
+def photograph_narrower_than_a_vector(g: Draft) -> Value:
+    return conv(g, g.input(1, 3, 8, 3), 24, (3, 3), pads=(1, 1, 1, 1))
+
+
 def odd_channels(g: Draft) -> Value:
     return conv(g, in_blocks(g, 1, 19, 7, 13), 21, (3, 3), pads=(1, 1, 1, 1))
 
@@ -242,6 +246,7 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         channels_last,
         photograph,
         photograph_channels_last,
+        photograph_narrower_than_a_vector,
         odd_channels,
         uneven_pads,
         dilated,

@@ -37,7 +37,7 @@ from graphopt.targets.schedules.templates.kernel import (
 )
 from graphopt.targets.schedules.templates.multiply import Tile
 from graphopt.targets.schedules.templates.shuffles import across, filled, store_vector, vector_at
-from graphopt.targets.schedules.templates.tile import best_tile, fitting_vectors
+from graphopt.targets.schedules.templates.tile import Held, best_tile, fitting_vectors
 from graphopt.targets.strided import View, moves_of, view_from, view_of
 from graphopt.targets.transcendental import decaying_exponential
 
@@ -111,7 +111,8 @@ class FusedAttention:
     def defaults(self) -> Mapping[str, int]:
         width = self.queries.shape[3]
         hold = self.target.multiplies_by_lane and width >= self.lanes and self.queries.strides[3] == 1
-        columns, vectors = best_tile(self.queries.shape[2], self.vectors, self.target, hold=hold)
+        held = Held.along(self.lanes) if hold else None
+        columns, vectors = best_tile(self.queries.shape[2], self.vectors, self.target, held=held)
         return {"columns": columns, "vectors": vectors, "hold": int(hold)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

@@ -25,7 +25,7 @@ from graphopt.targets.lower.tensors import Expr, unflatten
 from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_by_pixel
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.multiply import Tile
-from graphopt.targets.schedules.templates.tile import best_tile
+from graphopt.targets.schedules.templates.tile import Held, best_tile
 
 WIDEST = 8
 """Vectors of the widest panel."""
@@ -86,7 +86,8 @@ class PackedProduct:
     def defaults(self) -> Mapping[str, int]:
         hold = self.target.multiplies_by_lane and self.depth >= self.lanes
         parts = PARTS if self.rows <= FEW_ROWS and self.depth >= PARTS else 1
-        columns, vectors = best_tile(self.rows, self.vectors, self.target, hold=hold, parts=parts)
+        held = Held.along(self.lanes) if hold else None
+        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=held, parts=parts)
         return {"columns": columns, "vectors": vectors, "hold": int(hold), "parts": parts}
 
     def _number(self, operand: int) -> int:

@@ -7,12 +7,16 @@ A tile holds `columns` neighbouring outputs of `vectors` vectors each. For every
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphopt.targets.device import Target
 
 WIDEST = 32
 """Columns of the largest tile that is tried."""
+
+OVERHEAD = 0.1
+"""Cycles that an instruction beside the arithmetic takes from it."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +62,37 @@ class Row:
         return found
 
 
+@dataclass(frozen=True)
+class Held:
+    """Inputs that a tile keeps in registers: how many for so many columns, and for how many steps they serve."""
+
+    registers: Callable[[int], int]
+    steps: int
+
+    @classmethod
+    def along(cls, lanes: int) -> Held:
+        """A vector along the reduction for each column."""
+        return cls(lambda columns: columns, lanes)
+
+
 def best_tile(
-    outputs: int, vectors: int, target: Target, *, hold: bool = False, parts: int = 1, weights: int = 1
+    outputs: int, vectors: int, target: Target, *, held: Held | None = None, parts: int = 1, weights: int = 1
 ) -> tuple[int, int]:
     """Columns and vectors of the tile that takes the fewest estimated cycles for a step of the whole layer.
 
-    The layer has `outputs` columns in a row and `vectors` vectors of channels. With `hold` the inputs of a tile are
-    kept in registers too. Each sum is kept in `parts` that do not wait for each other; the weights of so many steps
-    as `weights` tells are in registers at once.
+    The layer has `outputs` columns in a row and `vectors` vectors of channels. Inputs are `held`, or read one by one.
+    Each sum is kept in `parts` that do not wait for each other; the weights of so many steps as `weights` tells are in
+    registers at once.
     """
     best, best_cost = (1, 1), float("inf")
     for wide in range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
-            if _registers(columns, wide, hold, parts, weights) > target.vector_registers:
+            registers = columns * wide * parts + wide * weights + (held.registers(columns) if held else 1)
+            if registers > target.vector_registers:
                 break
-            cost = _layer_cost(outputs, vectors, columns, wide, target, parts)
+            cost = _layer_cost(
+                outputs, vectors, columns, wide, lambda c, v: _step_cost(c, v, target, held, parts)
+            )
             if cost < best_cost * 0.999:
                 best, best_cost = (columns, wide), cost
     return best
@@ -80,29 +100,29 @@ def best_tile(
 
 def fitting_vectors(vectors: int, columns: int, target: Target, *, hold: bool = False) -> int:
     """The most of `vectors` that a tile of `columns` has registers for; at least one."""
-    registers = target.vector_registers
-    fitting = [v for v in range(1, vectors + 1) if _registers(columns, v, hold, 1, 1) <= registers]
-    return max(fitting, default=1)
+    spare = target.vector_registers - (columns if hold else 1)
+    return max(min(vectors, spare // (columns + 1)), 1)
 
 
-def _registers(columns: int, vectors: int, hold: bool, parts: int, weights: int) -> int:
-    """Accumulators, weights, and what the inputs need."""
-    return columns * vectors * parts + vectors * weights + (columns if hold else 1)
-
-
-def _layer_cost(outputs: int, vectors: int, columns: int, wide: int, target: Target, parts: int) -> float:
+def _layer_cost(
+    outputs: int, vectors: int, columns: int, wide: int, step_cost: Callable[[int, int], float]
+) -> float:
     whole, rest = divmod(outputs, columns)
     total = 0.0
     for width, times in ((wide, vectors // wide), (vectors % wide, 1)):
         if width and times:
-            row = whole * _step_cost(columns, width, target, parts)
-            row += _step_cost(rest, width, target, parts) if rest else 0.0
+            row = whole * step_cost(columns, width)
+            row += step_cost(rest, width) if rest else 0.0
             total += times * row
     return total
 
 
-def _step_cost(columns: int, vectors: int, target: Target, parts: int) -> float:
-    """Cycles of one reduction step of a tile: the busiest of arithmetic, loads and latency."""
+def _step_cost(columns: int, vectors: int, target: Target, held: Held | None, parts: int) -> float:
+    """Cycles of one reduction step of a tile: the busiest of arithmetic, loads and latency, and a little overhead.
+
+    Loads of held inputs are instructions of their own, which take issue slots; others are operands of arithmetic.
+    """
     arithmetic = columns * vectors / target.fma_per_cycle
-    loads = (columns + vectors) / target.loads_per_cycle
-    return max(arithmetic, loads, target.fma_latency / parts) + 0.1
+    loads = vectors + (held.registers(columns) / held.steps if held else columns)
+    overhead = OVERHEAD * (1 + loads if held else 1)
+    return max(arithmetic, loads / target.loads_per_cycle, target.fma_latency / parts) + overhead

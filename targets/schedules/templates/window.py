@@ -63,15 +63,24 @@ class Window:
         return tirx.all(line >= 0, line < self.image[0])
 
     def position(self, start: Expr, column: int, tap: int, border: bool) -> Expr | None:
-        """Where in the row a tap of output `start + column` reads; None when it falls outside.
+        """Where in the row a tap of output `start + column` reads; None when it falls outside."""
+        offset = self.offset(start, column, tap, border)
+        return None if offset is None else self.origin(start, border) + offset
+
+    def origin(self, start: Expr, border: bool) -> Expr:
+        """The place in the row that `offset` counts from."""
+        return tirx.const(0, "int32") if border else start * self.row.stride - self.row.pad
+
+    def offset(self, start: Expr, column: int, tap: int, border: bool) -> int | None:
+        """What a tap of output `start + column` reads, from `origin` on; None when it falls outside.
 
         That is known when the kernel is built: at a border `start` is a number, elsewhere all taps are inside.
         """
         row = self.row
         if not border:
-            return (start + column) * row.stride + (tap * row.dilation - row.pad)
+            return column * row.stride + tap * row.dilation
         position = row.position(int(start) + column, tap)
-        return tirx.const(position, "int32") if 0 <= position < row.inputs else None
+        return position if 0 <= position < row.inputs else None
 
     def pixel(self, row: Expr, column: Expr) -> list[Expr]:
         """The spatial indices of an output. In a flat image the column alone tells the place."""

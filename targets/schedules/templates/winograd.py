@@ -22,7 +22,7 @@ from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.epilogue import fits
 from graphopt.targets.schedules.templates.kernel import build_kernel
-from graphopt.targets.schedules.templates.tile import best_tile
+from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
 from graphopt.targets.schedules.templates.winograd_kernel import Layer, WinogradKernel
 from graphopt.targets.schedules.templates.winograd_transform import (
@@ -155,7 +155,8 @@ class WinogradConvolution:
         """Chunks of `groups` times `columns` tiles."""
         outputs, hold = self.best_outputs, self.target.multiplies_by_lane
         tiles = math.prod(self.grid(outputs))
-        columns, vectors = best_tile(tiles, self.vectors, self.target, hold=hold)
+        held = Held.along(self.lanes) if hold else None
+        columns, vectors = best_tile(tiles, self.vectors, self.target, held=held)
         groups = self._groups(outputs, columns)
         return {
             "outputs": outputs,

@@ -1,0 +1,229 @@
+"""The kernel of a direct convolution, written out tile by tile.
+
+The sums of a tile stay in registers over the whole reduction. What is read of a row is either broadcast element by
+element, or held: loaded once in vectors along the row, each element multiplied from the lane it is in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.epilogue import Epilogue
+from graphopt.targets.schedules.templates.held import Cover
+from graphopt.targets.schedules.templates.kernel import (
+    Buffers,
+    build_kernel,
+    copied,
+    each,
+    either,
+    only_if,
+    repeated,
+    spread,
+    taken_apart,
+)
+from graphopt.targets.schedules.templates.tile import Segment
+
+if TYPE_CHECKING:
+    from graphopt.targets.schedules.templates.convolution import DirectConvolution
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Neighbouring outputs whose sums are in registers at once: columns `start` and on, of `vectors` of channels.
+
+    `first` is the first vector of all; `part` numbers the weights; `source` the first block of channels read.
+    At a `border` some taps fall outside, and `start` is a number.
+    """
+
+    image: Expr
+    first: Expr
+    part: Expr
+    source: Expr
+    row: Expr
+    start: Expr
+    columns: int
+    border: bool
+    vectors: int
+
+
+class ConvolutionKernel:
+    """Writes one kernel."""
+
+    def __init__(self, layer: DirectConvolution, decision: Mapping[str, int]) -> None:
+        self.layer = layer
+        self.columns = decision["columns"]
+        self.vectors = decision["vectors"]
+        self.hold = bool(decision["hold"])
+        self.batch = layer.anchor.output.static_shape[0]
+        self.blocks = -(-layer.channels // layer.block)
+        self.tiles = -(-layer.vectors // self.vectors)
+
+    def function(self) -> tirx.PrimFunc:
+        layer = self.layer
+        numbers = {value: number for number, value in enumerate(layer.body.inputs)}
+        wide = self.vectors * layer.lanes
+        weights = layer.groups * self.tiles * wide * self.blocks * layer.block * layer.window.taps
+        sizes = {numbers[layer.anchor.inputs[1]]: weights}  # type: ignore[index]
+        bias = layer.anchor.input(2)
+        if bias is not None:
+            sizes[numbers[bias]] = layer.groups * layer.vectors * layer.lanes
+        return build_kernel(layer.body, self.emit, sizes)
+
+    def emit(self, buffers: Buffers) -> None:
+        layer = self.layer
+        x, w, *rest = layer.anchor.inputs
+        assert x is not None and w is not None
+        self.x, self.w = buffers[x], buffers[w]
+        self.bias = buffers[rest[0]] if rest and rest[0] is not None else None
+        self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
+        rows = layer.window.result[0]
+        work = self.batch * layer.groups * layer.filters * layer.channels
+        work *= rows * layer.window.result[1] * layer.window.taps
+        segments = layer.window.row.segments(self.columns)
+        if rows == 1:
+            count = sum(segment.count for segment in segments)
+            with spread(self.batch * layer.groups * self.tiles * count, work) as task:
+                image, group, tile, piece = taken_apart(task, self.batch, layer.groups, self.tiles, count)
+                self._piece(image, group, tile, piece, segments)
+            return
+        with spread(self.batch * layer.groups * self.tiles * rows, work) as task:
+            image, group, tile, row = taken_apart(task, self.batch, layer.groups, self.tiles, rows)
+            for segment in segments:
+                with repeated(segment.count) as piece:
+                    self._tiles(image, group, tile, row, segment, piece)
+
+    def _piece(self, image: Expr, group: Expr, tile: Expr, piece: Expr, segments: Sequence[Segment]) -> None:
+        """Tile number `piece` of a single row."""
+        first, *others = segments
+        either(
+            piece < first.count if others else None,
+            lambda: self._tiles(image, group, tile, 0, first, 0 if first.border else piece),
+            lambda: self._piece(image, group, tile, piece - first.count, others),
+        )
+
+    def _tiles(self, image: Expr, group: Expr, tile: Expr, row: Expr, segment: Segment, piece: Expr) -> None:
+        """One tile; the last of a row of tiles may have fewer vectors."""
+
+        def write(vectors: int) -> None:
+            first = group * self.layer.vectors + tile * self.vectors
+            part = group * self.tiles + tile
+            source = image * (self.blocks * self.layer.groups) + group * self.blocks
+            start = segment.start + piece * segment.columns
+            place = (image, first, part, source, row, start)
+            self._tile(Tile(*place, segment.columns, segment.border, vectors))
+
+        rest = self.layer.vectors % self.vectors
+        if rest and self.tiles > 1:
+            either(tile < self.tiles - 1, lambda: write(self.vectors), lambda: write(rest))
+        else:
+            write(rest or self.vectors)
+
+    def _tile(self, tile: Tile) -> None:
+        lanes = self.layer.lanes
+        sums = T.alloc_buffer((tile.columns * tile.vectors * lanes,), "float32", scope="local")
+        for column in range(tile.columns):
+            for vector in range(tile.vectors):
+                with T.vectorized(lanes) as lane:
+                    begin = tirx.const(0.0, "float32")
+                    if self.bias is not None:
+                        begin = self.bias[(tile.first + vector) * lanes + lane]
+                    T.buffer_store(sums, begin, [(column * tile.vectors + vector) * lanes + lane])
+        self._reduce(sums, tile)
+        self._store(sums, tile)
+
+    # --- the sums ---
+
+    def _reduce(self, sums: tirx.Var, tile: Tile) -> None:
+        """Block of channels by block; the last one may be filled in part."""
+        whole, rest = divmod(self.layer.channels, self.layer.block)
+        if whole:
+            with repeated(whole) as block:
+                self._rows(sums, tile, block, self.layer.block)
+        if rest:
+            self._rows(sums, tile, whole, rest)
+
+    def _rows(self, sums: tirx.Var, tile: Tile, block: Expr, channels: int) -> None:
+        """Add a block of channels: all taps of all rows that lie inside the image."""
+        layer, window = self.layer, self.layer.window
+        height, width = window.image
+        with repeated(window.kernel[0]) as tap:
+            line = window.line(tile.row, tap)
+            with only_if(window.line_exists(line)):
+                pixel = ((tile.source + block) * height + line) * width
+                base = ((tile.part * self.blocks + block) * window.kernel[0] + tap) * window.kernel[1]
+                if self.hold:
+                    self._held(sums, tile, pixel, base * layer.block, channels)
+                else:
+                    self._streamed(sums, tile, pixel, base * layer.block, channels)
+
+    def _streamed(self, sums: tirx.Var, tile: Tile, pixel: Expr, base: Expr, channels: int) -> None:
+        """Inputs are read one by one and broadcast."""
+        layer = self.layer
+        taps = layer.window.kernel[1]
+        reads = [(tap, column) for tap in range(taps) for column in range(tile.columns)]
+        if layer.taps_kept > 1:
+            reads.sort(key=lambda read: layer.window.row.position(read[1], read[0]))
+        with T.serial(channels) as channel:
+            for tap, column in reads:
+                position = layer.window.position(tile.start, column, tap, tile.border)
+                if position is not None:
+                    value = self.x[(pixel + position) * layer.block + channel]
+                    self._multiply_add(sums, tile, column, value, base + channel * taps + tap)
+
+    def _held(self, sums: tirx.Var, tile: Tile, pixel: Expr, base: Expr, channels: int) -> None:
+        """Inputs are read in vectors along the row; the multiply-add picks the lane."""
+        layer = self.layer
+        row = (pixel + layer.window.origin(tile.start, tile.border)) * layer.block
+        read = {
+            (tap, column): offset * layer.block
+            for tap in range(layer.window.kernel[1])
+            for column in range(tile.columns)
+            if (offset := layer.window.offset(tile.start, column, tap, tile.border)) is not None
+        }
+        if not read:
+            return
+        vectors = layer.vectors_read(read.values(), tile.border)
+        held = self._loaded(vectors, row)
+        for tap, channel in itertools.product(range(layer.window.kernel[1]), range(channels)):
+            for column in range(tile.columns):
+                if (tap, column) in read:
+                    value = held[vectors.place(read[tap, column] + channel)]
+                    self._multiply_add(sums, tile, column, value, base + tap * layer.block + channel)
+
+    def _loaded(self, vectors: Cover, row: Expr) -> tirx.Var:
+        width = vectors.width
+        held = T.alloc_buffer((len(vectors.starts) * width,), "float32", scope="local")
+        for number, start in enumerate(vectors.starts):
+            if width == 1:
+                T.buffer_store(held, self.x[row + start], [number])
+                continue
+            with T.vectorized(width) as lane:
+                T.buffer_store(held, self.x[row + start + lane], [number * width + lane])
+        return held
+
+    def _multiply_add(self, sums: tirx.Var, tile: Tile, column: int, value: Expr, step: Expr) -> None:
+        """Multiply an input with the weights of one step of the reduction."""
+        lanes = self.layer.lanes
+        for vector in range(tile.vectors):
+            with T.vectorized(lanes) as lane:
+                place = (column * tile.vectors + vector) * lanes + lane
+                weight = self.w[(step * self.vectors + vector) * lanes + lane]
+                T.buffer_store(sums, sums[place] + value * weight, [place])
+
+    def _store(self, sums: tirx.Var, tile: Tile) -> None:
+        lanes = self.layer.lanes
+        if self.epilogue.is_long:
+            sums = copied(sums, tile.columns * tile.vectors, lanes)
+        for vector in range(tile.vectors):
+            for column in each(tile.columns, looped=self.epilogue.is_long):
+                with column as place, T.vectorized(lanes) as lane:
+                    pixel = self.layer.window.pixel(tile.row, tile.start + place)
+                    accumulator = sums[(place * tile.vectors + vector) * lanes + lane]
+                    self.epilogue.store(accumulator, (tile.image, tile.first + vector, *pixel, lane))
