@@ -22,6 +22,7 @@ PASSES: dict[str, str] = {
     "inline-branches": "inline_branches:InlineBranches",
     "merge-parallel": "merge_parallel:MergeParallel",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
+    "pool-first": "pool_first:PoolFirst",
     "postpone-dequantize": "postpone_dequantize:PostponeDequantize",
     "recognize-activations": "recognize_activations:RecognizeActivations",
     "recognize-attention": "recognize_attention:RecognizeAttention",
@@ -42,7 +43,7 @@ DEFAULT = (
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
     "recognize-lookup,"
     "eliminate-common-subexpressions,"
-    "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,merge-parallel,"
+    "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,pool-first,merge-parallel,"
     "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"
     "fuse-activations,fuse-residual"
 )
