@@ -9,7 +9,8 @@ from tvm import tirx
 
 from graphopt.ir import Node
 from graphopt.targets.lower.arithmetic import error_function, like, sigmoid
-from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.lower.tensors import Expr, dtype_of
+from graphopt.targets.transcendental import normal_distribution
 
 
 def _relu(node: Node, x: Expr) -> Expr:
@@ -61,6 +62,8 @@ def _gelu(node: Node, x: Expr) -> Expr:
     if node.str("approximate", "none") == "tanh":
         cubic = x * (like(0.044715, x) * (x * x) + like(1, x))
         return x * sigmoid(cubic * like(math.sqrt(8 / math.pi), x))
+    if dtype_of(x) == "float32":
+        return x * normal_distribution(x)
     return like(0.5, x) * x * (like(1, x) + error_function(x * like(math.sqrt(0.5), x)))
 
 

@@ -23,7 +23,7 @@ def sweep(low: float, high: float) -> np.ndarray:
 ENDS = np.array(
     [np.inf, -np.inf, np.nan, 0.0, -0.0, 3.4e38, -3.4e38, 88.7, 88.73, -103.9, -104.1], np.float32
 )
-EXP_POINTS, TANH_POINTS, ERF_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0), sweep(-5.0, 5.0)
+EXP_POINTS, TANH_POINTS, ERF_POINTS = sweep(-104.0, 88.7), sweep(-12.0, 12.0), sweep(-7.0, 7.0)
 
 EXP_ENDS = np.array([np.inf, 0, np.nan, 1, 1, np.inf, 0, 3.3e38, np.inf, 1.4e-45, 0], np.float32)
 TANH_ENDS = np.array([1, -1, np.nan, 0.0, -0.0, 1, -1, 1, 1, -1, -1], np.float32)
@@ -43,6 +43,7 @@ CASES = [
     case("Gelu", ERF_POINTS, expected=[ERF_POINTS], approximate="tanh"),
     case("Sigmoid", EXP_POINTS, expected=[EXP_POINTS]),
     case("Sigmoid", ENDS, expected=[SIGMOID_ENDS]),
+    case("Gelu", np.float32([-5.8, -6, -100, -1e30] * 9), expected=[np.zeros(36, np.float32)]),
 ]
 
 
@@ -73,12 +74,13 @@ def error_function(x: np.ndarray) -> np.ndarray:
     return np.vectorize(math.erf, otypes=[np.float64])(x.astype(np.float64))
 
 
-def test_gelu_is_within_two_units_of_its_operand(results: list[Outputs]) -> None:
-    """x / 2 times 1 + erf: erf is off by 2 units of at most 1, the sum and the product round once each."""
+def test_gelu_is_within_a_four_millionth_of_its_operand(results: list[Outputs]) -> None:
+    """Phi is off by 2.2e-7, as the module says; the product rounds once more."""
+    limit = 2.2e-7 + 2.0**-24
     x = ERF_POINTS.astype(np.float64)
     true = x / 2 * (1 + error_function(x * math.sqrt(0.5)))
-    spacing = np.spacing(np.maximum(np.abs(ERF_POINTS), np.finfo(np.float32).tiny))
-    assert (np.abs(results[9][0] - true) / spacing).max() <= 2.0
+    assert (np.abs(results[9][0] - true) / np.maximum(np.abs(x), np.finfo(np.float32).tiny)).max() <= limit
+    assert not results[13][0].any()
 
 
 def test_gelu_by_tanh_keeps_its_digits(results: list[Outputs]) -> None:
