@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphopt.errors import UnsupportedError, UsageError
+from graphopt.errors import UnsupportedError, UsageError, did_you_mean
 from graphopt.ir import Graph
 from graphopt.pipeline import Pass, Pipeline, PipelineRecord, parse_pipeline
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
+
+FLOAT32, FLOAT16 = PRECISIONS = "float32", "float16"
+"""What kernels compute in."""
 
 LISTED_AT_MOST = 5
 """Unsupported nodes named in one error line."""
@@ -92,6 +95,7 @@ def compile(
     threads: int | None = None,
     profile: bool = False,
     winograd: bool = True,
+    precision: str = FLOAT32,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -102,17 +106,20 @@ def compile(
     `input_shapes` fixes symbolic dimensions of inputs by name; a sequence of them gives one library for several
     shapes, which have their weights in common. `threads` is the default thread count, the target's cores unless
     given. With `profile` the library can tell each layer's time on the first shape. Without `winograd` every
-    convolution is the plain sum: weights take less room, and rounding errors are a little smaller. `explain` names
-    rules whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
+    convolution is the plain sum: weights take less room, and rounding errors are a little smaller. `precision`
+    "float16" computes in float16 where that is safe, on targets with arithmetic for it; inputs and outputs keep their
+    types. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first
+    shape after each pass.
     Nothing is left at `out` when something fails. Raises GraphoptError.
     """
-    from graphopt.preparation import grouped_for, legalized
+    from graphopt.preparation import grouped_for, halved, legalized
     from graphopt.report.layers import bundle_report
     from graphopt.targets.aot import compile_model
     from graphopt.targets.bundle import check_destination, write_bundle
     from graphopt.targets.device import Target, load_target
 
     machine = target if isinstance(target, Target) else load_target(str(target))
+    half = computes_in_half(precision, machine)
     shapes = [input_shapes or {}] if isinstance(input_shapes, Mapping | None) else list(input_shapes) or [{}]
     if isinstance(model, Graph) and any(shapes):
         raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
@@ -136,12 +143,21 @@ def compile(
     ready = [legalized(result.graph) for result in results]
     for graph in ready:
         check_supported(graph, machine)
-    grouped = [grouped_for(graph, machine) for graph in ready]
+    if half:
+        ready = [halved(graph) for graph in ready]
+    grouped = [grouped_for(graph, machine, half=half) for graph in ready]
     compiled = compile_model(
-        grouped, machine, title, threads=threads, profile=profile, winograd=winograd, progress=progress
+        grouped,
+        machine,
+        title,
+        threads=threads,
+        profile=profile,
+        winograd=winograd,
+        half=half,
+        progress=progress,
     )
     report, *more = [
-        bundle_report(original, program, compiled.schedules, result.record, machine)
+        bundle_report(original, program, compiled.schedules, result.record, machine, precision=precision)
         for original, program, result in zip(originals, compiled.programs, results, strict=True)
     ]
     bundle = write_bundle(
@@ -157,6 +173,7 @@ def compile(
                 "threads": threads,
                 "profile": profile,
                 "winograd": winograd,
+                "precision": precision,
                 "input_shapes": [
                     {key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen
                 ],
@@ -167,6 +184,23 @@ def compile(
         optimized=exported(results[0].graph),
     )
     return dataclasses.replace(bundle, record=results[0].record)
+
+
+def computes_in_half(precision: str, target: Target) -> bool:
+    """Whether `precision` asks for float16. Raises UsageError for an unknown one, or one the target lacks."""
+    if precision not in PRECISIONS:
+        hint = did_you_mean(precision, PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+        raise UsageError(f"there is no precision '{precision}'", hint=hint)
+    if precision == FLOAT32:
+        return False
+    if not target.computes_in_half:
+        raise UsageError(
+            f"{target.name} has no arithmetic on float16",
+            where="precision",
+            hint="leave it out, or name a target that has, such as rpi5; a file of yours tells it by "
+            'features = ["fullfp16"]',
+        )
+    return True
 
 
 def _passes_done(

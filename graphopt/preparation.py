@@ -1,17 +1,20 @@
 """Between the optimised graph and the kernels: what only the lowering wants.
 
-`legalized` leaves operators that have kernels; `grouped_for` lays images out in the target's blocks and puts every
-operator into a group. Neither changes what a user sees: the exported graph is the one before.
+`legalized` leaves operators that have kernels; `halved` computes in float16 where that is safe; `grouped_for` lays
+images out in the target's blocks and puts every operator into a group. None changes what a user sees: the exported
+graph is the one before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphopt.ir import Graph
+from graphopt.errors import UnsupportedError
+from graphopt.ir import DType, Graph
 from graphopt.ir.fused import inline_fused
 from graphopt.passes.assign_layout import AssignLayout
 from graphopt.passes.canonicalize import Canonicalize
+from graphopt.passes.compute_in_half import ComputeInHalf
 from graphopt.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.expand_functions import ExpandFunctions
@@ -26,6 +29,11 @@ from graphopt.targets.lower.support import REFUSED, SUPPORTED
 
 if TYPE_CHECKING:
     from graphopt.targets.device import Target
+
+QUANTISED = frozenset(
+    "ConvInteger DynamicQuantizeLinear DequantizeLinear MatMulInteger QLinearConv QLinearMatMul".split()
+)
+"""Operators that tell a quantised model."""
 
 
 def legalized(graph: Graph) -> Graph:
@@ -45,20 +53,40 @@ def legalized(graph: Graph) -> Graph:
     return copy
 
 
-def blocked_for(graph: Graph, target: Target) -> Graph:
-    """A copy of `graph` with images in the target's blocks."""
+def halved(graph: Graph) -> Graph:
+    """A copy of `graph` that computes in float16 where that is safe.
+
+    Raises UnsupportedError for a quantised model: its sums are integers, which float16 does not hold.
+    """
+    for node in graph.nodes:
+        if node.op_type in QUANTISED:
+            raise UnsupportedError(
+                "the model is quantised, and sums of its integers are not exact in float16",
+                where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
+                hint="compile it without --precision, or compile the model before quantisation",
+            )
     copy = graph.clone()
     inline_fused(copy)
-    Pipeline((AssignLayout(block=target.vector_bits // 32), EliminateDeadCode())).run(copy)
+    Pipeline((ComputeInHalf(), EliminateDeadCode())).run(copy)
     return copy
 
 
-def grouped_for(graph: Graph, target: Target) -> Graph:
+def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
+    """A copy of `graph` with images in the target's blocks: with `half`, those of float16."""
+    dtype = DType.float16 if half else DType.float32
+    copy = graph.clone()
+    inline_fused(copy)
+    layout = AssignLayout(block=target.vector_bits // dtype.bits, dtype=dtype.label)
+    Pipeline((layout, EliminateDeadCode())).run(copy)
+    return copy
+
+
+def grouped_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
     """A copy of `graph` as the lowering takes it: images in the target's blocks, every operator in a group."""
     from graphopt.targets.fuse import fuse
     from graphopt.targets.pack_weights import pack_weights
 
-    copy = blocked_for(graph, target)
+    copy = blocked_for(graph, target, half=half)
     Pipeline((ShareBuffers(), EliminateDeadCode())).run(copy)
     pack_weights(copy, target)
     fuse(copy)

@@ -9,6 +9,7 @@ from graphopt.pipeline import Pass
 PASSES: dict[str, str] = {
     "assign-layout": "assign_layout:AssignLayout",
     "canonicalize": "canonicalize:Canonicalize",
+    "compute-in-half": "compute_in_half:ComputeInHalf",
     "eliminate-common-subexpressions": "eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "eliminate_dead_code:EliminateDeadCode",
     "expand-functions": "expand_functions:ExpandFunctions",

@@ -11,7 +11,8 @@
 
 Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; only their images are kept in blocks
 (see `graphopt.ir.layout`), which their types say. A value gets a blocked twin when an operator makes one; whoever
-cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors.
+cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors;
+convolutions and pools are converted where they compute in `dtype`, whose lanes those are.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
 )
 CONVERSIONS = frozenset("Cast DequantizeLinear QuantizeLinear".split())
 STORED = (DType.float32, DType.int8, DType.uint8)
-"""What images are kept in; arithmetic is on floats alone."""
+"""What images are kept in, besides the type that convolutions compute in; arithmetic is on floats alone."""
 
 MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
 
@@ -50,9 +51,10 @@ class AssignLayout(Pass):
 
     name: ClassVar[str] = "assign-layout"
     block: int = 16
+    dtype: str = DType.float32.label
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        work = _Assignment(graph, self.block, self.name)
+        work = _Assignment(graph, self.block, DType[self.dtype], self.name)
         converted: list[Node] = []
         for node in list(graph.nodes):
             reason = work.convert(node)
@@ -69,9 +71,10 @@ class AssignLayout(Pass):
 class _Assignment:
     """`twins` leads from plain values to their blocked counterparts, `plain` to what was made for them instead."""
 
-    def __init__(self, graph: Graph, block: int, rule: str) -> None:
+    def __init__(self, graph: Graph, block: int, dtype: DType, rule: str) -> None:
         self.graph = graph
         self.block = block
+        self.dtype = dtype
         self.rule = rule
         self.twins: dict[Value, Value] = {}
         self.plain: dict[Value, Value] = {}
@@ -84,12 +87,12 @@ class _Assignment:
             return self._mean(node)
         if node.op_type in CONVERSIONS:
             return self._conversion(node)
-        if not node.outputs or not _image(node.output):
+        if not node.outputs or not self._image(node.output):
             return "its result is no static image of floats"
-        if node.op_type == "Conv":
-            return self._convolution(node)
-        if node.op_type in POOLS:
-            return self._pool(node)
+        if node.op_type in POOLS or node.op_type == "Conv":
+            if node.output.dtype is not self.dtype:
+                return f"it does not compute in {self.dtype}"
+            return self._pool(node) if node.op_type in POOLS else self._convolution(node)
         if node.op_type == "Concat":
             return self._concat(node)
         if node.op_type in ELEMENTWISE:
@@ -124,7 +127,7 @@ class _Assignment:
         assert x is not None and weights is not None
         if weights.constant is None or any(v is not None and v.constant is None for v in node.inputs[2:]):
             return "its weights are not constant"
-        if not _image(x) or x.rank not in LAST_TO_FIRST:
+        if not self._image(x) or x.rank not in LAST_TO_FIRST:
             return "its input is no static image of one or two dimensions"
         groups, channels = node.int("group", 1), x.static_shape[1]
         made = weights.constant.shape[0]
@@ -207,7 +210,7 @@ class _Assignment:
         return ""
 
     def _conversion(self, node: Node) -> str:
-        if not _image(node.output, STORED):
+        if not _is_image(node.output, (*STORED, self.dtype)):
             return "its result is no static image of floats or bytes"
         if any(v is not None and v.scalar() is None for v in node.inputs[1:]):
             return "it has a scale for each channel"
@@ -229,7 +232,7 @@ class _Assignment:
         """Neither a constant, nor in blocks, nor worth packing."""
         if value.constant is not None:
             return value.constant.ndim > len(shape)
-        return value not in self.twins and (not _image(value) or value.static_shape[1] != shape[1])
+        return value not in self.twins and (not self._image(value) or value.static_shape[1] != shape[1])
 
     def _arranged(self, value: Value, shape: tuple[int, ...], build: Builder) -> Value:
         """An operand as it broadcasts against blocks of an image of `shape`."""
@@ -245,6 +248,10 @@ class _Assignment:
         label = Blocked(data.shape[1], self.block, data.ndim - 2).label
         constant.type = TensorType(constant.type.dtype, constant.type.shape, label)
         return constant
+
+    def _image(self, value: Value) -> bool:
+        """A static image of floats."""
+        return _is_image(value, (DType.float32, self.dtype))
 
     # --- building ---
 
@@ -305,5 +312,5 @@ class _Assignment:
         return plain
 
 
-def _image(value: Value, stored: tuple[DType, ...] = (DType.float32,)) -> bool:
+def _is_image(value: Value, stored: tuple[DType, ...]) -> bool:
     return value.is_static and (value.rank or 0) >= 3 and value.dtype in stored

@@ -43,13 +43,14 @@ def compile_model(
     threads: int | None = None,
     profile: bool = False,
     winograd: bool = True,
+    half: bool = False,
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """Compile a model from its fused graphs, one for each shape of its inputs; `name` is a C identifier.
 
     With `profile` the library has a second entry that tells each layer's time on the first shape; without
-    `winograd` convolutions are plain sums.
+    `winograd` convolutions are plain sums; with `half` float16 is computed in itself, not in float32.
 
     Raises UsageError for a processor nobody knows or shapes that are equal, UnsupportedError for what the target
     cannot do, ToolchainError when a tool fails.
@@ -58,7 +59,7 @@ def compile_model(
 
     check_processor(target)
     groups = [node for graph in graphs for node in graph.nodes if needs_kernel(node)]
-    kernels = compile_groups(groups, target, progress, winograd=winograd)
+    kernels = compile_groups(groups, target, progress, winograd=winograd, half=half)
     if progress:
         progress("linking", 0, 1)
     weights = Weights()

@@ -74,6 +74,11 @@ class Target:
         return self._x86_level <= host.x86_level() and set(self.features) - {"neon"} <= host.features()
 
     @property
+    def computes_in_half(self) -> bool:
+        """It has arithmetic on vectors of float16, not only conversions."""
+        return not host.HALF_ARITHMETIC.isdisjoint(self.features)
+
+    @property
     def cpu_flags(self) -> tuple[str, ...]:
         """What /proc/cpuinfo lists on every machine that can run the library, by the kernel's names."""
         names = [n for level, added in host.X86_LEVELS.items() if level <= self._x86_level for n in added]

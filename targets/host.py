@@ -15,14 +15,18 @@ X86_LEVELS = {
 ARM_EXTRAS = ("dotprod", "i8mm", "fullfp16")
 """Features beyond ARMv8.0 that kernels can use."""
 
-X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16")
+X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16", "avx512fp16")
 """Features beyond a level that kernels can use."""
+
+HALF_ARITHMETIC = frozenset({"fullfp16", "avx512fp16"})
+"""Features that are arithmetic on vectors of float16."""
 
 LINUX_NAMES = {
     "bmi1": "bmi",
     "avx512_vnni": "avx512vnni",
     "avx_vnni": "avxvnni",
     "avx512_bf16": "avx512bf16",
+    "avx512_fp16": "avx512fp16",
     "asimddp": "dotprod",
     "asimdhp": "fullfp16",
 }

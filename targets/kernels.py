@@ -42,9 +42,14 @@ class Kernels:
 
 
 def compile_groups(
-    groups: Sequence[Node], target: Target, progress: Progress | None = None, *, winograd: bool = True
+    groups: Sequence[Node],
+    target: Target,
+    progress: Progress | None = None,
+    *,
+    winograd: bool = True,
+    half: bool = False,
 ) -> Kernels:
-    """Lower, schedule and compile every distinct group.
+    """Lower, schedule and compile every distinct group; with `half`, float16 is computed in itself.
 
     Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
     """
@@ -57,7 +62,7 @@ def compile_groups(
     name_of: dict[Node, str] = {}
     distinct: dict[str, tuple[Node, Choice | None]] = {}
     for group in groups:
-        choice = choose(body_of(group), constant_operands(group), target, winograd=winograd)
+        choice = choose(body_of(group), constant_operands(group), target, winograd=winograd, half=half)
         key = (structure_key(body_of(group)), str(choice or ""))
         if key not in names:
             names[key] = f"{kernel_name(body_of(group))}_{len(names)}"

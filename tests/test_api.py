@@ -114,6 +114,7 @@ def test_the_manifest_tells_the_options_as_given(tmp_path: Path) -> None:
         "threads": 3,
         "profile": False,
         "winograd": True,
+        "precision": "float32",
         "input_shapes": [{"input": [2, 3]}],
     }
 

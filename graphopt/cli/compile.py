@@ -46,6 +46,14 @@ def compile_model(
             help="Transform 3x3 convolutions where that is faster; weights grow.",
         ),
     ] = True,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="float32|float16",
+            help="What to compute in; float16 needs a target with arithmetic for it, such as rpi5.",
+        ),
+    ] = "float32",
     print_after: PrintAfter = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
@@ -80,6 +88,7 @@ def compile_model(
             threads=threads,
             profile=profile,
             winograd=winograd,
+            precision=precision,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

@@ -40,10 +40,20 @@ def contract_facts(bundle: Bundle) -> dict[str, Any]:
         "outputs": tables.columns(_types(abi.outputs, [shape.outputs for shape in abi.shapes[1:]])),
         "target": f"{target['name']} ({target['description']})",
         "work": f"{told['layers']} layers, {told['kernels']} kernels, {tables.amount(told['macs'])} MACs",
+        **_computes_in(bundle.report),
         "library": f"{tables.size(bundle.library.stat().st_size)}, "
         f"{tables.size(told['weights_bytes'])} of it weights",
         "workspace": f"{tables.size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
     } | _in_place(bundle.report["memory"])
+
+
+def _computes_in(report: Mapping[str, Any]) -> dict[str, str]:
+    """What kernels compute in where it is not float32, and how many do; nothing for other models."""
+    precision = report["summary"]["precision"]
+    made = [layer for layer in report["layers"] if layer["output"][0].startswith(precision)]
+    if precision == "float32":
+        return {}
+    return {"precision": f"{precision} in {len(made)} of {len(report['layers'])} layers"}
 
 
 def _in_place(memory: Mapping[str, Any]) -> dict[str, str]:

@@ -27,14 +27,16 @@ def bundle_report(
     schedules: Mapping[str, str],
     record: PipelineRecord,
     target: Target,
+    *,
+    precision: str = "float32",
 ) -> dict[str, Any]:
     """What `report.json` holds: `summary`, `layers`, `memory` and `passes`; sizes are bytes.
 
-    `schedules` tells for each kernel the template and its decisions.
+    `schedules` tells for each kernel the template and its decisions, `precision` what the model was compiled for.
     """
     order = {node.name: number for number, node in enumerate(original.all_nodes())}
     return {
-        "summary": _summary(original, program, record, target),
+        "summary": {**_summary(original, program, record, target), "precision": precision},
         "layers": [_layer(number, call, schedules, order) for number, call in enumerate(program.calls)],
         "memory": _memory(program),
         "passes": [

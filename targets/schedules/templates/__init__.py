@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import Graph
+from graphopt.ir import DType, Graph
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
@@ -81,9 +81,19 @@ class Choice:
 
 
 def choose(
-    body: Graph, constants: Mapping[int, np.ndarray], target: Target, *, winograd: bool = True
+    body: Graph,
+    constants: Mapping[int, np.ndarray],
+    target: Target,
+    *,
+    winograd: bool = True,
+    half: bool = False,
 ) -> Choice | None:
-    """The first template that fits, with its defaults. Convolutions may be told to do without `winograd`."""
+    """The first template that fits, with its defaults. Convolutions may be told to do without `winograd`.
+
+    Templates compute float16 in itself, which is for those who ask for it with `half`.
+    """
+    if not half and any(v.type and v.dtype is DType.float16 for v in body.values()):
+        return None
     for template in TEMPLATES if winograd else PLAIN:
         fitting = template.match(body, constants, target)
         if fitting is not None:

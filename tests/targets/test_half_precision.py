@@ -1,0 +1,82 @@
+"""`--precision float16`: half arithmetic on machines that have it, the C contract unchanged; refused elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphopt
+from bench.oracles import onnx_runtime
+from graphopt.errors import UnsupportedError, UsageError
+from graphopt.targets.bundle import Bundle
+from graphopt.targets.device import load_target
+from graphopt.targets.emulated import EmulatedModule
+from tests.targets.conftest import runnable
+from tests.targets.test_bundle import Samples
+
+HALF_UNIT = float(np.finfo(np.float16).eps)
+ROUNDINGS = {"features": 29, "probabilities": 29 + 11 + 122 + 18 + 10}
+"""Of the tiny model, whose numbers are about 1: the products of each sum, and twice the rounded image."""
+
+
+@pytest.fixture(scope="module")
+def half_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("half") / "tiny.bundle"
+    return graphopt.compile(tiny_model, target="rpi5", precision="float16", out=out)
+
+
+@pytest.mark.parametrize("name", [pytest.param("rpi5", marks=runnable("rpi5"))])
+def test_it_answers_nearly_as_the_model_does(
+    name: str, half_bundle: Bundle, tiny_model: Path, tiny_samples: Samples
+) -> None:
+    module, oracle = EmulatedModule(half_bundle), onnx_runtime(tiny_model)
+    for sample in tiny_samples:
+        want, got = oracle(sample), module(sample)
+        for output, roundings in ROUNDINGS.items():
+            error = np.abs(got[output] - want[output]).max() / np.abs(want[output]).max()
+            assert 0 < error <= roundings * HALF_UNIT
+
+
+def test_inputs_outputs_and_the_exported_model_stay_as_they_are(half_bundle: Bundle) -> None:
+    import onnx
+
+    tensors = (*half_bundle.abi.inputs, *half_bundle.abi.outputs)
+    assert {str(tensor.dtype) for tensor in tensors} == {"float32"}
+    assert half_bundle.manifest["options"]["precision"] == "float16"
+    assert half_bundle.report["summary"]["precision"] == "float16"
+    assert half_bundle.optimized is not None
+    weights = onnx.load(half_bundle.optimized).graph.initializer
+    assert onnx.TensorProto.FLOAT16 not in {weight.data_type for weight in weights}
+
+
+def test_weights_take_half_the_room(half_bundle: Bundle, compiled, tiny_model: Path) -> None:  # type: ignore[no-untyped-def]
+    whole = compiled("rpi5").report["summary"]["weights_bytes"]
+    assert half_bundle.report["summary"]["weights_bytes"] <= 0.75 * whole
+
+
+def test_a_target_without_half_arithmetic_refuses(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"rpi4 has no arithmetic on float16 .*such as rpi5"):
+        graphopt.compile(tiny_model, target="rpi4", precision="float16", out=tmp_path / "b")
+    with pytest.raises(UsageError, match=r"no precision 'float61' \[did you mean float16\?\]"):
+        graphopt.compile(tiny_model, target="rpi5", precision="float61", out=tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_half_arithmetic_is_a_feature_of_the_target(tmp_path: Path) -> None:
+    board = tmp_path / "board.toml"
+    board.write_text('base = "rpi4"\ncpu = "cortex-a55"\nfeatures = ["fullfp16"]\n')
+    assert load_target(str(board)).computes_in_half and load_target("rpi5").computes_in_half
+    assert not load_target("rpi4").computes_in_half and not load_target("x86-64-v4").computes_in_half
+
+
+def test_a_quantised_model_is_refused(tmp_path: Path) -> None:
+    from bench.network import Network
+
+    net = Network()
+    scale = net.weight(np.float32(0.1))
+    read = net.op("DequantizeLinear", net.op("QuantizeLinear", "input", scale), scale)
+    model = net.model({"input": [1, 3]}, {net.op("Relu", read): [1, 3]}, "net")
+    with pytest.raises(UnsupportedError, match="the model is quantised.*without --precision"):
+        graphopt.compile(model, target="rpi5", precision="float16", out=tmp_path / "b")
