@@ -22,6 +22,7 @@ from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
+from graphopt.targets.schedules.templates.winograd_row import WinogradRowConvolution
 
 Decision = Mapping[str, int]
 
@@ -52,6 +53,7 @@ class Template(Protocol):
 
 TEMPLATES: tuple[type[Template], ...] = (
     WinogradConvolution,
+    WinogradRowConvolution,
     DirectConvolution,
     DepthwiseConvolution,
     BlockedPool,
@@ -60,7 +62,7 @@ TEMPLATES: tuple[type[Template], ...] = (
 )
 
 
-PLAIN = tuple(template for template in TEMPLATES if template is not WinogradConvolution)
+PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, WinogradConvolution))
 """Those that add up what the model says, and nothing else."""
 
 

@@ -21,7 +21,7 @@ from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.epilogue import fits
-from graphopt.targets.schedules.templates.kernel import build_kernel
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
 from graphopt.targets.schedules.templates.winograd_kernel import Layer, WinogradKernel
@@ -88,7 +88,7 @@ class WinogradConvolution:
             return None
         if any(v is not None and v.producer is not None for v in anchor.inputs):
             return None
-        if _are_whole(constants[body.inputs.index(weights)]):
+        if are_whole(constants[body.inputs.index(weights)]):
             return None
         window = window_of_image(anchor, x.static_shape[2:-1], kernel)
         if window.strides != (1, 1) or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
@@ -96,6 +96,18 @@ class WinogradConvolution:
         return cls(body, anchor, target, window, read.channels, made.channels, made.block)
 
     # --- sizes ---
+
+    def transform(self, outputs: int) -> Transform:
+        return Transform(outputs)
+
+    def places(self, outputs: int) -> int:
+        """Multiplications of a tile."""
+        return self.transform(outputs).inputs ** 2
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Outputs of a tile along an axis."""
+        return OUTPUTS
 
     @property
     def vectors(self) -> int:
@@ -126,7 +138,7 @@ class WinogradConvolution:
 
     def cycles(self, outputs: int) -> float:
         """Estimated, for tiles of `outputs` x `outputs`."""
-        tiles, places = math.prod(self.grid(outputs)), Transform(outputs).inputs ** 2
+        tiles, places = math.prod(self.grid(outputs)), self.places(outputs)
         each = TRANSFORM_OPERATIONS / self.target.fma_per_cycle + 2 / self.target.loads_per_cycle
         transforms = tiles * places * (self.blocks + self.vectors) * each
         return self._product_cycles(tiles, places) + transforms
@@ -139,15 +151,15 @@ class WinogradConvolution:
 
     @property
     def best_outputs(self) -> int:
-        return min(OUTPUTS, key=self.cycles)
+        return min(self.choices, key=self.cycles)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         registers = self.target.vector_registers
         return {
-            "outputs": OUTPUTS,
+            "outputs": self.choices,
             "columns": range(1, registers + 1),
             "vectors": range(1, 9),
-            "groups": range(1, math.prod(self.grid(min(OUTPUTS))) + 1),
+            "groups": range(1, math.prod(self.grid(min(self.choices))) + 1),
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
         }
 
@@ -169,7 +181,7 @@ class WinogradConvolution:
     def _groups(self, outputs: int, columns: int) -> int:
         """As many as the cache holds. Where weights stay in the cache too, fewer chunks than threads want are no
         gain; where they do not, every chunk fetches them anew."""
-        places, vector = Transform(outputs).inputs ** 2, 4 * self.lanes
+        places, vector = self.places(outputs), 4 * self.lanes
         groups = -(-math.prod(self.grid(outputs)) // columns)
         room = CACHE_SHARE * self.target.l2_bytes
         most = int(room // (places * columns * self.blocks * vector))
@@ -193,7 +205,7 @@ class WinogradConvolution:
         return packed
 
     def _pack_weights(self, weights: np.ndarray, decision: Mapping[str, int]) -> np.ndarray:
-        transformed = transformed_filters(weights, Transform(decision["outputs"]))
+        transformed = self.transformed(weights, self.transform(decision["outputs"]))
         places, wide = len(transformed), decision["vectors"] * self.lanes
         panels = -(-self.vectors // decision["vectors"])
         full = np.zeros((places, panels * wide, self.channels), np.float32)
@@ -201,24 +213,35 @@ class WinogradConvolution:
         split = full.reshape(places, panels, wide, self.channels)
         return np.ascontiguousarray(split.transpose(1, 0, 3, 2)).reshape(-1)
 
+    @staticmethod
+    def transformed(weights: np.ndarray, transform: Transform) -> np.ndarray:
+        """(places, F, C)."""
+        return transformed_filters(weights, transform)
+
     # --- the kernel ---
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         numbers = {value: number for number, value in enumerate(self.body.inputs)}
-        places = Transform(decision["outputs"]).inputs ** 2
+        places = self.places(decision["outputs"])
         wide = -(-self.vectors // decision["vectors"]) * decision["vectors"] * self.lanes
         sizes = {numbers[self.anchor.inputs[1]]: places * self.channels * wide}  # type: ignore[index]
         bias = self.anchor.input(2)
         if bias is not None:
             sizes[numbers[bias]] = self.vectors * self.lanes
-        layer = Layer(self.body, self.anchor, self.window, self.channels, self.vectors, self.lanes)
-        grid, cores = self.grid(decision["outputs"]), self.target.cores
-        return build_kernel(
-            self.body, lambda buffers: WinogradKernel(layer, grid, decision, cores, buffers).emit(), sizes
-        )
+        return build_kernel(self.body, lambda buffers: self.kernel(decision, buffers).emit(), sizes)
+
+    def kernel(self, decision: Mapping[str, int], buffers: Buffers) -> WinogradKernel:
+        """What writes it."""
+        outputs = decision["outputs"]
+        grid, cores = self.grid(outputs), self.target.cores
+        return WinogradKernel(self.layer, self.transform(outputs), grid, decision, cores, buffers)
+
+    @property
+    def layer(self) -> Layer:
+        return Layer(self.body, self.anchor, self.window, self.channels, self.vectors, self.lanes)
 
 
-def _are_whole(weights: np.ndarray) -> bool:
+def are_whole(weights: np.ndarray) -> bool:
     return bool((weights == np.rint(weights)).all())
 
 

@@ -78,7 +78,7 @@ class _Chunk:
 
 
 @dataclass(frozen=True)
-class _Tile:
+class Tile:
     """Row and column of a tile in an image; at a `border` the column is a number."""
 
     image: Expr
@@ -90,17 +90,21 @@ class _Tile:
 class WinogradKernel:
     """Writes one kernel; `grid` is images, rows and columns of tiles."""
 
+    AXES = 2
+    """Of a tile."""
+
     def __init__(
         self,
         layer: Layer,
+        transform: Transform,
         grid: tuple[int, int, int],
         decision: Mapping[str, int],
         cores: int,
         buffers: Buffers,
     ) -> None:
         self.layer, self.grid, self.cores = layer, grid, cores
-        self.transform = Transform(decision["outputs"])
-        self.places = self.transform.inputs**2
+        self.transform = transform
+        self.places = transform.inputs**self.AXES
         self.columns, self.vectors = decision["columns"], decision["vectors"]
         self.hold = bool(decision["hold"])
         self.tiles = int(np.prod(grid))
@@ -153,7 +157,7 @@ class WinogradKernel:
     def _tiles_of(self, group: Expr) -> Expr:
         return tirx.min(self.columns, self.tiles - group * self.columns)
 
-    def _at(self, group: Expr, column: Expr, row: Row, emit: Callable[[_Tile], None]) -> None:
+    def _at(self, group: Expr, column: Expr, row: Row, emit: Callable[[Tile], None]) -> None:
         """Statements for a tile; it is told by run-time tests which border of the `row` of tiles it is at."""
         image, down, across = taken_apart(group * self.columns + column, *self.grid)
 
@@ -162,7 +166,7 @@ class WinogradKernel:
             here = tirx.const(segment.start, "int32") if segment.border else across
             either(
                 across < segment.start + segment.count if others else None,
-                lambda: emit(_Tile(image, down, here, segment.border)),
+                lambda: emit(Tile(image, down, here, segment.border)),
                 lambda: among(others),
             )
 
@@ -178,10 +182,10 @@ class WinogradKernel:
                 chunk.first + group,
                 column,
                 self.columns_in,
-                lambda tile: self._transform_input(tile, block, chunk.strand, vector),
+                lambda tile: self.transform_input(tile, block, chunk.strand, vector),
             )
 
-    def _transform_input(self, tile: _Tile, block: Expr, strand: Expr, vector: Expr) -> None:
+    def transform_input(self, tile: Tile, block: Expr, strand: Expr, vector: Expr) -> None:
         size, lanes = self.transform.inputs, self.layer.lanes
         height = self.layer.window.image[0]
         rows = [T.alloc_buffer((size * lanes,), "float32", scope="local") for _ in range(size)]
@@ -195,10 +199,10 @@ class WinogradKernel:
         for j in range(size):
             with T.vectorized(lanes) as lane:
                 column = [row[j * lanes + lane] for row in rows]
-                for i, value in enumerate(_applied(self.transform.input_stages, column)):
+                for i, value in enumerate(applied(self.transform.input_stages, column)):
                     T.buffer_store(self.v.buffer, value, [self.v.index(strand, i * size + j, vector, lane)])
 
-    def _transform_line(self, row: tirx.Var, tile: _Tile, block: Expr, line: Expr) -> None:
+    def _transform_line(self, row: tirx.Var, tile: Tile, block: Expr, line: Expr) -> None:
         lanes, (height, width) = self.layer.lanes, self.layer.window.image
         pixel = ((tile.image * self.layer.blocks + block) * height + line) * width
         with T.vectorized(lanes) as lane:
@@ -207,7 +211,7 @@ class WinogradKernel:
                 position = self.columns_in.position(tile.column, tap)
                 outside = tile.border and not 0 <= int(position) < width
                 values.append(None if outside else self.x[(pixel + position) * lanes + lane])
-            for j, value in enumerate(_applied(self.transform.input_stages, values)):
+            for j, value in enumerate(applied(self.transform.input_stages, values)):
                 T.buffer_store(row, value, [j * lanes + lane])
 
     def _clear(self, row: tirx.Var) -> None:
@@ -242,7 +246,7 @@ class WinogradKernel:
                 chunk.first + group,
                 column,
                 self.columns_out,
-                lambda tile: self._transform_output(tile, panel * self.vectors + vector, strand, made),
+                lambda tile: self.transform_output(tile, panel * self.vectors + vector, strand, made),
             )
 
     def _product(
@@ -306,33 +310,34 @@ class WinogradKernel:
 
     # --- output transform ---
 
-    def _transform_output(self, tile: _Tile, vector: Expr, strand: Expr, made: Expr) -> None:
+    def transform_output(self, tile: Tile, vector: Expr, strand: Expr, made: Expr) -> None:
         """A tile of one vector of filters; tiles may reach beyond the image."""
         size, lanes, m = self.transform.inputs, self.layer.lanes, self.transform.outputs
         rows = [T.alloc_buffer((size * lanes,), "float32", scope="local") for _ in range(m)]
         for j in range(size):
             with T.vectorized(lanes) as lane:
                 column = [self.m.buffer[self.m.index(strand, i * size + j, made, lane)] for i in range(size)]
-                for row, value in zip(rows, _applied(self.transform.output_stages, column), strict=True):
+                for row, value in zip(rows, applied(self.transform.output_stages, column), strict=True):
                     T.buffer_store(row, value, [j * lanes + lane])
         height, width = self.layer.window.result
         inside = min(m, width - int(tile.column) * m) if tile.border else m
         for number, row in enumerate(rows):
             line = tile.row * m + number
             with only_if(line < height if 0 < height % m <= number else None):
-                self._finish(row, tile, vector, line, inside)
+                self.finish(row, tile, vector, line, inside)
 
-    def _finish(self, row: tirx.Var, tile: _Tile, vector: Expr, line: Expr, inside: int) -> None:
+    def finish(self, row: tirx.Var, tile: Tile, vector: Expr, line: Expr, inside: int) -> None:
         """Transform a row, add the bias, apply the epilogue and store what lies inside the image."""
         lanes, m = self.layer.lanes, self.transform.outputs
 
         def finished(lane: Expr) -> list[Expr]:
             bias = None if self.bias is None else self.bias[vector * lanes + lane]
             values = [row[j * lanes + lane] for j in range(self.transform.inputs)]
-            return _applied(self.transform.output_stages, values, bias)[:inside]
+            return applied(self.transform.output_stages, values, bias)[:inside]
 
         def store(value: Expr, column: Expr, lane: Expr) -> None:
-            self.epilogue.store(value, (tile.image, vector, line, tile.column * m + column, lane))
+            pixel = self.layer.window.pixel(line, tile.column * m + column)
+            self.epilogue.store(value, (tile.image, vector, *pixel, lane))
 
         if not self.epilogue.is_long:
             with T.vectorized(lanes) as lane:
@@ -347,7 +352,7 @@ class WinogradKernel:
             store(copy[column * lanes + lane], column, lane)
 
 
-def _applied(
+def applied(
     stages: tuple[np.ndarray, np.ndarray], values: Sequence[Expr | None], begin: Expr | None = None
 ) -> list[Expr]:
     """Both stages applied to `values`, of which None is zero; `begin` is added to every result."""

@@ -1,8 +1,8 @@
-"""The transforms of Winograd's minimal filtering F(m, 3): m outputs of a 3-tap filter by m + 2 multiplications.
+"""The transforms of Winograd's minimal filtering F(m, r): m outputs of an r-tap filter by m + r - 1 multiplications.
 
-    y = A ((G g) * (B d))        d: m + 2 inputs, g: 3 taps, y: m outputs, * element by element
+    y = A ((G g) * (B d))        d: m + r - 1 inputs, g: r taps, y: m outputs, * element by element
 
-A product of polynomials is known from its values at m + 2 points: G and A evaluate there, and B, transposed,
+A product of polynomials is known from its values at m + r - 1 points: G and A evaluate there, and B, transposed,
 interpolates. In two dimensions every transform is done along the rows, then along the columns. With the points
 0, +-a, +-b and infinity, rows of B come in pairs e + a o and e - a o; both transforms are given as two sparse stages,
 which share e and o. Sources: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016; Barabasz et
@@ -25,8 +25,9 @@ PAIRS: dict[int, tuple[Fraction, ...]] = {
     4: (Fraction(5, 8), Fraction(3, 2)),
     6: (Fraction(1, 2), Fraction(1), Fraction(2)),
 }
-"""By number of outputs: the points above 0; each stands for itself and its negative. All entries of A and B are exact
-in float32. Of the points for four outputs that are, these amplify errors least but for a few percent."""
+"""By number of outputs of three taps, two less than there are inputs: the points above 0; each stands for itself and
+its negative. All entries of A and B are exact in float32. Of the points for four outputs that are, these amplify errors
+least but for a few percent."""
 
 Polynomial = tuple[Fraction, ...]
 """Coefficients, that of x^0 first."""
@@ -34,29 +35,30 @@ Polynomial = tuple[Fraction, ...]
 
 @dataclass(frozen=True)
 class Transform:
-    """F(m, 3) along one axis."""
+    """F(m, r) along one axis."""
 
     outputs: int
+    taps: int = TAPS
 
     @property
     def inputs(self) -> int:
         """Inputs, and multiplications."""
-        return self.outputs + TAPS - 1
+        return self.outputs + self.taps - 1
 
     @functools.cached_property
     def filter(self) -> np.ndarray:
-        """G, (m + 2, 3), in float64."""
+        """G, (m + r - 1, r), in float64."""
         rows = []
         for number, point in enumerate(self._points):
             others = (*self._points[:number], *self._points[number + 1 :])
             scale = _value(_with_roots(others), point)
-            rows.append([point**power / scale for power in range(TAPS)])
-        return _matrix([*rows, [Fraction(power == TAPS - 1) for power in range(TAPS)]])
+            rows.append([point**power / scale for power in range(self.taps)])
+        return _matrix([*rows, [Fraction(power == self.taps - 1) for power in range(self.taps)]])
 
     @functools.cached_property
     def input_stages(self) -> tuple[np.ndarray, np.ndarray]:
-        """Matrices whose product, the second times the first, is B, (m + 2, m + 2)."""
-        size, pairs = self.inputs, PAIRS[self.outputs]
+        """Matrices whose product, the second times the first, is B, square."""
+        size, pairs = self.inputs, self._pairs
         first = [_padded(_with_roots(_both(pairs)), size)]
         second = [_unit(0, size)]
         for number, point in enumerate(pairs):
@@ -71,8 +73,8 @@ class Transform:
 
     @functools.cached_property
     def output_stages(self) -> tuple[np.ndarray, np.ndarray]:
-        """Matrices whose product, the second times the first, is A, (m, m + 2)."""
-        size, pairs = self.inputs, PAIRS[self.outputs]
+        """Matrices whose product, the second times the first, is A, (m, m + r - 1)."""
+        size, pairs = self.inputs, self._pairs
         first = [_unit(0, size)]
         for number in range(len(pairs)):
             plus, minus = _unit(2 * number + 1, size), _unit(2 * number + 2, size)
@@ -100,18 +102,27 @@ class Transform:
 
     @property
     def amplification(self) -> float:
-        """How much larger than a convolution's own the bound on its rounding error becomes, in two dimensions.
+        """How much larger than a convolution's own the bound on its rounding error becomes, in two dimensions."""
+        return self.amplification_in_a_row**2
 
-        With |d| <= 1 and |g| <= 1 no sum of a direct convolution's products exceeds 3 along an axis; here the
-        summands reach |A| (|G| 1 * |B| 1).
+    @property
+    def amplification_in_a_row(self) -> float:
+        """The same along one axis.
+
+        With |d| <= 1 and |g| <= 1 no sum of a direct convolution's products exceeds r; here the summands reach
+        |A| (|G| 1 * |B| 1).
         """
         reached = np.abs(self.filter).sum(axis=1) * np.abs(self.input).sum(axis=1)
-        return float((np.abs(self.output) @ reached).max() / TAPS) ** 2
+        return float((np.abs(self.output) @ reached).max() / self.taps)
+
+    @property
+    def _pairs(self) -> tuple[Fraction, ...]:
+        return PAIRS[self.inputs - 2]
 
     @property
     def _points(self) -> tuple[Fraction, ...]:
         """Without infinity."""
-        return Fraction(0), *_both(PAIRS[self.outputs])
+        return Fraction(0), *_both(self._pairs)
 
 
 def transformed_filters(weights: np.ndarray, transform: Transform) -> np.ndarray:
@@ -119,6 +130,11 @@ def transformed_filters(weights: np.ndarray, transform: Transform) -> np.ndarray
     filters, channels = weights.shape[:2]
     taps = weights.reshape(filters * channels, TAPS * TAPS).T.astype(np.float64)
     return (np.kron(transform.filter, transform.filter) @ taps).reshape(-1, filters, channels)
+
+
+def transformed_rows(weights: np.ndarray, transform: Transform) -> np.ndarray:
+    """G g in float64 for filters of one axis (F, C, r), as (m + r - 1, F, C)."""
+    return np.moveaxis(weights.astype(np.float64) @ transform.filter.T, -1, 0)
 
 
 def _both(points: Iterable[Fraction]) -> tuple[Fraction, ...]:
