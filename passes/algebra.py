@@ -42,6 +42,22 @@ def reduced_axes(node: Node) -> tuple[int, ...] | None:
     return tuple(sorted(int(a) % source.rank for a in axes.constant.reshape(-1)))
 
 
+def slice_starts(node: Node) -> list[int] | None:
+    """Where a Slice starts on each axis; None where its steps are not 1, or not everything is known."""
+    x, *bounds = node.inputs
+    if x is None or not x.is_static or any(v is not None and v.constant is None for v in bounds):
+        return None
+    starts, ends, axes, steps = (*(None if v is None else v.constant for v in bounds), None, None)[:4]
+    assert starts is not None and ends is not None
+    if steps is not None and any(int(step) != 1 for step in steps):
+        return None
+    first = [0] * len(x.static_shape)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = number if axes is None else int(axes[number]) % len(first)
+        first[axis], _, _ = slice(int(start), int(end)).indices(x.static_shape[axis])
+    return first
+
+
 def same_type(match: Match, value: Value) -> str | None:
     """Why `value` may not stand for the root's output."""
     old = match.root.output.type

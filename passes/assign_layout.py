@@ -5,6 +5,7 @@
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
     ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)       a pool of one window alike
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
+    Concat(x, y), Split(x), Slice(x)  -->   the same, parts as slices        along channels: whole blocks of them
     QuantizeLinear(x, s, z)           -->   the same operators on blocks     with one scale; DequantizeLinear, Cast
     Resize, Reshape, Transpose of pixels    -->   see `blocked_movement`
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
@@ -26,7 +27,7 @@ from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
 from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
 from graphopt.passes.algebra import reduced_axes
-from graphopt.passes.blocked_movement import reshaped, resized, turned
+from graphopt.passes.blocked_movement import parts, reshaped, resized, turned
 from graphopt.passes.sink_transposes import permutation_of
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
@@ -81,6 +82,8 @@ class _Assignment:
 
     def convert(self, node: Node) -> str:
         """Build the blocked counterpart of `node` before it; or say why not."""
+        if node.is_op("Slice", "Split"):
+            return self._parts(node)
         if node.domain or any(v.uses or v.is_graph_output for v in node.outputs[1:]):
             return "it has further results"
         if node.op_type == "ReduceMean":
@@ -105,14 +108,16 @@ class _Assignment:
         """Give the plain readers that are left what they read, and remove what was converted."""
         replaced = set(converted)
         for node in converted:
-            value = node.output
-            plain_users = [use for use in value.uses if use.node not in replaced]
-            if plain_users or value.is_graph_output:
-                value.replace_uses(self.plain.get(value) or self._unpacked_behind(node))
+            for value in node.outputs:
+                plain_users = [use for use in value.uses if use.node not in replaced]
+                if plain_users or value.is_graph_output:
+                    value.replace_uses(self.plain.get(value) or self._unpacked_behind(value))
         for node in reversed(converted):
-            names = node.name, node.output.name
+            names = [(value, node.name, value.name) for value in node.outputs]
             self.graph.remove(node)
-            self._rename(self.twins.get(node.output) or self.plain[node.output], *names)
+            for value, *old in names:
+                if value in self.twins or value in self.plain:
+                    self._rename(self.twins.get(value) or self.plain[value], *old)
 
     def _rename(self, made: Value, node_name: str, value_name: str) -> None:
         """What takes the place of a node keeps its name, so that a report speaks of what the user knows."""
@@ -192,7 +197,7 @@ class _Assignment:
             return "an operand's channels are not whole blocks"
         build = self._builder(node)
         made = build.op("Concat", *(self.twins[v] for v in operands), axis=axis)
-        self._adopt(node, made)
+        self._adopt(node.output, made)
         return ""
 
     def _movement(self, node: Node) -> str:
@@ -206,7 +211,18 @@ class _Assignment:
         if node.op_type == "Transpose":
             self.plain[node.output] = made
         else:
-            self._adopt(node, made)
+            self._adopt(node.output, made)
+        return ""
+
+    def _parts(self, node: Node) -> str:
+        x = node.input(0)
+        if x is None or x not in self.twins:
+            return "its input is not in blocks"
+        made = parts(node, self.twins[x], self._builder(node))
+        if isinstance(made, str):
+            return made
+        for value, part in zip(node.outputs, made, strict=True):
+            self._adopt(value, part)
         return ""
 
     def _conversion(self, node: Node) -> str:
@@ -225,7 +241,7 @@ class _Assignment:
             return "an operand cannot be rearranged"
         build = self._builder(node)
         arranged = [None if v is None else self._arranged(v, shape, build) for v in node.inputs]
-        self._adopt(node, build.op(node.op_type, *arranged, **node.attributes))
+        self._adopt(node.output, build.op(node.op_type, *arranged, **node.attributes))
         return ""
 
     def _unsuited(self, value: Value, shape: tuple[int, ...]) -> bool:
@@ -264,12 +280,12 @@ class _Assignment:
         assert node.output.type is not None
         type = blocked_type(node.output.type, self.block)
         (made,) = build.ops(op_type, *inputs, outputs=1, domain=KERNEL, types=(type,), **attributes)  # type: ignore[arg-type]
-        self._adopt(node, made)
+        self._adopt(node.output, made)
 
-    def _adopt(self, node: Node, made: Value) -> None:
-        assert node.output.type is not None
-        made.type = blocked_type(node.output.type, self.block)
-        self.twins[node.output] = made
+    def _adopt(self, value: Value, made: Value) -> None:
+        assert value.type is not None
+        made.type = blocked_type(value.type, self.block)
+        self.twins[value] = made
 
     def _twin(self, value: Value, build: Builder) -> Value:
         """The blocked counterpart of any image, packed if need be."""
@@ -293,11 +309,11 @@ class _Assignment:
         seen.type = type
         return seen
 
-    def _unpacked_behind(self, node: Node) -> Value:
-        """The plain counterpart of what `node` makes, right behind it."""
-        assert node.output.type is not None
-        build = Builder(self.graph, node.next, node.origin)
-        return self._unpacked(build, self.twins[node.output], node.output.type)
+    def _unpacked_behind(self, value: Value) -> Value:
+        """The plain counterpart of what a node made, right behind it."""
+        assert value.type is not None and value.producer is not None
+        build = Builder(self.graph, value.producer.next, value.producer.origin)
+        return self._unpacked(build, self.twins[value], value.type)
 
     @staticmethod
     def _unpacked(build: Builder, twin: Value, type: TensorType) -> Value:

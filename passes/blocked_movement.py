@@ -3,9 +3,10 @@
     Reshape(x) of the pixels alone          -->   Reshape(blocks of x)             it costs nothing
     Transpose(x) to channels-last           -->   Reshape(Transpose(blocks of x))  whole blocks change places; plain
     Resize(x) of the pixels alone           -->   Resize(blocks of x, axes)        one lane for each channel
+    Split(x), Slice(x) of channels          -->   Slice(blocks of x), ...          whole blocks
 
 Each function takes the node, what stands for its operand in blocks and a builder, and returns the result in blocks
-(of the Transpose: plain), or the reason why there is none.
+(of the Transpose: plain; of a Split: all results), or the reason why there is none.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from graphopt.ir import Node, Value
 from graphopt.ir.layout import blocked_of, blocked_type
+from graphopt.passes.algebra import slice_starts
 from graphopt.rewrite import Builder
 
 
@@ -60,3 +62,37 @@ def resized(node: Node, twin: Value, build: Builder) -> Value | str:
     ]
     attributes = {**node.attributes, "axes": tuple(axes[number] for number in kept)}
     return build.op("Resize", twin, *operands, **attributes)
+
+
+def parts(node: Node, twin: Value, build: Builder) -> list[Value] | str:
+    """Some of the channels for each result."""
+    x, block = node.inputs[0], twin.static_shape[-1]
+    assert x is not None
+    if not all(v.is_static and v.rank == x.rank for v in node.outputs):
+        return "its results have no fixed shape"
+    starts = _starts_of_split(node) if node.is_op("Split") else (slice_starts(node) or [])[1:2]
+    if not starts:
+        return "where it begins is not known, or it leaves some out"
+    for value, first in zip(node.outputs, starts, strict=True):
+        batch, channels, *pixels = value.static_shape
+        if (batch, *pixels) != (x.static_shape[0], *x.static_shape[2:]):
+            return "it takes more apart than channels"
+        if first % block or channels % block or not channels:
+            return "a part's channels are not whole blocks"
+    return [
+        build.op("Slice", twin, *(build.shape([n]) for n in _blocks(first, value, block)), build.shape([1]))
+        for value, first in zip(node.outputs, starts, strict=True)
+    ]
+
+
+def _blocks(first: int, part: Value, block: int) -> tuple[int, int]:
+    """The first block of a part, and the one behind it."""
+    return first // block, (first + part.static_shape[1]) // block
+
+
+def _starts_of_split(node: Node) -> list[int]:
+    """The first channel of each part; empty where other axes are split."""
+    if node.int("axis") % (node.output.rank or 1) != 1:
+        return []
+    sizes = [value.static_shape[1] for value in node.outputs]
+    return [sum(sizes[:number]) for number in range(len(sizes))]

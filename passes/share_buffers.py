@@ -23,6 +23,7 @@ from typing import ClassVar
 from graphopt.analysis.storage import ALIASES, JOIN, PART
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import fuse_nodes
+from graphopt.passes.algebra import slice_starts
 from graphopt.passes.assign_layout import ELEMENTWISE
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
@@ -215,7 +216,7 @@ def _starts_of_split(node: Node, x: Value) -> list[int] | None:
 
 def _start_of_slice(node: Node, x: Value) -> list[int] | None:
     """The first element, alone in a list; None where the elements do not lie together."""
-    ranges = _ranges(node, x)
+    ranges = slice_starts(node)
     if ranges is None:
         return None
     shape, sizes = x.static_shape, node.output.static_shape
@@ -223,20 +224,3 @@ def _start_of_slice(node: Node, x: Value) -> list[int] | None:
     if sizes[cut + 1 :] != shape[cut + 1 :]:
         return None
     return [sum(start * math.prod(shape[axis + 1 :]) for axis, start in enumerate(ranges))]
-
-
-def _ranges(node: Node, x: Value) -> list[int] | None:
-    """Where a Slice starts on each axis; None where its steps are not 1, or where its operands are not constant."""
-    bounds = [None if v is None else v.constant for v in node.inputs[1:]]
-    if any(v is not None and v.constant is None for v in node.inputs[1:]):
-        return None
-    starts, ends, axes, steps = (*bounds, None, None)[:4]
-    assert starts is not None and ends is not None
-    if steps is not None and any(int(step) != 1 for step in steps):
-        return None
-    rank = len(x.static_shape)
-    first = [0] * rank
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        axis = int(axes[number]) % rank if axes is not None else number
-        first[axis], _, _ = slice(int(start), int(end)).indices(x.static_shape[axis])
-    return first

@@ -82,6 +82,21 @@ def test_a_depthwise_convolution_of_an_input_is_packed() -> None:
     assert operators["graphopt.kernel::Pack"] == 1
 
 
+def test_parts_of_whole_blocks_stay_in_blocks() -> None:
+    def build(g: Draft) -> Value:
+        x = conv(g, g.input(2, 3, 5, 5), 24)
+        a, b = g.ops("Split", x, g.ints(8, 16), outputs=2, axis=1)
+        c = g.op("Slice", b, g.ints(4), g.ints(100), g.ints(1))
+        y = g.op("Concat", a, conv(g, b, 8, 3, pads=(1, 1, 1, 1)), c, axis=1)
+        g.output(y, g.op("Slice", b, g.ints(0), g.ints(3), g.ints(1)))
+        return y
+
+    _, operators, reasons = assigned(build)
+    assert operators["Slice"] == 4 and operators["Split"] == 0
+    assert operators["graphopt.kernel::Unpack"] == 2  # the outputs, one of which is no whole block
+    assert any("are not whole blocks" in reason for reason in reasons)
+
+
 def test_a_mean_over_all_pixels_is_a_pool() -> None:
     def build(g: Draft) -> Value:
         x, y = conv(g, g.input(1, 3, 4, 5), 8), conv(g, g.input(1, 3, 4, 5), 7)

@@ -146,6 +146,20 @@ def test_a_dense_block_grows_in_one_buffer() -> None:
     assert [(b.offset, b.size) for b in features] == [(0, 512), *((512 + 256 * i, 256) for i in range(4))]
 
 
+def cross_stage(g: Draft) -> Value:
+    """Half of the channels go on by themselves, as in YOLO's C2f."""
+    x = g.op("Relu", g.op("Conv", g.input(1, 3, 6, 5), g.weight(16, 3, 1, 1)))
+    left, right = g.ops("Split", x, outputs=2, axis=1, num_outputs=2)
+    y = g.op("Conv", right, g.weight(8, 8, 3, 3), pads=(1, 1, 1, 1))
+    return g.op("Conv", g.op("Concat", left, right, y, axis=1), g.weight(4, 24, 1, 1))
+
+
+def test_a_stage_that_is_taken_apart_comes_together_in_place() -> None:
+    g = Draft()
+    g.output(cross_stage(g))
+    assert kernels(grouped_for(g.graph, four_lanes())) == ["Conv+Relu", "Conv", "Conv", "Unpack"]
+
+
 def early(buffer: Buffer) -> Buffer:
     """Forgets who reads the whole later on."""
     return dataclasses.replace(buffer, last=buffer.first + 1) if buffer.region else buffer
@@ -200,6 +214,7 @@ def both() -> Graph:
     g = Draft()
     g.graph.add_output(inception(g), "inception")
     g.graph.add_output(dense_block(g), "dense")
+    g.graph.add_output(cross_stage(g), "stage")
     g.graph.add_output(unaligned(g), "unaligned")
     return g.graph
 
