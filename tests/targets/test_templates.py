@@ -104,6 +104,10 @@ def swish(g: Draft) -> Value:
     return g.op("Mul", y, g.op("Sigmoid", y))
 
 
+def pointwise_column(g: Draft) -> Value:
+    return g.op("Add", conv(g, in_blocks(g, 1, 16, 9, 1), 24, (1, 1)), g.input(1, 24, 9, 1))
+
+
 def by_pixel(g: Draft) -> Value:
     return g.op("Mul", conv(g, in_blocks(g, 1, 16, 4, 6), 16, (1, 1)), g.weight(4, 1))
 
@@ -200,6 +204,12 @@ def batched_with_bias(g: Draft) -> Value:
     return g.op("Gelu", g.op("Add", y, g.weight(50)))
 
 
+def single_rows(g: Draft) -> Value:
+    """Rows lie along an axis that another one, of length 1, follows."""
+    y = g.op("MatMul", g.input(5, 1, 17), g.weight(17, 24))
+    return g.op("Add", y, g.input(5, 1, 24))
+
+
 def batched_with_residual(g: Draft) -> Value:
     y = g.op("MatMul", g.input(2, 3, 7, 20), g.weight(20, 48))
     return g.op("Add", g.op("Add", y, g.input(2, 3, 7, 48)), g.input(7, 1))
@@ -257,6 +267,7 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         pointwise_residual,
         gated,
         swish,
+        pointwise_column,
         by_pixel,
         concatenated,
     ),
@@ -282,7 +293,14 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         attention_of_one_head,
         attention_of_lone_elements,
     ),
-    "packed-product": (gemm, single_row, single_column, batched_with_bias, batched_with_residual),
+    "packed-product": (
+        gemm,
+        single_row,
+        single_column,
+        single_rows,
+        batched_with_bias,
+        batched_with_residual,
+    ),
 }
 
 

@@ -208,5 +208,7 @@ class _Emission:
         """The indices of an output; where nothing tells the leading axes apart they count as one."""
         leading = self.layer.anchor.output.static_shape[:-1]
         if self.flat:
-            return [*[tirx.const(0, "int32")] * (len(leading) - 1), row, column]
+            longer = [axis for axis, dim in enumerate(leading) if dim > 1]
+            at = longer[-1] if longer else 0
+            return [*(row if axis == at else tirx.const(0, "int32") for axis in range(len(leading))), column]
         return [*unflatten(row, leading), column]

@@ -19,7 +19,8 @@ Pair = tuple[int, int]
 class Window:
     """(rows, columns) of the image, the result, the kernel and the rest; one spatial axis counts as one row.
 
-    `axes` is the number of spatial axes that the tensors have.
+    `axes` is the number of spatial axes that the tensors have. A flat image that is one column wide is `upright`: its
+    pixels lie along the first axis.
     """
 
     axes: int
@@ -29,6 +30,7 @@ class Window:
     strides: Pair = (1, 1)
     dilations: Pair = (1, 1)
     pads: Pair = (0, 0)
+    upright: bool = False
 
     @property
     def is_pointwise(self) -> bool:
@@ -47,7 +49,7 @@ class Window:
     def flat(self) -> Window:
         """A pointwise window with the image as one row."""
         pixels = (1, self.image[0] * self.image[1])
-        return Window(self.axes, pixels, pixels)
+        return Window(self.axes, pixels, pixels, upright=self.image[1] == 1)
 
     def line(self, row: Expr, tap: Expr) -> Expr:
         """The row of the image that row tap `tap` of output row `row` reads."""
@@ -84,7 +86,9 @@ class Window:
 
     def pixel(self, row: Expr, column: Expr) -> list[Expr]:
         """The spatial indices of an output. In a flat image the column alone tells the place."""
-        return [row, column] if self.axes == 2 else [column]
+        if self.axes == 1:
+            return [column]
+        return [column, row] if self.upright else [row, column]
 
 
 def window_of_image(node: Node, image: Sequence[int], kernel: Sequence[int]) -> Window:
