@@ -1,11 +1,12 @@
 """From fused groups to compiled kernels: equal groups share one kernel.
 
 Groups are equal when their bodies are (`structure_key`), whatever their weights: a kernel takes its
-weights as parameters.
+weights as parameters. Groups of different shapes with the same weights read them in one order.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,8 +62,14 @@ def compile_groups(
     names: dict[tuple[str, str], str] = {}
     name_of: dict[Node, str] = {}
     distinct: dict[str, tuple[Node, Choice | None]] = {}
+    packed: dict[tuple[bytes, ...], Choice] = {}
     for group in groups:
-        choice = choose(body_of(group), constant_operands(group), target, winograd=winograd, half=half)
+        constants = constant_operands(group)
+        content = tuple(map(_digest, constants.values()))
+        like = packed.get(content) if content else None
+        choice = choose(body_of(group), constants, target, winograd=winograd, half=half, like=like)
+        if choice is not None:
+            packed.setdefault(content, choice)
         key = (structure_key(body_of(group)), str(choice or ""))
         if key not in names:
             names[key] = f"{kernel_name(body_of(group))}_{len(names)}"
@@ -97,6 +104,10 @@ def compile_groups(
 def constant_operands(group: Node) -> dict[int, np.ndarray]:
     """The constants among the group's inputs, by number."""
     return {n: v.constant for n, v in enumerate(group.inputs) if v is not None and v.constant is not None}
+
+
+def _digest(constant: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(constant).tobytes()).digest()
 
 
 def _pack_operands(group: Node, choice: Choice) -> None:

@@ -41,8 +41,8 @@ class Template(Protocol):
     def decisions(self) -> Mapping[str, Sequence[int]]:
         """The tuning space: every decision with its choices."""
 
-    def defaults(self) -> Decision:
-        """The choice that needs no tuning."""
+    def defaults(self, like: Decision | None = None) -> Decision:
+        """The choice that needs no tuning; one that packs constants as the decision `like` does, where it is given."""
 
     def pack(self, decision: Decision, constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """The constant operands of the group, by number, in the kernel's order."""
@@ -89,13 +89,19 @@ def choose(
     *,
     winograd: bool = True,
     half: bool = False,
+    like: Choice | None = None,
 ) -> Choice | None:
     """The first template that fits, with its defaults. Convolutions may be told to do without `winograd`.
 
-    Templates compute float16 in itself, which is for those who ask for it with `half`.
+    Templates compute float16 in itself, which is for those who ask for it with `half`. Another group with the same
+    constants was given the choice `like`: they are packed the same way again where that fits.
     """
     if not half and any(v.type and v.dtype is DType.float16 for v in body.values()):
         return None
+    if like is not None:
+        again = type(like.template).match(body, constants, target)
+        if again is not None:
+            return Choice(again, again.defaults(like.decision))
     for template in TEMPLATES if winograd else PLAIN:
         fitting = template.match(body, constants, target)
         if fitting is not None:

@@ -108,7 +108,7 @@ class FusedAttention:
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
         }
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         width = self.queries.shape[3]
         hold = self.target.multiplies_by_lane and width >= self.lanes and self.queries.strides[3] == 1
         held = Held.along(self.lanes) if hold else None

@@ -128,13 +128,16 @@ class DirectConvolution:
             "hold": (0, 1) if self.can_hold else (0,),
         }
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         outputs = self.window.result[1]
+        wide = like["vectors"] if like else None
         if not self.can_hold:
-            columns, vectors = best_tile(outputs, self.vectors, self.target, weights=self.taps_kept)
+            columns, vectors = best_tile(
+                outputs, self.vectors, self.target, weights=self.taps_kept, wide=wide
+            )
             return {"columns": columns, "vectors": vectors, "hold": 0}
         held = Held(self._held, self.block * self.window.kernel[1])
-        columns, vectors = best_tile(outputs, self.vectors, self.target, held=held)
+        columns, vectors = best_tile(outputs, self.vectors, self.target, held=held, wide=wide)
         return {"columns": columns, "vectors": vectors, "hold": 1}
 
     # --- weights ---

@@ -56,7 +56,7 @@ class DepthwiseConvolution:
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {"columns": self.rows.choices(self.target)}
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         return {"columns": self.rows.default(self.target)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:

@@ -73,7 +73,7 @@ class BlockedPool:
             return {"partial": (1, 2, 4, 8)}
         return {"columns": self.rows.choices(self.target)}
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         if self.is_global:
             return {"partial": min(PARTIAL_RESULTS, self.rows.window.taps)}
         return {"columns": self.rows.default(self.target)}

@@ -83,11 +83,12 @@ class PackedProduct:
             "parts": (1, 2, PARTS),
         }
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         hold = self.target.multiplies_by_lane and self.depth >= self.lanes
         parts = PARTS if self.rows <= FEW_ROWS and self.depth >= PARTS else 1
         held = Held.along(self.lanes) if hold else None
-        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=held, parts=parts)
+        wide = like["vectors"] if like else None
+        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=held, parts=parts, wide=wide)
         return {"columns": columns, "vectors": vectors, "hold": int(hold), "parts": parts}
 
     def _number(self, operand: int) -> int:

@@ -76,25 +76,32 @@ class Held:
 
 
 def best_tile(
-    outputs: int, vectors: int, target: Target, *, held: Held | None = None, parts: int = 1, weights: int = 1
+    outputs: int,
+    vectors: int,
+    target: Target,
+    *,
+    held: Held | None = None,
+    parts: int = 1,
+    weights: int = 1,
+    wide: int | None = None,
 ) -> tuple[int, int]:
     """Columns and vectors of the tile that takes the fewest estimated cycles for a step of the whole layer.
 
     The layer has `outputs` columns in a row and `vectors` vectors of channels. Inputs are `held`, or read one by one.
     Each sum is kept in `parts` that do not wait for each other; the weights of so many steps as `weights` tells are in
-    registers at once.
+    registers at once. `wide` tells how many vectors it has to be, where weights are packed for that already.
     """
-    best, best_cost = (1, 1), float("inf")
-    for wide in range(1, min(vectors, 8) + 1):
+    best, best_cost = (1, wide or 1), float("inf")
+    for tile in (wide,) if wide else range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
-            registers = columns * wide * parts + wide * weights + (held.registers(columns) if held else 1)
+            registers = columns * tile * parts + tile * weights + (held.registers(columns) if held else 1)
             if registers > target.vector_registers:
                 break
             cost = _layer_cost(
-                outputs, vectors, columns, wide, lambda c, v: _step_cost(c, v, target, held, parts)
+                outputs, vectors, columns, tile, lambda c, v: _step_cost(c, v, target, held, parts)
             )
             if cost < best_cost * 0.999:
-                best, best_cost = (columns, wide), cost
+                best, best_cost = (columns, tile), cost
     return best
 
 

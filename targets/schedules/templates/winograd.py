@@ -163,12 +163,14 @@ class WinogradConvolution:
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
         }
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         """Chunks of `groups` times `columns` tiles."""
-        outputs, hold = self.best_outputs, self.target.multiplies_by_lane
+        outputs = like["outputs"] if like else self.best_outputs
+        wide = like["vectors"] if like else None
+        hold = self.target.multiplies_by_lane
         tiles = math.prod(self.grid(outputs))
         held = Held.along(self.lanes) if hold else None
-        columns, vectors = best_tile(tiles, self.vectors, self.target, held=held)
+        columns, vectors = best_tile(tiles, self.vectors, self.target, held=held, wide=wide)
         groups = self._groups(outputs, columns)
         return {
             "outputs": outputs,
