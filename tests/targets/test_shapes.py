@@ -25,7 +25,7 @@ from tests.targets.conftest import runnable
 from tests.targets.test_bundle import FLOAT_STEPS
 
 SHAPES = ({"input": (1, 3, 20, 20)}, {"input": (5, 3, 20, 20)}, {"input": (1, 3, 33, 20)})
-SOME_ROWS = ({"input": (1, 96)}, {"input": (40, 96)})
+SOME_ROWS = ({"input": (1, 512)}, {"input": (40, 512)})
 OTHER = "rpi4"
 
 
@@ -73,17 +73,17 @@ def test_weights_are_there_once(model: Path, bundle: graphopt.Bundle, tmp_path: 
 def test_products_of_few_and_many_rows_read_one_packing(tmp_path: Path) -> None:
     """On their own they would have tiles of different widths, and so weights in different orders."""
     net = Network()
-    y = net.op("MatMul", "input", net.random_weight(96, 200, fan_in=96))
-    model = net.model({"input": ["N", 96]}, {y: ["N", 200]}, "net")
+    y = net.op("MatMul", "input", net.random_weight(512, 512, fan_in=512))
+    model = net.model({"input": ["N", 512]}, {y: ["N", 512]}, "net")
     alone, many, both = (
         graphopt.compile(model, out=tmp_path / f"{number}", input_shapes=shapes)
-        for number, shapes in enumerate(({"input": (1, 96)}, {"input": (40, 96)}, SOME_ROWS))
+        for number, shapes in enumerate(({"input": (1, 512)}, {"input": (40, 512)}, SOME_ROWS))
     )
     widths = [re.search(r"vectors=\d+", b.report["layers"][0]["schedule"])[0] for b in (alone, many)]  # type: ignore[index]
     assert widths[0] != widths[1], "the test has no point"
     assert both.manifest["weights_bytes"] == alone.manifest["weights_bytes"]
     module = graphopt.Module(both)
-    rows = np.random.default_rng(2).normal(size=(40, 96)).astype(np.float32)
+    rows = np.random.default_rng(2).normal(size=(40, 512)).astype(np.float32)
     together = module({"input": rows})[y]
     for number, row in enumerate(rows[:3]):
         np.testing.assert_allclose(module({"input": row[None]})[y][0], together[number], rtol=1e-4, atol=1e-5)
