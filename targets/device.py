@@ -32,7 +32,8 @@ class Target:
     `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor.
     `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit;
     `fma_per_cycle` and `loads_per_cycle` count whole vectors, `fma_latency` cycles; `multiplies_by_lane` tells of
-    a multiply-add that takes a factor from one lane of a register. Caches are bytes per core (`l1_bytes`: data).
+    a multiply-add that takes a factor from one lane of a register. Caches are bytes per core (`l1_bytes`: data);
+    `memory_bytes_per_cycle` is what one core reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
     of the C library it runs against.
     """
@@ -55,6 +56,7 @@ class Target:
     multiplies_by_lane: bool = False
     l1_bytes: int = 32768
     l2_bytes: int = 262144
+    memory_bytes_per_cycle: int = 2
     clock_mhz: int = 0
     ram_mb: int = 0
     emulator: str = ""

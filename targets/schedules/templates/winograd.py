@@ -44,8 +44,11 @@ WIDEST_PADS = 2
 CACHE_SHARE = 0.75
 """Of the second-level cache: for the transformed inputs of a chunk. The rest holds weights and products."""
 
-MEMORY_VECTORS = 1 / 6
-"""Vectors that memory delivers in a cycle, in proportion to what a core computes; streams are fetched ahead."""
+WIDE = 256
+"""Bits of vectors that use up weights faster than the hardware fetches them ahead, which stops at every page."""
+
+STEPS_AHEAD = 32
+"""Channels between the weights that are used and those that are fetched."""
 
 TRANSFORM_OPERATIONS = 4
 """Arithmetic for each place of a tile, both ways of an axis together, besides a load and a store."""
@@ -132,7 +135,7 @@ class WinogradConvolution:
 
     @property
     def direct_cycles(self) -> float:
-        """Estimated, for a direct convolution: its arithmetic or its weights' way from memory."""
+        """Estimated, for a direct convolution: its arithmetic, or its weights' way from memory if that takes longer."""
         pixels = math.prod((self.anchor.output.static_shape[0], *self.window.result))
         return self._product_cycles(pixels, self.window.taps)
 
@@ -145,7 +148,8 @@ class WinogradConvolution:
 
     def _product_cycles(self, rows: int, places: int) -> float:
         weights = self._weights(places)
-        return max(rows * weights / self.target.fma_per_cycle, weights / MEMORY_VECTORS)
+        stream = 4 * self.lanes * weights / self.target.memory_bytes_per_cycle
+        return max(rows * weights / self.target.fma_per_cycle, stream)
 
     # --- decisions ---
 
@@ -161,6 +165,7 @@ class WinogradConvolution:
             "vectors": range(1, 9),
             "groups": range(1, math.prod(self.grid(min(self.choices))) + 1),
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
+            "ahead": (0, STEPS_AHEAD),
         }
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
@@ -178,6 +183,7 @@ class WinogradConvolution:
             "vectors": vectors,
             "groups": groups,
             "hold": int(hold),
+            "ahead": STEPS_AHEAD if self.target.vector_bits >= WIDE else 0,
         }
 
     def _groups(self, outputs: int, columns: int) -> int:

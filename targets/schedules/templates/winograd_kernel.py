@@ -32,6 +32,12 @@ from graphopt.targets.schedules.templates.tile import Row, Segment
 from graphopt.targets.schedules.templates.window import Window
 from graphopt.targets.schedules.templates.winograd_transform import Transform
 
+LINE = 16
+"""Floats of a line of the cache."""
+
+FOR_READING = tuple(tirx.const(number, "int32") for number in (0, 3, 1))
+"""Operands of LLVM's prefetch: read, keep in all caches, data."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -107,6 +113,7 @@ class WinogradKernel:
         self.places = transform.inputs**self.AXES
         self.columns, self.vectors = decision["columns"], decision["vectors"]
         self.hold = bool(decision["hold"])
+        self.ahead = decision["ahead"]
         self.tiles = int(np.prod(grid))
         self.groups = -(-self.tiles // self.columns)
         self.chunk = min(decision["groups"], self.groups)
@@ -275,6 +282,7 @@ class WinogradKernel:
                     self.v.buffer[self.v.index(chunk.strand, place, first + column, channel)]
                     for column in range(columns)
                 ]
+                self._fetch(begin + channel + self.ahead, vectors)
                 self._multiply_add(sums, values, begin + channel, vectors)
 
         if whole:
@@ -298,6 +306,15 @@ class WinogradKernel:
                 value = self.v.buffer[self.v.index(chunk.strand, place, first + column, lane)]
                 T.buffer_store(held, value, [column * lanes + lane])
         return held
+
+    def _fetch(self, weight: Expr, vectors: int) -> None:
+        """Ask for the weights of a later step."""
+        if not self.ahead:
+            return
+        lanes = self.layer.lanes
+        for vector in range(0, vectors, max(LINE // lanes, 1)):
+            place = tirx.address_of(self.w[(weight * self.vectors + vector) * lanes])
+            T.evaluate(tirx.call_intrin("void", "tirx.prefetch", place, *FOR_READING))
 
     def _multiply_add(self, sums: tirx.Var, values: Sequence[Expr], weight: Expr, vectors: int) -> None:
         lanes = self.layer.lanes
