@@ -99,7 +99,7 @@ def results(
     """Outputs of a tile, and what the kernels of the layers make of random inputs on two threads."""
     target, outputs = machines()[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(templates, "choose", lambda *given, winograd: forced(*given, outputs))
+        patch.setattr(templates, "choose", lambda *given, **options: forced(*given, outputs))
         compiled = compile_model([grouped_for(network, target)], target, "layers")
     assert sum("winograd" in schedule for schedule in compiled.schedules.values()) == len(LAYERS)
     path: Path = tmp_path_factory.mktemp("winograd") / "liblayers.so"

@@ -98,7 +98,7 @@ def results(
 ) -> dict[str, np.ndarray]:
     target, _ = machines()[request.param]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(templates, "choose", lambda *given, winograd: forced(*given))
+        patch.setattr(templates, "choose", lambda *given, **options: forced(*given))
         compiled = compile_model([grouped_for(network, target)], target, "layers")
     assert sum("winograd-row" in schedule for schedule in compiled.schedules.values()) == len(LAYERS)
     path: Path = tmp_path_factory.mktemp("rows") / "liblayers.so"
