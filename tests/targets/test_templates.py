@@ -251,6 +251,26 @@ def attention_of_lone_elements(g: Draft) -> Value:
     return g.op("Attention", g.input(1, 2, 7, 5), g.input(1, 2, 11, 5), g.input(1, 2, 11, 5), is_causal=1)
 
 
+def softmax_of_odd_rows(g: Draft) -> Value:
+    return g.op("Mul", g.op("Softmax", g.input(3, 1, 53)), g.input(3, 1, 1))
+
+
+def log_softmax_of_rows(g: Draft) -> Value:
+    return g.op("LogSoftmax", g.op("MatMul", g.input(7, 12), g.weight(12, 64)), axis=-1)
+
+
+def rows_less_their_mean(g: Draft) -> Value:
+    """Numbers far from zero: their variance is that of what is left without the mean."""
+    x = g.op("Add", g.input(2, 5, 131), g.const(100.0))
+    return g.op(
+        "Relu", g.op("LayerNormalization", g.op("Transpose", x, perm=(1, 0, 2)), g.weight(131), g.weight(131))
+    )
+
+
+def rows_by_their_root(g: Draft) -> Value:
+    return g.op("RMSNormalization", g.input(4, 1, 1, 96), g.weight(96))
+
+
 LAYERS: dict[str, tuple[Layer, ...]] = {
     "direct-convolution": (
         channels_last,
@@ -292,6 +312,12 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         attention_in_rows,
         attention_of_one_head,
         attention_of_lone_elements,
+    ),
+    "row-normalization": (
+        softmax_of_odd_rows,
+        log_softmax_of_rows,
+        rows_less_their_mean,
+        rows_by_their_root,
     ),
     "packed-product": (
         gemm,

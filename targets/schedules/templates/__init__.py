@@ -19,6 +19,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.normalization import RowNormalization
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
@@ -59,6 +60,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     BlockedPool,
     PackedProduct,
     FusedAttention,
+    RowNormalization,
 )
 
 
