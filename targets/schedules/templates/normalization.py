@@ -75,7 +75,7 @@ class RowNormalization:
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {"turns": (1, 2, TURNS)}
 
-    def defaults(self) -> Mapping[str, int]:
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         return {"turns": max(t for t in (1, 2, TURNS) if t * self.target.vector_bits // 32 <= self.length)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
