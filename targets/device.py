@@ -32,8 +32,9 @@ class Target:
     `cpu` and `features` are LLVM's names; `triple` is LLVM's, `zig` the linker's with the glibc floor.
     `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit;
     `fma_per_cycle` and `loads_per_cycle` count whole vectors, `fma_latency` cycles; `multiplies_by_lane` tells of
-    a multiply-add that takes a factor from one lane of a register. Caches are bytes per core (`l1_bytes`: data);
-    `memory_bytes_per_cycle` is what one core reads of a long stream.
+    a multiply-add that takes a factor from one lane of a register, `memory_operands` of arithmetic that takes one
+    straight from memory. Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what one core
+    reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
     of the C library it runs against.
     """
@@ -54,6 +55,7 @@ class Target:
     fma_latency: int = 4
     loads_per_cycle: int = 1
     multiplies_by_lane: bool = False
+    memory_operands: bool = False
     l1_bytes: int = 32768
     l2_bytes: int = 262144
     memory_bytes_per_cycle: int = 2

@@ -50,14 +50,14 @@ class DepthwiseConvolution:
         if np.prod(kernel) > MOST_TAPS:
             return None
         window = window_of_image(anchor, x.static_shape[2:-1], kernel)
-        rows = Rows(window, anchor.output.static_shape[0], made.blocks, made.block)
+        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block)
         return cls(body, anchor, target, rows)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
-        return {"columns": self.rows.choices(self.target)}
+        return {"columns": self.rows.choices()}
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        return {"columns": self.rows.default(self.target)}
+        return {"columns": self.rows.default(weights=True)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Weights as [block, row tap, column tap, lane], bias as [block, lane]."""

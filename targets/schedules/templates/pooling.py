@@ -57,7 +57,7 @@ class BlockedPool:
         window = window_of_image(anchor, image, kernel)
         if not anchor.op_type.startswith("Global") and window.taps > MOST_TAPS:
             return None
-        rows = Rows(window, anchor.output.static_shape[0], made.blocks, made.block)
+        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block)
         return cls(body, anchor, target, rows)
 
     @property
@@ -71,12 +71,12 @@ class BlockedPool:
     def decisions(self) -> Mapping[str, Sequence[int]]:
         if self.is_global:
             return {"partial": (1, 2, 4, 8)}
-        return {"columns": self.rows.choices(self.target)}
+        return {"columns": self.rows.choices()}
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         if self.is_global:
             return {"partial": min(PARTIAL_RESULTS, self.rows.window.taps)}
-        return {"columns": self.rows.default(self.target)}
+        return {"columns": self.rows.default()}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         return {}

@@ -17,13 +17,33 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.epilogue import Epilogue
-from graphopt.targets.schedules.templates.kernel import copied, each, only_if, repeated, spread, taken_apart
+from graphopt.targets.schedules.templates.kernel import (
+    copied,
+    each,
+    either,
+    only_if,
+    repeated,
+    spread,
+    taken_apart,
+)
 from graphopt.targets.schedules.templates.window import Window
+
+STRIP = 8
+"""Rows that are walked one after another with the same weights in registers."""
+
+UNROLLED = 1 / 3
+"""Of the registers: windows of up to so many taps are written out. Weights then stay in registers from row to row."""
+
+EPILOGUE = 2
+"""Registers for the bounds of an activation."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """`columns` neighbouring outputs from `start` on, of one row of one block; at a `border` some taps are outside."""
+    """`columns` neighbouring outputs from `start` on, of one row of one block.
+
+    At a `border` some taps of a row fall outside, where rows may be `outside` some of a column.
+    """
 
     image: Expr
     block: Expr
@@ -31,6 +51,7 @@ class Piece:
     start: Expr
     columns: int
     border: bool
+    outside: bool
 
 
 @dataclass(frozen=True)
@@ -47,31 +68,62 @@ class Tap:
 class Rows:
     """The results of a window: `batch` images of `blocks` blocks of channels, `lanes` wide."""
 
+    target: Target
     window: Window
     batch: int
     blocks: int
     lanes: int
 
-    def choices(self, target: Target) -> Sequence[int]:
-        """How many columns a piece may have."""
-        return range(1, min(self.window.result[1], target.vector_registers) + 1)
+    @property
+    def unrolled(self) -> bool:
+        """All taps of a window that is inside are written out; else those of a row."""
+        return self.window.taps <= UNROLLED * self.target.vector_registers
 
-    def default(self, target: Target) -> int:
-        """Half of the registers for results, in equal pieces of the row."""
-        most = max(target.vector_registers // 2 - 1, 1)
-        pieces = -(-self.window.result[1] // most)
+    def choices(self) -> Sequence[int]:
+        """How many columns a piece may have."""
+        return range(1, min(self.window.result[1], self.target.vector_registers) + 1)
+
+    def default(self, *, weights: bool = False) -> int:
+        """Equal pieces of the row, with half of the registers for results; or less where weights are in registers."""
+        registers = self.target.vector_registers
+        most = registers // 2 - 1
+        if weights and not self.target.memory_operands:
+            kept = self.window.taps if self.unrolled else self.window.kernel[1]
+            most = (registers - kept - EPILOGUE) // (1 + self.window.strides[1])
+        pieces = -(-self.window.result[1] // max(most, 1))
         return -(-self.window.result[1] // pieces)
 
     def each_piece(self, columns: int, emit: Callable[[Piece], None]) -> None:
-        """Every piece in turn, rows spread over threads."""
+        """Every piece in turn. Threads share strips of rows that have all their taps, and the rows at a border."""
         rows = self.window.result[0]
+        whole = self.window.whole_rows
+        strips = -(-len(whole) // STRIP)
+        units = strips + rows - len(whole)
         work = self.batch * self.blocks * self.lanes * rows * self.window.result[1] * self.window.taps
-        with spread(self.batch * self.blocks * rows, work) as task:
-            image, block, row = taken_apart(task, self.batch, self.blocks, rows)
-            for segment in self.window.row.segments(columns):
-                with repeated(segment.count) as number:
-                    start = segment.start + number * segment.columns
-                    emit(Piece(image, block, row, start, segment.columns, segment.border))
+        with spread(self.batch * self.blocks * units, work) as task:
+            image, block, unit = taken_apart(task, self.batch, self.blocks, units)
+
+            def row_of_pieces(row: Expr, border: bool) -> None:
+                for segment in self.window.row.segments(columns):
+                    with repeated(segment.count) as number:
+                        start = segment.start + number * segment.columns
+                        emit(Piece(image, block, row, start, segment.columns, segment.border, border))
+
+            def strip() -> None:
+                first = unit * STRIP
+                with T.serial(
+                    STRIP if len(whole) % STRIP == 0 else tirx.min(STRIP, len(whole) - first)
+                ) as step:
+                    row_of_pieces(whole.start + first + step, False)
+
+            def border() -> None:
+                number = unit - strips
+                row_of_pieces(tirx.Select(number < whole.start, number, number + len(whole)), True)
+
+            if not strips:
+                row_of_pieces(unit, True)
+            else:
+                either(unit < strips if units > strips else None, strip, border)
 
     def results(
         self,
@@ -82,24 +134,41 @@ class Rows:
     ) -> tirx.Var:
         """A vector for each column: `begin(lane)`, then `combine(result, tap, lane)` for each tap inside `x`."""
         lanes, window = self.lanes, self.window
-        height, width = window.image
         results = T.alloc_buffer((piece.columns * lanes,), "float32", scope="local")
         for column in range(piece.columns):
             with T.vectorized(lanes) as lane:
                 T.buffer_store(results, begin(lane), [column * lanes + lane])
-        with repeated(window.kernel[0]) as line_tap:
-            line = window.line(piece.row, line_tap)
-            with only_if(window.line_exists(line)):
-                pixel = ((piece.image * self.blocks + piece.block) * height + line) * width
-                for column, tap in self._by_position(piece.columns):
-                    position = window.position(piece.start, column, tap, piece.border)
-                    if position is None:
-                        continue
-                    with T.vectorized(lanes) as lane:
-                        place = column * lanes + lane
-                        read = Tap(piece.block, line_tap, tap, x[(pixel + position) * lanes + lane])
-                        T.buffer_store(results, combine(results[place], read, lane), [place])
+        if not piece.outside and self.unrolled:
+            for tap in range(window.kernel[0]):
+                self._line(results, x, piece, tap, combine)
+            return results
+        with repeated(window.kernel[0]) as tap:
+            exists = window.line_exists(window.line(piece.row, tap)) if piece.outside else None
+            with only_if(exists):
+                self._line(results, x, piece, tap, combine)
         return results
+
+    def _line(
+        self,
+        results: tirx.Var,
+        x: tirx.Var,
+        piece: Piece,
+        line_tap: Expr,
+        combine: Callable[[Expr, Tap, Expr], Expr],
+    ) -> None:
+        """The taps in one row of the image."""
+        lanes, window = self.lanes, self.window
+        height, width = window.image
+        line = window.line(piece.row, line_tap)
+        pixel = ((piece.image * self.blocks + piece.block) * height + line) * width
+        for column, tap in self._by_position(piece.columns):
+            position = window.position(piece.start, column, tap, piece.border)
+            if position is None:
+                continue
+            with T.vectorized(lanes) as lane:
+                place = column * lanes + lane
+                read = Tap(piece.block, line_tap, tap, x[(pixel + position) * lanes + lane])
+                T.buffer_store(results, combine(results[place], read, lane), [place])
 
     def _by_position(self, columns: int) -> list[tuple[int, int]]:
         """Columns and taps in the order of what they read: an input is used up as soon as it is loaded, and results
