@@ -1,4 +1,4 @@
-"""Keys and values of a head, brought into the order that products walk them."""
+"""What attention reads: heads wherever they lie, masks, and keys and values in the order that products walk them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.targets.lower.tensors import Expr
+from graphopt.ir import DType, Value
+from graphopt.targets.lower.tensors import Expr, flat_index
 from graphopt.targets.schedules.templates.kernel import repeated
 from graphopt.targets.schedules.templates.shuffles import filled, store_vector, transposed, vector_at
 from graphopt.targets.strided import View
@@ -30,6 +31,23 @@ class Heads:
 
     def at(self, *indices: Expr | int) -> Expr:
         return self.buffer[self.place(*indices)]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Added to scores, or telling which of them count; it broadcasts to (batch, heads, queries, keys)."""
+
+    buffer: tirx.Var
+    value: Value
+
+    def apply(self, score: Expr, *indices: Expr) -> Expr:
+        """The score at `indices` with the mask on it."""
+        shape = (1,) * (4 - len(self.value.static_shape)) + self.value.static_shape
+        kept = [0 if dim == 1 else index for index, dim in zip(indices, shape, strict=True)]
+        given = self.buffer[flat_index(kept, shape)]
+        if self.value.dtype is DType.bool:
+            return tirx.Select(given, score, tirx.const(-math.inf, "float32"))
+        return score + given
 
 
 @dataclass(frozen=True)
