@@ -17,6 +17,7 @@ from graphopt.ir import KERNEL, QUANT, Graph, Node, TensorType, Value, fresh_dim
 from graphopt.ir.elements import Elements, elements_of, evaluate, is_numbers
 from graphopt.onnx_io.check import schema_at
 from graphopt.onnx_io.infer_nested import nested_outputs
+from graphopt.onnx_io.operand_shapes import check_operand_shapes, numbers_of
 from graphopt.onnx_io.protos import attribute_to_proto, tensor_to_proto, type_from_proto, type_to_proto
 from graphopt.onnx_io.reasons import plain_reason
 from graphopt.onnx_io.symbolic import TARGETS, symbolic_shape
@@ -84,6 +85,7 @@ def infer_outputs(
         if value.name in found:
             _check_positive(found[value.name], value.name, where)
     inferred = [type_from_proto(found[v.name], where) if v.name in found else None for v in node.outputs]
+    check_operand_shapes(node, numbers_of(inferred[0]) if inferred else None)
     return (_refine(node, inferred[0], known), *inferred[1:]) if inferred else ()
 
 
