@@ -2,6 +2,7 @@
 
     Conv(x, W, b)                     -->   kernel::Conv(x, W, b)            blocked output; input blocked or plain
     Conv(Transpose(x, NHWC to NCHW))  -->   kernel::Conv(Reshape(x), W, b)   channels-last is one block of all channels
+    ConvTranspose(x, W, b)            -->   kernel::ConvTranspose(x, W, b)    where every output meets a tap
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
     ReduceMean(x) over all pixels     -->   kernel::GlobalAveragePool(x)       a pool of one window alike
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
@@ -92,10 +93,12 @@ class _Assignment:
             return self._conversion(node)
         if not node.outputs or not self._image(node.output):
             return "its result is no static image of floats"
-        if node.op_type in POOLS or node.op_type == "Conv":
+        if node.op_type in POOLS or node.op_type in ("Conv", "ConvTranspose"):
             if node.output.dtype is not self.dtype:
                 return f"it does not compute in {self.dtype}"
-            return self._pool(node) if node.op_type in POOLS else self._convolution(node)
+            if node.op_type in POOLS:
+                return self._pool(node)
+            return self._convolution(node) if node.op_type == "Conv" else self._transposed(node)
         if node.op_type == "Concat":
             return self._concat(node)
         if node.op_type in ELEMENTWISE:
@@ -147,6 +150,25 @@ class _Assignment:
             return "its groups are not whole blocks"
         attributes = {**node.attributes, "kernel_shape": weights.constant.shape[2:]}
         self._make(node, build, "Conv", source, *node.inputs[1:], **attributes)
+        return ""
+
+    def _transposed(self, node: Node) -> str:
+        x, weights = node.input(0), node.input(1)
+        assert x is not None and weights is not None
+        if weights.constant is None or any(v is not None and v.constant is None for v in node.inputs[2:]):
+            return "its weights are not constant"
+        if not self._image(x) or x.rank not in LAST_TO_FIRST or node.int("group", 1) != 1:
+            return "its input is no static image of one or two dimensions, or is grouped"
+        made, kernel = weights.constant.shape[1], weights.constant.shape[2:]
+        if 2 * made < self.block:
+            return f"{made} channels would leave most lanes empty"
+        strides, dilations = node.ints("strides") or (1,), node.ints("dilations") or (1,)
+        if max(dilations) > 1 or any(k < s for k, s in zip(kernel, strides, strict=False)):
+            return "some outputs may meet no tap"
+        build = self._builder(node)
+        source = self.twins.get(x) or self._channels_last(x, build) or x
+        attributes = {**node.attributes, "kernel_shape": kernel}
+        self._make(node, build, "ConvTranspose", source, *node.inputs[1:], **attributes)
         return ""
 
     def _whole(self, channels: int, groups: int) -> bool:

@@ -71,5 +71,6 @@ LOWERINGS: dict[str, Lowering] = {
     f"{KERNEL}::Pack": _pack,
     f"{KERNEL}::Unpack": _unpack,
     f"{KERNEL}::Conv": _on_plain(convolution.conv),
+    f"{KERNEL}::ConvTranspose": _on_plain(convolution.conv_transpose),
     **{f"{KERNEL}::{name}": _on_plain(pooling.LOWERINGS[name]) for name in pooling.BLOCKED},
 }

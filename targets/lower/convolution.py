@@ -71,8 +71,8 @@ def conv_transpose(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     strides = node.ints("strides", (1,) * rank)
     dilations = node.ints("dilations", (1,) * rank)
     assert strides is not None and dilations is not None
-    begin, extra = _transposed_pads(node, shape_of(x)[2:], kernel, strides, dilations)
     out = node.output.static_shape
+    begin, extra = transposed_pads(node, shape_of(x)[2:], kernel, strides, dilations, out[2:])
     spread = _spread(x, strides, begin, kernel, dilations, out[2:])
     channels, per_group = shape_of(x)[1] // groups, shape_of(w)[1]
     wide = wide_dtype(dtype_of(x))
@@ -120,14 +120,15 @@ def _spread(
     return te.compute((*shape[:2], *wide), element, name="spread")
 
 
-def _transposed_pads(
+def transposed_pads(
     node: Node,
     spatial: tuple[int, ...],
     kernel: tuple[int, ...],
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
+    out: tuple[int, ...],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Begin and end pads; `output_shape` and SAME modes determine them from the output's size."""
+    """Begin and end pads; `output_shape` and SAME modes determine them from the size `out` of the output."""
     rank = len(kernel)
     mode = node.str("auto_pad", "NOTSET")
     pads = node.ints("pads", (0,) * 2 * rank)
@@ -138,9 +139,7 @@ def _transposed_pads(
     assert extra is not None
     totals = [
         max(s * (i - 1) + e + (k - 1) * d + 1 - o, 0)
-        for i, k, s, d, e, o in zip(
-            spatial, kernel, strides, dilations, extra, node.output.static_shape[2:], strict=True
-        )
+        for i, k, s, d, e, o in zip(spatial, kernel, strides, dilations, extra, out, strict=True)
     ]
     low = [t // 2 if mode == "SAME_UPPER" else t - t // 2 for t in totals]
     return tuple(low), tuple(t - b for t, b in zip(totals, low, strict=True))

@@ -116,7 +116,7 @@ REFUSED = {
 
 BLOCKED = frozenset(
     f"{KERNEL}::{name}"
-    for name in "AveragePool Conv GlobalAveragePool GlobalMaxPool MaxPool Pack Unpack".split()
+    for name in "AveragePool Conv ConvTranspose GlobalAveragePool GlobalMaxPool MaxPool Pack Unpack".split()
 )
 """Operators on blocked images: see `passes/assign_layout.py`."""
 

@@ -220,6 +220,18 @@ def broadcast_from_below(g: Draft) -> Value:
     return g.op("Add", conv(g, x, 8), g.op("ReduceSum", x, g.ints(1)))
 
 
+def upsampled(g: Draft, *, group: int = 1, size: int = 2, computed: bool = False) -> Value:
+    shape = (8, 8 // group, size, size)
+    w = g.input(*shape) if computed else g.weight(*shape)
+    return g.op("ConvTranspose", conv(g, g.input(1, 3, 4, 4), 8), w, group=group, strides=(2, 2))
+
+
+def test_a_transposed_convolution_stays_in_blocks() -> None:
+    _, operators, reasons = assigned(lambda g: conv(g, upsampled(g, size=3), 8))
+    assert reasons == []
+    assert operators["graphopt.kernel::ConvTranspose"] == 1
+
+
 def taken_apart(g: Draft) -> Value:
     return g.op("Reshape", conv(g, g.input(1, 3, 4, 4), 8), g.ints(1, 4, 2, 16))
 
@@ -239,6 +251,9 @@ def more_channels(g: Draft) -> Value:
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
+        (lambda g: upsampled(g, group=2), "or is grouped"),
+        (lambda g: upsampled(g, size=1), "may meet no tap"),
+        (lambda g: upsampled(g, computed=True), "are not constant"),
         (taken_apart, "takes channels apart"),
         (to_columns_first, "does not bring the channels to the end"),
         (uneven_channels_last, "do not fill their blocks"),

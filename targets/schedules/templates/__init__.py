@@ -22,6 +22,7 @@ from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.normalization import RowNormalization
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
+from graphopt.targets.schedules.templates.transposed import TransposedConvolution
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
 from graphopt.targets.schedules.templates.winograd_row import WinogradRowConvolution
 
@@ -57,6 +58,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     WinogradRowConvolution,
     DirectConvolution,
     DepthwiseConvolution,
+    TransposedConvolution,
     BlockedPool,
     PackedProduct,
     FusedAttention,

@@ -54,10 +54,11 @@ class Tile:
 
 
 class ConvolutionKernel:
-    """Writes one kernel."""
+    """Writes one kernel, whose weights begin at element `weights` of their buffer."""
 
-    def __init__(self, layer: DirectConvolution, decision: Mapping[str, int]) -> None:
+    def __init__(self, layer: DirectConvolution, decision: Mapping[str, int], weights: int = 0) -> None:
         self.layer = layer
+        self.weights = weights
         self.columns = decision["columns"]
         self.vectors = decision["vectors"]
         self.hold = bool(decision["hold"])
@@ -66,6 +67,10 @@ class ConvolutionKernel:
         self.tiles = -(-layer.vectors // self.vectors)
 
     def function(self) -> tirx.PrimFunc:
+        return build_kernel(self.layer.body, self.emit, self.sizes())
+
+    def sizes(self) -> dict[int, int]:
+        """Elements of the packed operands, by number."""
         layer = self.layer
         numbers = {value: number for number, value in enumerate(layer.body.inputs)}
         wide = self.vectors * layer.lanes
@@ -74,7 +79,7 @@ class ConvolutionKernel:
         bias = layer.anchor.input(2)
         if bias is not None:
             sizes[numbers[bias]] = layer.groups * layer.vectors * layer.lanes
-        return build_kernel(layer.body, self.emit, sizes)
+        return sizes
 
     def emit(self, buffers: Buffers) -> None:
         layer = self.layer
@@ -214,7 +219,7 @@ class ConvolutionKernel:
         for vector in range(tile.vectors):
             with T.vectorized(lanes) as lane:
                 place = (column * tile.vectors + vector) * lanes + lane
-                weight = self.w[(step * self.vectors + vector) * lanes + lane]
+                weight = self.w[self.weights + (step * self.vectors + vector) * lanes + lane]
                 T.buffer_store(sums, sums[place] + value * weight, [place])
 
     def _store(self, sums: tirx.Var, tile: Tile) -> None:

@@ -1,0 +1,186 @@
+"""Transposed convolution on blocked images: for each phase of the stride a direct convolution without strides.
+
+    y[s j + p] = sum over taps t with (p + pad - d t) mod s = 0 of  w[t] x[j + (p + pad - d t) / s]
+
+The outputs of one phase p, every s-th of a row, read neighbouring inputs, by the taps of their own. So no zeros are
+spread among the inputs, and none are multiplied. Source: Shi et al., "Is the deconvolution layer the same as a
+convolutional layer?", 2016.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tvm import tirx
+
+from graphopt.ir import KERNEL, Graph, Node
+from graphopt.ir.layout import blocked_of
+from graphopt.targets.device import Target
+from graphopt.targets.lower.convolution import transposed_pads
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.convolution import MOST_TAPS, DirectConvolution
+from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
+from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
+from graphopt.targets.schedules.templates.window import Pair, Window
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One phase along an axis: `outputs` that read `taps` of the kernel, from left to right, `dilation` inputs apart;
+    the first one `pad` inputs before the output's own place."""
+
+    phase: int
+    outputs: int
+    taps: tuple[int, ...]
+    dilation: int
+    pad: int
+
+    @classmethod
+    def of(cls, phase: int, size: int, kernel: int, stride: int, dilation: int, pad: int) -> Axis:
+        taps = [t for t in reversed(range(kernel)) if (phase + pad - dilation * t) % stride == 0]
+        first = (phase + pad - dilation * taps[0]) // stride if taps else 0
+        outputs = -(-(size - phase) // stride)
+        return cls(phase, outputs, tuple(taps), dilation // math.gcd(stride, dilation), -first)
+
+
+@dataclass(frozen=True)
+class PhaseWindow(Window):
+    """The windows of one phase: its output (row, column) is the pixel `spacing` * (row, column) + `phase`."""
+
+    spacing: Pair = (1, 1)
+    phase: Pair = (0, 0)
+
+    def pixel(self, row: Expr, column: Expr) -> list[Expr]:
+        return super().pixel(row * self.spacing[0] + self.phase[0], column * self.spacing[1] + self.phase[1])
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A direct convolution, and the taps of the kernel, by axis, that are its weights."""
+
+    layer: DirectConvolution
+    taps: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def weights(self, whole: np.ndarray) -> np.ndarray:
+        """Of the kernel (C, M, rows, columns), as (M, C, rows, columns)."""
+        rows, columns = self.taps
+        return np.ascontiguousarray(whole[:, :, rows][:, :, :, columns].transpose(1, 0, 2, 3))
+
+
+@dataclass(frozen=True)
+class TransposedConvolution:
+    """A transposed convolution whose output is in blocks; the input is plain or in blocks of any size."""
+
+    body: Graph
+    anchor: Node
+    phases: tuple[Phase, ...] = field(repr=False)
+    name: str = "transposed-convolution"
+
+    @classmethod
+    def match(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> TransposedConvolution | None:
+        anchors = [node for node in body.nodes if node.is_op("ConvTranspose", domain=KERNEL)]
+        if len(anchors) != 1 or not fits(body, anchors[0]):
+            return None
+        (anchor,) = anchors
+        if (
+            any(v is not None and v.producer is not None for v in anchor.inputs)
+            or anchor.int("group", 1) != 1
+        ):
+            return None
+        phases = _phases(body, anchor, target)
+        if any(not 0 < len(taps) <= MOST_TAPS for phase in phases for taps in phase.taps):
+            return None
+        return cls(body, anchor, phases)
+
+    # --- decisions ---
+
+    @property
+    def _largest(self) -> DirectConvolution:
+        """The phase with most taps: it decides for all."""
+        return max((phase.layer for phase in self.phases), key=lambda layer: layer.window.taps)
+
+    def decisions(self) -> Mapping[str, Sequence[int]]:
+        return self._largest.decisions()
+
+    def defaults(self) -> Mapping[str, int]:
+        return self._largest.defaults()
+
+    # --- weights ---
+
+    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        """The weights of each phase as a direct convolution has them, one phase after the other."""
+        number = self._number(1)
+        whole = constants[number]
+        whole = whole.reshape(*whole.shape[:2], *(1,) * (4 - whole.ndim), *whole.shape[2:])
+        packed: dict[int, np.ndarray] = {}
+        parts = []
+        for phase in self.phases:
+            packed = phase.layer.pack(decision, {**constants, number: phase.weights(whole)})
+            parts.append(packed[number])
+        return {**packed, number: np.concatenate(parts)}
+
+    def _number(self, operand: int) -> int:
+        return self.body.inputs.index(self.anchor.inputs[operand])  # type: ignore[arg-type]
+
+    # --- the kernel ---
+
+    def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
+        sizes: dict[int, int] = {}
+        kernels = []
+        first = 0
+        for phase in self.phases:
+            kernel = ConvolutionKernel(phase.layer, decision, first)
+            sizes = kernel.sizes()
+            first += sizes[self._number(1)]
+            kernels.append(kernel)
+        sizes[self._number(1)] = first
+
+        def emit(buffers: Buffers) -> None:
+            for kernel in kernels:
+                kernel.emit(buffers)
+
+        return build_kernel(self.body, emit, sizes)
+
+
+def _phases(body: Graph, anchor: Node, target: Target) -> tuple[Phase, ...]:
+    x, kernel = anchor.input(0), anchor.ints("kernel_shape")
+    made = blocked_of(anchor.output.type)
+    assert x is not None and x.type is not None and made is not None and kernel is not None
+    read = blocked_of(x.type)
+    image = x.static_shape[2:-1] if read else x.static_shape[2:]
+    result, rank = anchor.output.static_shape[2:-1], len(kernel)
+    ones = (1,) * rank
+    strides, dilations = anchor.ints("strides", ones) or ones, anchor.ints("dilations", ones) or ones
+    begin, _ = transposed_pads(anchor, image, kernel, strides, dilations, result)
+    axes = [
+        [Axis.of(phase, *geometry) for phase in range(min(geometry[2], geometry[0]))]
+        for geometry in zip(result, kernel, strides, dilations, begin, strict=True)
+    ]
+    if rank == 1:
+        image, strides = (1, *image), (1, *strides)
+        axes.insert(0, [Axis(0, 1, (0,), 1, 0)])
+    channels = read.channels if read else x.static_shape[1]
+    found = []
+    for rows, columns in itertools.product(*axes):
+        window = PhaseWindow(
+            rank,
+            (image[0], image[1]),
+            (rows.outputs, columns.outputs),
+            (len(rows.taps), len(columns.taps)),
+            (1, 1),
+            (rows.dilation, columns.dilation),
+            (rows.pad, columns.pad),
+            (strides[0], strides[1]),
+            (rows.phase, columns.phase),
+        )
+        block = read.block if read else 1
+        layer = DirectConvolution(body, anchor, target, window, 1, channels, block, made.channels, made.block)
+        found.append(Phase(layer, (rows.taps, columns.taps)))
+    return tuple(found)
