@@ -109,8 +109,8 @@ class TransposedConvolution:
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return self._largest.decisions()
 
-    def defaults(self) -> Mapping[str, int]:
-        return self._largest.defaults()
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        return self._largest.defaults(like)
 
     # --- weights ---
 
