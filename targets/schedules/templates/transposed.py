@@ -171,14 +171,13 @@ def _phases(body: Graph, anchor: Node, target: Target) -> tuple[Phase, ...]:
     for rows, columns in itertools.product(*axes):
         window = PhaseWindow(
             rank,
-            (image[0], image[1]),
-            (rows.outputs, columns.outputs),
-            (len(rows.taps), len(columns.taps)),
-            (1, 1),
-            (rows.dilation, columns.dilation),
-            (rows.pad, columns.pad),
-            (strides[0], strides[1]),
-            (rows.phase, columns.phase),
+            image=(image[0], image[1]),
+            result=(rows.outputs, columns.outputs),
+            kernel=(len(rows.taps), len(columns.taps)),
+            dilations=(rows.dilation, columns.dilation),
+            pads=(rows.pad, columns.pad),
+            spacing=(strides[0], strides[1]),
+            phase=(rows.phase, columns.phase),
         )
         block = read.block if read else 1
         layer = DirectConvolution(body, anchor, target, window, 1, channels, block, made.channels, made.block)
