@@ -18,6 +18,9 @@ WIDEST = 32
 OVERHEAD = 0.1
 """Cycles that an instruction beside the arithmetic takes from it."""
 
+IN_ORDER_LOAD = 3.0
+"""Cycles that a load takes from the arithmetic of a core that works in order."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -90,11 +93,14 @@ def best_tile(
     The layer has `outputs` columns in a row and `vectors` vectors of channels. Inputs are `held`, or read one by one.
     Each sum is kept in `parts` that do not wait for each other; the weights of so many steps as `weights` tells are in
     registers at once. `wide` tells how many vectors it has to be, where weights are packed for that already.
+    A core that works in order loads all weights but one of the next step ahead.
     """
     best, best_cost = (1, wide or 1), float("inf")
     for tile in (wide,) if wide else range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
-            registers = columns * tile * parts + tile * weights + (held.registers(columns) if held else 1)
+            ahead = tile - 1 if target.in_order else 0
+            inputs = held.registers(columns) if held else 1
+            registers = columns * tile * parts + tile * weights + ahead + inputs
             if registers > target.vector_registers:
                 break
             cost = _layer_cost(
@@ -127,9 +133,13 @@ def _layer_cost(
 def _step_cost(columns: int, vectors: int, target: Target, held: Held | None, parts: int) -> float:
     """Cycles of one reduction step of a tile: the busiest of arithmetic, loads and latency, and a little overhead.
 
-    Loads of held inputs are instructions of their own, which take issue slots; others are operands of arithmetic.
+    Loads of held inputs are instructions of their own, which take issue slots; others are operands of arithmetic. A
+    core that works in order waits for loads: for weights in pairs, for the inputs one by one.
     """
     arithmetic = columns * vectors / target.fma_per_cycle
-    loads = vectors + (held.registers(columns) / held.steps if held else columns)
-    overhead = OVERHEAD * (1 + loads if held else 1)
-    return max(arithmetic, loads / target.loads_per_cycle, target.fma_latency / parts) + overhead
+    inputs = held.registers(columns) / held.steps if held else columns
+    latency = target.fma_latency / parts
+    if target.in_order:
+        return max(arithmetic, latency) + IN_ORDER_LOAD * (vectors / 2 + inputs)
+    overhead = OVERHEAD * (1 + vectors + inputs if held else 1)
+    return max(arithmetic, (vectors + inputs) / target.loads_per_cycle, latency) + overhead
