@@ -20,6 +20,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
 from graphopt.targets.schedules.templates.epilogue import fits, reads_by_pixel
 from graphopt.targets.schedules.templates.held import Cover, cover
+from graphopt.targets.schedules.templates.sums import steps_at_once
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
 
@@ -85,7 +86,22 @@ class DirectConvolution:
             made.block,
         )
 
+    @property
+    def dtype(self) -> str:
+        """What is computed in."""
+        return self.anchor.output.dtype.label
+
     # --- decisions ---
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of channels that a group reads."""
+        return -(-self.channels // self.block)
+
+    @property
+    def blocks_at_once(self) -> int:
+        """Blocks of channels whose products are added up before they are added to the rest."""
+        return steps_at_once(self.dtype, self.blocks, self.block * self.window.taps)
 
     @property
     def vectors(self) -> int:
@@ -137,7 +153,9 @@ class DirectConvolution:
             )
             return {"columns": columns, "vectors": vectors, "hold": 0}
         held = Held(self._held, self.block * self.window.kernel[1])
-        columns, vectors = best_tile(outputs, self.vectors, self.target, held=held, wide=wide)
+        columns, vectors = best_tile(
+            outputs, self.vectors, self.target, held=held, wide=wide, dtype=self.dtype
+        )
         return {"columns": columns, "vectors": vectors, "hold": 1}
 
     # --- weights ---
@@ -149,7 +167,7 @@ class DirectConvolution:
         packed = {weights: self._pack_weights(constants[weights], decision)}
         bias = self.anchor.input(2)
         if bias is not None:
-            padded = np.zeros((self.groups, self.vectors * self.lanes), np.float32)
+            padded = np.zeros((self.groups, self.vectors * self.lanes), self.dtype)
             padded[:, : self.filters] = constants[numbers[bias]].reshape(self.groups, self.filters)
             packed[numbers[bias]] = padded.reshape(-1)
         return packed
@@ -157,9 +175,8 @@ class DirectConvolution:
     def _pack_weights(self, weights: np.ndarray, decision: Mapping[str, int]) -> np.ndarray:
         wide = decision["vectors"] * self.lanes
         tiles = -(-self.vectors // decision["vectors"])
-        blocks = -(-self.channels // self.block)
-        kernel = self.window.kernel
-        full = np.zeros((self.groups, tiles * wide, blocks * self.block, *kernel), np.float32)
+        blocks, kernel = self.blocks, self.window.kernel
+        full = np.zeros((self.groups, tiles * wide, blocks * self.block, *kernel), self.dtype)
         shape = (self.groups, self.filters, self.channels, *kernel)
         full[:, : self.filters, : self.channels] = weights.reshape(shape)
         split = full.reshape(self.groups, tiles, wide, blocks, self.block, *kernel)

@@ -28,6 +28,7 @@ from graphopt.targets.schedules.templates.kernel import (
     spread,
     taken_apart,
 )
+from graphopt.targets.schedules.templates.sums import Totals
 from graphopt.targets.schedules.templates.tile import Segment
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ConvolutionKernel:
         self.vectors = decision["vectors"]
         self.hold = bool(decision["hold"])
         self.batch = layer.anchor.output.static_shape[0]
-        self.blocks = -(-layer.channels // layer.block)
+        self.blocks = layer.blocks
         self.tiles = -(-layer.vectors // self.vectors)
 
     def function(self) -> tirx.PrimFunc:
@@ -94,12 +95,14 @@ class ConvolutionKernel:
         segments = layer.window.row.segments(self.columns)
         if rows == 1:
             count = sum(segment.count for segment in segments)
-            with spread(self.batch * layer.groups * self.tiles * count, work) as task:
-                image, group, tile, piece = taken_apart(task, self.batch, layer.groups, self.tiles, count)
+            with spread(self.batch * layer.groups * self.tiles * count, work) as self.task:
+                image, group, tile, piece = taken_apart(
+                    self.task, self.batch, layer.groups, self.tiles, count
+                )
                 self._piece(image, group, tile, piece, segments)
             return
-        with spread(self.batch * layer.groups * self.tiles * rows, work) as task:
-            image, group, tile, row = taken_apart(task, self.batch, layer.groups, self.tiles, rows)
+        with spread(self.batch * layer.groups * self.tiles * rows, work) as self.task:
+            image, group, tile, row = taken_apart(self.task, self.batch, layer.groups, self.tiles, rows)
             for segment in segments:
                 with repeated(segment.count) as piece:
                     self._tiles(image, group, tile, row, segment, piece)
@@ -131,28 +134,52 @@ class ConvolutionKernel:
             write(rest or self.vectors)
 
     def _tile(self, tile: Tile) -> None:
-        lanes = self.layer.lanes
-        sums = T.alloc_buffer((tile.columns * tile.vectors * lanes,), "float32", scope="local")
-        for column in range(tile.columns):
-            for vector in range(tile.vectors):
-                with T.vectorized(lanes) as lane:
-                    begin = tirx.const(0.0, "float32")
-                    if self.bias is not None:
-                        begin = self.bias[(tile.first + vector) * lanes + lane]
-                    T.buffer_store(sums, begin, [(column * tile.vectors + vector) * lanes + lane])
+        sums = self._begun(tile, self.bias)
         self._reduce(sums, tile)
         self._store(sums, tile)
 
     # --- the sums ---
 
+    def _begun(self, tile: Tile, bias: tirx.Var | None) -> tirx.Var:
+        """Sums of nothing but the bias."""
+        lanes, dtype = self.layer.lanes, self.layer.dtype
+        sums = T.alloc_buffer((tile.columns * tile.vectors * lanes,), dtype, scope="local")
+        for column in range(tile.columns):
+            for vector in range(tile.vectors):
+                with T.vectorized(lanes) as lane:
+                    begin = tirx.const(0.0, dtype)
+                    if bias is not None:
+                        begin = bias[(tile.first + vector) * lanes + lane]
+                    T.buffer_store(sums, begin, [(column * tile.vectors + vector) * lanes + lane])
+        return sums
+
     def _reduce(self, sums: tirx.Var, tile: Tile) -> None:
         """Block of channels by block; the last one may be filled in part."""
+        at_once = self.layer.blocks_at_once
         whole, rest = divmod(self.layer.channels, self.layer.block)
+        if at_once >= self.blocks:
+            self._blocks(sums, tile, 0, whole, rest)
+            return
+        totals = Totals.of(sums, tile.columns * tile.vectors, self.layer.lanes, self.task)
+
+        def add(first: Expr, whole: int, rest: int) -> None:
+            part = self._begun(tile, None)
+            self._blocks(part, tile, first, whole, rest)
+            totals.add(part)
+
+        with T.serial(whole // at_once) as chunk:
+            add(chunk * at_once, at_once, 0)
+        if whole % at_once or rest:
+            add(whole - whole % at_once, whole % at_once, rest)
+        totals.fetch(sums)
+
+    def _blocks(self, sums: tirx.Var, tile: Tile, first: Expr, whole: int, rest: int) -> None:
+        """`whole` blocks from `first` on, and `rest` channels of the one behind."""
         if whole:
             with repeated(whole) as block:
-                self._rows(sums, tile, block, self.layer.block)
+                self._rows(sums, tile, first + block, self.layer.block)
         if rest:
-            self._rows(sums, tile, whole, rest)
+            self._rows(sums, tile, first + whole, rest)
 
     def _rows(self, sums: tirx.Var, tile: Tile, block: Expr, channels: int) -> None:
         """Add a block of channels: all taps of all rows that lie inside the image."""
@@ -204,7 +231,7 @@ class ConvolutionKernel:
 
     def _loaded(self, vectors: Cover, row: Expr) -> tirx.Var:
         width = vectors.width
-        held = T.alloc_buffer((len(vectors.starts) * width,), "float32", scope="local")
+        held = T.alloc_buffer((len(vectors.starts) * width,), self.layer.dtype, scope="local")
         for number, start in enumerate(vectors.starts):
             if width == 1:
                 T.buffer_store(held, self.x[row + start], [number])

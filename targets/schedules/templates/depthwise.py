@@ -50,7 +50,8 @@ class DepthwiseConvolution:
         if np.prod(kernel) > MOST_TAPS:
             return None
         window = window_of_image(anchor, x.static_shape[2:-1], kernel)
-        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block)
+        dtype = anchor.output.dtype.label
+        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block, dtype)
         return cls(body, anchor, target, rows)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
@@ -91,9 +92,9 @@ class DepthwiseConvolution:
 
         def emit(piece: Piece) -> None:
             def begin(lane: Expr) -> Expr:
-                return (
-                    tirx.const(0.0, "float32") if bias is None else buffers[bias][piece.block * lanes + lane]
-                )
+                if bias is None:
+                    return tirx.const(0.0, self.anchor.output.dtype.label)
+                return buffers[bias][piece.block * lanes + lane]
 
             self.rows.store(epilogue, self.rows.results(buffers[x], piece, begin, add), piece)
 

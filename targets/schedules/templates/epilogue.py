@@ -11,13 +11,19 @@ from graphopt.ir import DType, Graph, Node, Value
 from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.elementwise import FUNCTIONS
 from graphopt.targets.lower.quantization import dequantized, quantized
-from graphopt.targets.lower.tensors import Expr, flat_index
+from graphopt.targets.lower.tensors import Expr, dtype_of, flat_index
 
 TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
 """Operators that become dozens of instructions for each vector."""
 
-STORED = (DType.float32, DType.int8, DType.uint8)
+STORED = (DType.float32, DType.float16, DType.int8, DType.uint8)
 """Types of what an epilogue reads and writes."""
+
+FLOATS = (DType.float32, DType.float16)
+"""Types of arithmetic."""
+
+HALF = frozenset("Abs Add Clip HardSigmoid HardSwish LeakyRelu Max Min Mul Neg Relu Sub Sum".split())
+"""Operators that have instructions for float16."""
 
 
 def _cast(node: Node, x: Expr) -> Expr:
@@ -49,7 +55,13 @@ class Epilogue:
         return any(node.op_type in TRANSCENDENTAL for node in self.nodes)
 
     def store(self, accumulator: Expr, indices: Sequence[Expr]) -> None:
-        """Finish the element at `indices` of the anchor's output and write every output of the body."""
+        """Finish the element at `indices` of the anchor's output and write every output of the body.
+
+        What was accumulated in a wider type is rounded to the anchor's first.
+        """
+        dtype = self.anchor.output.dtype.label
+        if dtype_of(accumulator) != dtype:
+            accumulator = accumulator.astype(dtype)
         known: dict[Value, Expr] = {self.anchor.output: accumulator}
         for node in self.nodes:
             operands = [None if v is None else self._operand(v, indices, known) for v in node.inputs]
@@ -79,10 +91,10 @@ def place(value: Value, indices: Sequence[Expr]) -> Expr:
 def fits(body: Graph, anchor: Node) -> bool:
     """Everything but `anchor` follows it element by element, over the elements it makes.
 
-    The anchor and all arithmetic are in float32; quantised operands and results are converted.
+    The anchor computes in one type, float32 or float16; operands and results of other types are converted.
     """
-    shape = anchor.output.static_shape
-    if any(v is not None and v.dtype is not DType.float32 for v in (*anchor.inputs, *anchor.outputs)):
+    shape, dtype = anchor.output.static_shape, anchor.output.dtype
+    if dtype not in FLOATS or any(v is not None and v.dtype is not dtype for v in anchor.inputs):
         return False
     if any(value.dtype not in STORED for value in (*body.inputs, *body.outputs)):
         return False
@@ -103,7 +115,8 @@ def _is_known(node: Node) -> bool:
     if node.op_type in CONVERSIONS:
         stored = node.output.dtype in STORED
         return stored and all(v is None or v.scalar() is not None for v in node.inputs[1:])
-    return node.op_type in FUNCTIONS and node.output.dtype is DType.float32
+    known = HALF if node.output.dtype is DType.float16 else FUNCTIONS.keys()
+    return node.op_type in known and node.output.dtype in FLOATS
 
 
 def reads_by_pixel(body: Graph, anchor: Node, spatial: range) -> bool:

@@ -38,6 +38,11 @@ def build_kernel(
     return builder.get()
 
 
+def element_type(buffer: tirx.Var) -> str:
+    """What the elements of a buffer are."""
+    return str(buffer.ty.dtype)
+
+
 @contextmanager
 def spread(count: int, work: int) -> Iterator[Expr]:
     """A loop over `count` independent tasks; on threads where `work` operations in all pay for it."""
@@ -79,7 +84,7 @@ def each(count: int, *, looped: bool) -> Iterator[AbstractContextManager[Expr | 
 
 def copied(sums: tirx.Var, vectors: int, lanes: int) -> tirx.Var:
     """A copy that a loop may read by number; the sums themselves then stay in registers."""
-    copy = T.alloc_buffer((vectors * lanes,), "float32", scope="local")
+    copy = T.alloc_buffer((vectors * lanes,), element_type(sums), scope="local")
     for vector in range(vectors):
         with T.vectorized(lanes) as lane:
             T.buffer_store(copy, sums[vector * lanes + lane], [vector * lanes + lane])

@@ -10,6 +10,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.sums import Totals, steps_at_once
 
 Left = Callable[[int, Expr], Expr]
 """The left factor's element by (column of the tile, step of the depth)."""
@@ -26,6 +27,7 @@ class Tile:
     vectors: int
     lanes: int
     parts: int = 1
+    dtype: str = "float32"
 
     @property
     def size(self) -> int:
@@ -40,10 +42,10 @@ class Tile:
 
     def sums(self, start: Callable[[int, Expr], Expr] | None = None) -> tirx.Var:
         """The buffer; the first part begins with `start` of (vector, lane), or with zeros as the others do."""
-        sums = T.alloc_buffer((self.parts * self.size,), "float32", scope="local")
+        sums = T.alloc_buffer((self.parts * self.size,), self.dtype, scope="local")
         for part, column, vector in self.places():
             with T.vectorized(self.lanes) as lane:
-                begin = tirx.const(0.0, "float32") if part or start is None else start(vector, lane)
+                begin = tirx.const(0.0, self.dtype) if part or start is None else start(vector, lane)
                 T.buffer_store(sums, begin, [self.place(part, column, vector) + lane])
         return sums
 
@@ -54,22 +56,53 @@ class Tile:
             parts = [a if b is None else a + b for a, b in itertools.zip_longest(parts[::2], parts[1::2])]
         return parts[0]
 
-    def accumulate(self, sums: tirx.Var, depth: int, left: Left, right: Right, *, hold: bool = False) -> None:
+    def accumulate(
+        self,
+        sums: tirx.Var,
+        depth: int,
+        left: Left,
+        right: Right,
+        *,
+        hold: bool = False,
+        task: Expr | int = 0,
+    ) -> None:
         """Add the products of all `depth` steps; neighbouring steps go to different parts.
 
         With `hold` the left factor is read a vector along the depth at a time; the multiply-add picks its lane.
+        `task` is the number of the task that does it.
         """
         group = self.lanes if hold else self.parts
-        with T.serial(depth // group) as step:
+        steps = depth // group
+        at_once = steps_at_once(self.dtype, steps, group // self.parts)
+
+        def take(sums: tirx.Var, step: Expr) -> None:
             first = step * group
             held = self._held(first, left) if hold else None
             for number in range(group):
                 self._step(sums, number % self.parts, first + number, left, right, held, number)
+
+        if at_once >= steps:
+            with T.serial(steps) as step:
+                take(sums, step)
+        else:
+            totals = Totals.of(sums, self.parts * self.columns * self.vectors, self.lanes, task)
+
+            def add(first: Expr, count: int) -> None:
+                part = self.sums()
+                with T.serial(count) as step:
+                    take(part, first + step)
+                totals.add(part)
+
+            with T.serial(steps // at_once) as number:
+                add(number * at_once, at_once)
+            if steps % at_once:
+                add(tirx.const(steps - steps % at_once, "int32"), steps % at_once)
+            totals.fetch(sums)
         for k in range(depth // group * group, depth):
             self._step(sums, 0, tirx.const(k, "int32"), left, right)
 
     def _held(self, first: Expr, left: Left) -> tirx.Var:
-        held = T.alloc_buffer((self.columns * self.lanes,), "float32", scope="local")
+        held = T.alloc_buffer((self.columns * self.lanes,), self.dtype, scope="local")
         for column in range(self.columns):
             with T.vectorized(self.lanes) as lane:
                 T.buffer_store(held, left(column, first + lane), [column * self.lanes + lane])

@@ -1,7 +1,8 @@
 """Pools on blocked images: one channel a lane, nothing padded.
 
 MaxPool and AveragePool walk rows as the depthwise convolution does, and as far beyond the image as `ceil_mode` asks;
-the global pools keep several partial results, so that additions need not wait for each other.
+the global pools keep several partial results, so that additions need not wait for each other. Sums of float16 are kept
+in float32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.pooling import table, taps_that_count
-from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.lower.tensors import Expr, wide_dtype
 from graphopt.targets.lower.windows import window_of
 from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
@@ -57,7 +58,9 @@ class BlockedPool:
         window = window_of_image(anchor, image, kernel)
         if not anchor.op_type.startswith("Global") and window.taps > MOST_TAPS:
             return None
-        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block)
+        dtype = anchor.output.dtype.label
+        combined = dtype if anchor.op_type.endswith("MaxPool") else wide_dtype(dtype)
+        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block, combined)
         return cls(body, anchor, target, rows)
 
     @property
@@ -89,10 +92,10 @@ class BlockedPool:
     # --- arithmetic ---
 
     def _start(self) -> Expr:
-        return tirx.min_value("float32") if self.is_max else tirx.const(0.0, "float32")
+        return tirx.min_value(self.rows.dtype) if self.is_max else tirx.const(0.0, self.rows.dtype)
 
     def _combine(self, result: Expr, value: Expr) -> Expr:
-        return tirx.max(result, value) if self.is_max else result + value
+        return tirx.max(result, value) if self.is_max else result + value.astype(self.rows.dtype)
 
     def _source(self, buffers: Buffers) -> tirx.Var:
         x = self.anchor.input(0)
@@ -129,12 +132,14 @@ class BlockedPool:
 
     def _divide(self, results: tirx.Var, piece: Piece, lines: list[int], places: list[int]) -> None:
         """Sums become means."""
-        line = table(piece.row, lines, "float32")
+        line = table(piece.row, lines, self.rows.dtype)
         for column in range(piece.columns):
             inside = places[int(piece.start) + column] if piece.border else self.rows.window.kernel[1]
             with T.vectorized(self.rows.lanes) as lane:
                 place = column * self.rows.lanes + lane
-                T.buffer_store(results, results[place] / (line * tirx.const(inside, "float32")), [place])
+                T.buffer_store(
+                    results, results[place] / (line * tirx.const(inside, self.rows.dtype)), [place]
+                )
 
     # --- global pools ---
 
@@ -144,7 +149,7 @@ class BlockedPool:
         pixels = self.rows.window.taps
         with spread(batch * self.rows.blocks, batch * self.rows.blocks * lanes * pixels) as task:
             image, block = taken_apart(task, batch, self.rows.blocks)
-            results = T.alloc_buffer((partial * lanes,), "float32", scope="local")
+            results = T.alloc_buffer((partial * lanes,), self.rows.dtype, scope="local")
             for part in range(partial):
                 with T.vectorized(lanes) as lane:
                     T.buffer_store(results, self._start(), [part * lanes + lane])
@@ -166,6 +171,6 @@ class BlockedPool:
                 for part in range(1, partial):
                     total = self._combine(total, results[part * lanes + lane])
                 if not self.is_max:
-                    total = total / tirx.const(float(pixels), "float32")
+                    total = total / tirx.const(float(pixels), self.rows.dtype)
                 zeros = [tirx.const(0, "int32")] * self.rows.window.axes
                 epilogue.store(total, (image, block, *zeros, lane))

@@ -67,8 +67,13 @@ class PackedProduct:
             return None
         if c is not None and c.type is not None and c.type.size != width:
             return None
-        lanes = target.vector_bits // 32
+        lanes = target.vector_bits // anchor.output.dtype.bits
         return cls(body, anchor, target, math.prod(a.static_shape[:-1]), depth, width, lanes)
+
+    @property
+    def dtype(self) -> str:
+        """What is computed in."""
+        return self.anchor.output.dtype.label
 
     @property
     def vectors(self) -> int:
@@ -88,7 +93,9 @@ class PackedProduct:
         parts = PARTS if self.rows <= FEW_ROWS and self.depth >= PARTS else 1
         held = Held.along(self.lanes) if hold else None
         wide = like["vectors"] if like else None
-        columns, vectors = best_tile(self.rows, self.vectors, self.target, held=held, parts=parts, wide=wide)
+        columns, vectors = best_tile(
+            self.rows, self.vectors, self.target, held=held, parts=parts, wide=wide, dtype=self.dtype
+        )
         return {"columns": columns, "vectors": vectors, "hold": int(hold), "parts": parts}
 
     def _number(self, operand: int) -> int:
@@ -101,12 +108,12 @@ class PackedProduct:
         weights = constants[self._number(1)]
         if self.anchor.int("transB"):
             weights = weights.T
-        full = np.zeros((self.depth, panels * wide), np.float32)
+        full = np.zeros((self.depth, panels * wide), self.dtype)
         full[:, : self.width] = weights * np.float32(self.anchor.float("alpha", 1.0))
         packed = full.reshape(self.depth, panels, wide).transpose(1, 0, 2)
         found = {self._number(1): np.ascontiguousarray(packed).reshape(-1)}
         if self.anchor.input(2) is not None:
-            bias = np.zeros(self.vectors * self.lanes, np.float32)
+            bias = np.zeros(self.vectors * self.lanes, self.dtype)
             bias[: self.width] = constants[self._number(2)].reshape(-1) * np.float32(
                 self.anchor.float("beta", 1.0)
             )
@@ -143,8 +150,8 @@ class _Emission:
         layer = self.layer
         pieces = -(-layer.rows // self.columns)
         rest = layer.rows % self.columns
-        with spread(self.panels * pieces, layer.rows * layer.depth * layer.width) as task:
-            panel, piece = taken_apart(task, self.panels, pieces)
+        with spread(self.panels * pieces, layer.rows * layer.depth * layer.width) as self.task:
+            panel, piece = taken_apart(self.task, self.panels, pieces)
             if rest and pieces > 1:
                 with T.If(piece < pieces - 1):
                     with T.Then():
@@ -169,7 +176,7 @@ class _Emission:
 
     def _tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
         depth, lanes = self.layer.depth, self.layer.lanes
-        tile = Tile(columns, -(-width // lanes), lanes, self.parts)
+        tile = Tile(columns, -(-width // lanes), lanes, self.parts, self.layer.dtype)
         first = panel * self.vectors
         bias = self.c
         sums = tile.sums(None if bias is None else lambda vector, lane: bias[(first + vector) * lanes + lane])
@@ -179,6 +186,7 @@ class _Emission:
             lambda column, k: self.a[(start + column) * depth + k],
             lambda k, vector, lane: self.b[((panel * depth + k) * self.vectors + vector) * lanes + lane],
             hold=self.hold,
+            task=self.task,
         )
         if self.epilogue.is_long:
             self._finish_in_a_loop(sums, tile, panel, start, width)
@@ -191,7 +199,7 @@ class _Emission:
     def _finish_in_a_loop(self, sums: tirx.Var, tile: Tile, panel: Expr, start: Expr, width: int) -> None:
         """A loop over the columns; it reads a copy of the sums, which themselves stay in registers."""
         lanes = tile.lanes
-        copy = T.alloc_buffer((tile.size,), "float32", scope="local")
+        copy = T.alloc_buffer((tile.size,), tile.dtype, scope="local")
         for vector, column in itertools.product(range(tile.vectors), range(tile.columns)):
             with T.vectorized(lanes) as lane:
                 total = tile.total(sums, column, vector, lane)

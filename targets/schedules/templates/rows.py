@@ -66,13 +66,14 @@ class Tap:
 
 @dataclass(frozen=True)
 class Rows:
-    """The results of a window: `batch` images of `blocks` blocks of channels, `lanes` wide."""
+    """The results of a window: `batch` images of `blocks` blocks of channels, `lanes` wide, combined in `dtype`."""
 
     target: Target
     window: Window
     batch: int
     blocks: int
     lanes: int
+    dtype: str
 
     @property
     def unrolled(self) -> bool:
@@ -134,7 +135,7 @@ class Rows:
     ) -> tirx.Var:
         """A vector for each column: `begin(lane)`, then `combine(result, tap, lane)` for each tap inside `x`."""
         lanes, window = self.lanes, self.window
-        results = T.alloc_buffer((piece.columns * lanes,), "float32", scope="local")
+        results = T.alloc_buffer((piece.columns * lanes,), self.dtype, scope="local")
         for column in range(piece.columns):
             with T.vectorized(lanes) as lane:
                 T.buffer_store(results, begin(lane), [column * lanes + lane])

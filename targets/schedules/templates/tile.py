@@ -15,6 +15,9 @@ from graphopt.targets.device import Target
 WIDEST = 32
 """Columns of the largest tile that is tried."""
 
+SPARE_IN_HALF = 4
+"""Registers that a tile of float16 leaves free: only the lower half of them has lanes that a multiply-add can pick."""
+
 OVERHEAD = 0.1
 """Cycles that an instruction beside the arithmetic takes from it."""
 
@@ -87,21 +90,24 @@ def best_tile(
     parts: int = 1,
     weights: int = 1,
     wide: int | None = None,
+    dtype: str = "float32",
 ) -> tuple[int, int]:
     """Columns and vectors of the tile that takes the fewest estimated cycles for a step of the whole layer.
 
     The layer has `outputs` columns in a row and `vectors` vectors of channels. Inputs are `held`, or read one by one.
     Each sum is kept in `parts` that do not wait for each other; the weights of so many steps as `weights` tells are in
     registers at once. `wide` tells how many vectors it has to be, where weights are packed for that already.
-    A core that works in order loads all weights but one of the next step ahead.
+    A core that works in order loads all weights but one of the next step ahead. In the `dtype` float16 inputs are held
+    in the lower half of the registers, and some are left to choose from.
     """
+    usable = target.vector_registers - (SPARE_IN_HALF if dtype == "float16" and held else 0)
     best, best_cost = (1, wide or 1), float("inf")
     for tile in (wide,) if wide else range(1, min(vectors, 8) + 1):
         for columns in range(1, min(outputs, WIDEST) + 1):
             ahead = tile - 1 if target.in_order else 0
             inputs = held.registers(columns) if held else 1
             registers = columns * tile * parts + tile * weights + ahead + inputs
-            if registers > target.vector_registers:
+            if registers > usable:
                 break
             cost = _layer_cost(
                 outputs, vectors, columns, tile, lambda c, v: _step_cost(c, v, target, held, parts)
