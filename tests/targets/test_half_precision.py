@@ -10,12 +10,17 @@ import pytest
 import graphopt
 from bench.oracles import onnx_runtime
 from graphopt.errors import UnsupportedError, UsageError
+from graphopt.ir import Value
+from graphopt.runtime.reference import run
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import load_target
 from graphopt.targets.emulated import EmulatedModule
+from tests.passes.helpers import Draft
+from tests.targets import test_templates as layers
 from tests.targets.conftest import runnable
 from tests.targets.test_bundle import Samples
 
+RPI5 = pytest.param("rpi5", marks=runnable("rpi5"))
 HALF_UNIT = float(np.finfo(np.float16).eps)
 ROUNDINGS = {"features": 29, "probabilities": 29 + 11 + 122 + 18 + 10}
 """Of the tiny model, whose numbers are about 1: the products of each sum, and twice the rounded image."""
@@ -27,7 +32,7 @@ def half_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> B
     return graphopt.compile(tiny_model, target="rpi5", precision="float16", out=out)
 
 
-@pytest.mark.parametrize("name", [pytest.param("rpi5", marks=runnable("rpi5"))])
+@pytest.mark.parametrize("name", [RPI5])
 def test_it_answers_nearly_as_the_model_does(
     name: str, half_bundle: Bundle, tiny_model: Path, tiny_samples: Samples
 ) -> None:
@@ -80,3 +85,51 @@ def test_a_quantised_model_is_refused(tmp_path: Path) -> None:
     model = net.model({"input": [1, 3]}, {net.op("Relu", read): [1, 3]}, "net")
     with pytest.raises(UnsupportedError, match="the model is quantised.*without --precision"):
         graphopt.compile(model, target="rpi5", precision="float16", out=tmp_path / "b")
+
+
+class WholeNumbers(Draft):
+    """Weights are -1, 0 or 1: sums of products are exact in float16."""
+
+    def weight(self, *shape: int, positive: bool = False) -> Value:
+        return self.const(self.random.integers(-1, 2, shape).astype(np.float32))
+
+
+def long_sums(g: Draft) -> Value:
+    return layers.conv(g, layers.in_blocks(g, 1, 64, 5, 9), 24, (3, 3), pads=(1, 1, 1, 1))
+
+
+def long_rows(g: Draft) -> Value:
+    return g.op("MatMul", g.input(9, 300), g.weight(300, 40))
+
+
+EXACT = (
+    layers.odd_channels,
+    layers.uneven_pads,
+    layers.one_dimension,
+    layers.doubled,
+    long_sums,
+    layers.depthwise_strided,
+    layers.max_pool_beyond_the_pads,
+    layers.average_pool_with_some_pads,
+    layers.global_pools,
+    layers.single_row,
+    layers.batched_with_residual,
+    long_rows,
+)
+
+
+@pytest.mark.parametrize("name", [RPI5])
+def test_sums_of_whole_numbers_are_exact(name: str, tmp_path: Path) -> None:
+    draft = WholeNumbers()
+    for build in EXACT:
+        draft.graph.add_output(build(draft), build.__name__)
+    inputs = {v.name: draft.random.integers(-2, 3, v.static_shape) for v in draft.graph.inputs}
+    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
+    want = run(draft.graph, inputs)
+    out = tmp_path / "layers.bundle"
+    bundle = graphopt.compile(draft.graph, target=name, precision="float16", winograd=False, out=out)
+    sums = [layer for layer in bundle.report["layers"] if layer["macs"]]
+    assert sums and all(layer["schedule"] != "generic" for layer in sums)
+    for output, got in EmulatedModule(bundle)(inputs).items():
+        assert np.abs(want[output]).max() < 1 / HALF_UNIT, "the case is not exact in float16"
+        assert (np.abs(got - want[output]) <= HALF_UNIT / 2 * np.abs(want[output])).all(), output

@@ -18,7 +18,7 @@ from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
-from graphopt.targets.schedules.templates.epilogue import fits, reads_by_pixel
+from graphopt.targets.schedules.templates.epilogue import FLOATS, fits, reads_by_pixel
 from graphopt.targets.schedules.templates.held import Cover, cover
 from graphopt.targets.schedules.templates.sums import steps_at_once
 from graphopt.targets.schedules.templates.tile import Held, best_tile
@@ -55,7 +55,7 @@ class DirectConvolution:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> DirectConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         x = anchor.input(0)

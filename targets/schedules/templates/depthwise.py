@@ -12,7 +12,7 @@ from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of, to_blocks
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.rows import Piece, Rows, Tap
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -36,7 +36,7 @@ class DepthwiseConvolution:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> DepthwiseConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         x, kernel = anchor.input(0), anchor.ints("kernel_shape")

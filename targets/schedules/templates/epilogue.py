@@ -88,13 +88,13 @@ def place(value: Value, indices: Sequence[Expr]) -> Expr:
     return flat_index([0 if dim == 1 else i for dim, i in zip(shape, tail, strict=True)], shape)
 
 
-def fits(body: Graph, anchor: Node) -> bool:
+def fits(body: Graph, anchor: Node, types: Sequence[DType] = (DType.float32,)) -> bool:
     """Everything but `anchor` follows it element by element, over the elements it makes.
 
-    The anchor computes in one type, float32 or float16; operands and results of other types are converted.
+    The anchor computes in one of `types`; operands and results of other types are converted.
     """
     shape, dtype = anchor.output.static_shape, anchor.output.dtype
-    if dtype not in FLOATS or any(v is not None and v.dtype is not dtype for v in anchor.inputs):
+    if dtype not in types or any(v is not None and v.dtype is not dtype for v in anchor.inputs):
         return False
     if any(value.dtype not in STORED for value in (*body.inputs, *body.outputs)):
         return False

@@ -20,7 +20,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.pooling import table, taps_that_count
 from graphopt.targets.lower.tensors import Expr, wide_dtype
 from graphopt.targets.lower.windows import window_of
-from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.rows import Piece, Rows
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -45,7 +45,7 @@ class BlockedPool:
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> BlockedPool | None:
         anchors = [node for node in body.nodes if node.is_op(*POOLS, domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         x, made = anchor.input(0), blocked_of(anchor.output.type)

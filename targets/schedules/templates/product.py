@@ -22,7 +22,7 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr, unflatten
-from graphopt.targets.schedules.templates.epilogue import Epilogue, fits, reads_by_pixel
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits, reads_by_pixel
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.multiply import Tile
 from graphopt.targets.schedules.templates.tile import Held, best_tile
@@ -52,7 +52,7 @@ class PackedProduct:
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> PackedProduct | None:
         anchors = [node for node in body.nodes if node.is_op("Gemm", "MatMul")]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         a, b, c = anchor.input(0), anchor.input(1), anchor.input(2)

@@ -24,7 +24,7 @@ from graphopt.targets.lower.convolution import transposed_pads
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.convolution import MOST_TAPS, DirectConvolution
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
-from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.window import Pair, Window
 
@@ -86,7 +86,7 @@ class TransposedConvolution:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> TransposedConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("ConvTranspose", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         if (

@@ -83,8 +83,6 @@ class WinogradConvolution:
         if len(anchors) != 1 or not fits(body, anchors[0]):
             return None
         (anchor,) = anchors
-        if anchor.output.dtype.label != "float32":
-            return None
         x, weights = anchor.input(0), anchor.input(1)
         made, kernel = blocked_of(anchor.output.type), anchor.ints("kernel_shape")
         assert x is not None and weights is not None and made is not None and kernel is not None
