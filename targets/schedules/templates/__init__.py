@@ -20,6 +20,7 @@ from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.normalization import RowNormalization
+from graphopt.targets.schedules.templates.permutation import Permutation
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
 from graphopt.targets.schedules.templates.transposed import TransposedConvolution
@@ -61,6 +62,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     TransposedConvolution,
     BlockedPool,
     PackedProduct,
+    Permutation,
     FusedAttention,
     RowNormalization,
 )
