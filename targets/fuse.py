@@ -9,11 +9,13 @@ tensor is written that could stay in a register. Reshapes stay outside: they cos
 from __future__ import annotations
 
 import enum
+import math
 
 from graphopt.analysis.storage import is_alias
 from graphopt.errors import IRError
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, DType, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
+from graphopt.ir.layout import blocked_of
 from graphopt.targets.attention_group import is_plain, surroundings
 from graphopt.targets.lower.support import BLOCKED, ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
 
@@ -37,6 +39,16 @@ TRANSCENDENTAL = frozenset(
     "Softplus Swish Tan Tanh".split()
 )
 """Too dear to be computed more than once per element."""
+
+
+CHEAP = ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min", "Mul", "Relu", "Sub")
+"""What may be done to the input of a convolution or pool as it is read."""
+
+MOST_CHANNELS = 2048
+"""Of an image that a convolution prepares: all channels of a few pixels are kept in a cache."""
+
+LARGEST_WINDOW = 64
+"""Taps of a pool that prepares its inputs."""
 
 
 def fuse(graph: Graph) -> None:
@@ -155,7 +167,54 @@ def _reads_once(producer: Node, group: Node) -> bool:
     """The anchor reads each element of the producer's output about once."""
     members = list(body_of(group).nodes)
     anchors = [m for m in members if kind_of(m) == Kind.ANCHOR]
-    return len(anchors) == 1 and anchors[0].op_type.startswith(("Reduce", "Global"))
+    if len(anchors) != 1:
+        return False
+    if anchors[0].domain == KERNEL:
+        return (
+            _is_read_by(anchors[0], group, producer) and _prepares(producer) and _takes_each_once(anchors[0])
+        )
+    return anchors[0].op_type.startswith(("Reduce", "Global"))
+
+
+def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:
+    """What `producer` makes is the first operand of `anchor`, in `group`."""
+    return body_of(group).inputs[group.inputs.index(producer.output)] is anchor.inputs[0]
+
+
+def _prepares(producer: Node) -> bool:
+    """Cheap arithmetic on float32, element by element, which templates do as they read."""
+    nodes = list(body_of(producer).nodes)
+    values = [v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None]
+    if any(node.output.shape != producer.output.shape for node in nodes):
+        return False
+    return all(m.is_op(*CHEAP) for m in nodes) and all(v.dtype is DType.float32 for v in values)
+
+
+def _takes_each_once(anchor: Node) -> bool:
+    """A pointwise convolution, a global pool, or one whose windows do not overlap, on blocks."""
+    x = anchor.inputs[0]
+    if x is None or blocked_of(x.type) is None:
+        return False
+    if anchor.op_type.startswith("Global"):
+        return True
+    if any(anchor.ints("pads", ()) or ()) or anchor.str("auto_pad", "NOTSET") != "NOTSET":
+        return False
+    kernel = anchor.ints("kernel_shape", ()) or ()
+    strides = anchor.ints("strides", (1,) * len(kernel)) or ()
+    if anchor.op_type != "Conv":
+        return kernel == strides and math.prod(kernel) <= LARGEST_WINDOW
+    return _may_prepare(anchor) and anchor.int("group", 1) == 1 and all(n == 1 for n in (*kernel, *strides))
+
+
+def _may_prepare(conv: Node) -> bool:
+    """Several vectors are made of each that is prepared, and the weights, which are all read for every few pixels, are
+    fewer than those."""
+    read, made = blocked_of(conv.inputs[0].type), blocked_of(conv.output.type)  # type: ignore[union-attr]
+    assert read is not None and made is not None
+    pixels = math.prod(conv.output.static_shape[2:-1])
+    return (
+        read.block == made.block and read.channels <= MOST_CHANNELS and made.block < made.channels <= pixels
+    )
 
 
 def _concatenates(group: Node) -> bool:

@@ -99,6 +99,24 @@ def gated(g: Draft) -> Value:
     return g.op("Mul", x, gate)
 
 
+def pre_activation(g: Draft) -> Value:
+    """Scaled, shifted and cut before it is multiplied; the residual is the input itself."""
+    x = in_blocks(g, 2, 40, 9, 7)
+    y = g.op("Relu", g.op("Add", g.op("Mul", x, g.weight(40, 1, 1)), g.weight(40, 1, 1)))
+    return g.op("Add", conv(g, y, 40, (1, 1)), x)
+
+
+def gated_input(g: Draft) -> Value:
+    x = in_blocks(g, 1, 35, 6, 11)
+    gate = g.op("Sigmoid", g.op("GlobalAveragePool", x))
+    return g.op("Sigmoid", conv(g, g.op("Mul", x, gate), 50, (1, 1)))
+
+
+def pre_activation_in_one_dimension(g: Draft) -> Value:
+    x = in_blocks(g, 1, 24, 67)
+    return g.op("Add", conv(g, g.op("HardSwish", x), 37, (1,), bias=False), conv(g, x, 37, (1,)))
+
+
 def swish(g: Draft) -> Value:
     y = conv(g, in_blocks(g, 1, 16, 5, 5), 16, (3, 3))
     return g.op("Mul", y, g.op("Sigmoid", y))
@@ -198,6 +216,21 @@ def dilated_max_pool(g: Draft) -> Value:
 def dilated_average_pool(g: Draft) -> Value:
     window = {"kernel_shape": (3, 2), "dilations": (2, 3), "strides": (1, 2), "pads": (2, 1, 2, 2)}
     return g.op("AveragePool", in_blocks(g, 1, 24, 9, 24), ceil_mode=1, **window)
+
+
+def prepared(g: Draft, x: Value) -> Value:
+    return g.op("Relu", g.op("Add", g.op("Mul", x, g.weight(x.static_shape[1], 1, 1)), g.weight(1)))
+
+
+def average_pool_of_activations(g: Draft) -> Value:
+    x, window = in_blocks(g, 2, 24, 7, 9), {"kernel_shape": (2, 3), "strides": (2, 3)}
+    return g.op("Add", g.op("AveragePool", prepared(g, x), **window), g.op("MaxPool", x, **window))
+
+
+def global_pool_of_activations(g: Draft) -> Value:
+    x = in_blocks(g, 2, 24, 7, 9)
+    by_row = g.op("Mul", prepared(g, x), g.weight(7, 1))
+    return g.op("Add", g.op("GlobalMaxPool", by_row), g.op("GlobalAveragePool", x))
 
 
 def pool_one_dimension(g: Draft) -> Value:
@@ -320,6 +353,9 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         pointwise_column,
         by_pixel,
         concatenated,
+        pre_activation,
+        gated_input,
+        pre_activation_in_one_dimension,
     ),
     "depthwise-convolution": (depthwise, depthwise_strided, depthwise_one_dimension),
     "transposed-convolution": (
@@ -340,6 +376,8 @@ LAYERS: dict[str, tuple[Layer, ...]] = {
         dilated_max_pool,
         dilated_average_pool,
         pool_one_dimension,
+        average_pool_of_activations,
+        global_pool_of_activations,
         global_pools,
     ),
     "attention": (
@@ -435,6 +473,52 @@ def test_the_template_is_chosen(template: str, build: Layer) -> None:
     assert template in {
         name for node in grouped_for(draft.graph, target).nodes for name in chosen(node, target)
     }
+
+
+def small_image(g: Draft) -> Value:
+    x = in_blocks(g, 1, 24, 4, 5)
+    return g.op("Add", conv(g, prepared(g, x), 24, (1, 1)), x)
+
+
+def few_filters(g: Draft) -> Value:
+    x = in_blocks(g, 1, 24, 9, 9)
+    return g.op("Add", conv(g, prepared(g, x), 8, (1, 1)), conv(g, x, 8, (1, 1)))
+
+
+def overlapping_windows(g: Draft) -> Value:
+    x, window = in_blocks(g, 1, 24, 9, 9), {"kernel_shape": (3, 3), "strides": (2, 2)}
+    return g.op("Add", g.op("AveragePool", prepared(g, x), **window), g.op("MaxPool", x, **window))
+
+
+@pytest.mark.parametrize("build", [small_image, few_filters, overlapping_windows])
+def test_inputs_are_prepared_once_where_they_are_read_often(build: Layer) -> None:
+    draft = Draft()
+    draft.output(build(draft))
+    assert "Mul+Add+Relu" in kernels(draft, load_target("x86-64-v3"))
+
+
+@pytest.mark.parametrize(
+    ("build", "kernel"),
+    [
+        (pre_activation, "Mul+Add+Relu+Conv+Add"),
+        (gated_input, "Mul+Conv+Sigmoid"),
+        (pre_activation_in_one_dimension, "HardSwish+Conv"),
+        (average_pool_of_activations, "Mul+Add+Relu+AveragePool"),
+        (global_pool_of_activations, "Mul+Add+Relu+Mul+GlobalMaxPool"),
+    ],
+)
+def test_inputs_are_prepared_as_they_are_read(build: Layer, kernel: str) -> None:
+    draft = Draft()
+    draft.output(build(draft))
+    assert kernel in kernels(draft, load_target("x86-64-v3"))
+
+
+def kernels(draft: Draft, target: Target) -> set[str]:
+    from graphopt.ir.fused import body_of
+    from graphopt.targets.kernels import describe
+
+    grouped = grouped_for(draft.graph, target)
+    return {describe(body_of(node)) for node in grouped.nodes if is_fused(node)}
 
 
 def chosen(node: Node, target: Target) -> list[str]:

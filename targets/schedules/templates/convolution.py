@@ -16,10 +16,12 @@ from tvm import tirx
 
 from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
+from graphopt.targets.codegen import LARGEST_TASK_BUFFER
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
 from graphopt.targets.schedules.templates.epilogue import FLOATS, fits, reads_by_pixel
 from graphopt.targets.schedules.templates.held import Cover, cover
+from graphopt.targets.schedules.templates.prepared_kernel import PreparedKernel
 from graphopt.targets.schedules.templates.sums import steps_at_once
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
@@ -55,7 +57,7 @@ class DirectConvolution:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> DirectConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS, prologue=True):
             return None
         (anchor,) = anchors
         x = anchor.input(0)
@@ -67,24 +69,16 @@ class DirectConvolution:
         channels = read.channels if read else x.static_shape[1]
         if groups == channels == made.channels and groups > 1:
             return None  # depthwise
-        if any(v is not None and v.producer is not None for v in anchor.inputs) or kernel[-1] > MOST_TAPS:
+        if any(v is not None and v.producer is not None for v in anchor.inputs[1:]) or kernel[-1] > MOST_TAPS:
             return None
         image = x.static_shape[2:-1] if read else x.static_shape[2:]
         window = window_of_image(anchor, image, kernel)
         if window.is_pointwise and not reads_by_pixel(body, anchor, range(2, anchor.output.rank - 1)):  # type: ignore[operator]
             window = window.flat()
         block = read.block if read else 1
-        return cls(
-            body,
-            anchor,
-            target,
-            window,
-            groups,
-            channels // groups,
-            block,
-            made.channels // groups,
-            made.block,
-        )
+        size = channels // groups, block, made.channels // groups, made.block
+        found = cls(body, anchor, target, window, groups, *size)
+        return found if x.producer is None or found.can_prepare else None
 
     @property
     def dtype(self) -> str:
@@ -102,6 +96,22 @@ class DirectConvolution:
     def blocks_at_once(self) -> int:
         """Blocks of channels whose products are added up before they are added to the rest."""
         return steps_at_once(self.dtype, self.blocks, self.block * self.window.taps)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Something is done to each input before it is multiplied."""
+        return self.anchor.inputs[0].producer is not None  # type: ignore[union-attr]
+
+    @property
+    def can_prepare(self) -> bool:
+        """The inputs of a tile are the pixels of its outputs, and fit into the memory of a task."""
+        one_row = self.window.is_pointwise and self.window.image[0] == 1
+        return one_row and self.groups == 1 and self.block == self.lanes and self._widest_strip > 0
+
+    @property
+    def _widest_strip(self) -> int:
+        """Columns whose prepared inputs fit."""
+        return LARGEST_TASK_BUFFER // (4 * self.lanes * -(-self.channels // self.lanes))
 
     @property
     def vectors(self) -> int:
@@ -146,6 +156,8 @@ class DirectConvolution:
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         outputs = self.window.result[1]
+        if self.is_prepared:
+            outputs = min(outputs, self._widest_strip)
         wide = like["vectors"] if like else None
         if not self.can_hold:
             columns, vectors = best_tile(
@@ -186,4 +198,5 @@ class DirectConvolution:
     # --- the kernel ---
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
-        return ConvolutionKernel(self, decision).function()
+        kernel = PreparedKernel if self.is_prepared else ConvolutionKernel
+        return kernel(self, decision).function()

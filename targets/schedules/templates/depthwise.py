@@ -12,7 +12,7 @@ from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of, to_blocks
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, Prologue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.rows import Piece, Rows, Tap
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -83,6 +83,7 @@ class DepthwiseConvolution:
     def _emit(self, buffers: Buffers, columns: int) -> None:
         x, w, bias = (self.anchor.input(number) for number in range(3))
         assert x is not None and w is not None
+        source = Prologue(self.body, self.anchor, buffers)
         epilogue = Epilogue(self.body, self.anchor, buffers)
         lanes, kernel = self.rows.lanes, self.rows.window.kernel
 
@@ -96,6 +97,6 @@ class DepthwiseConvolution:
                     return tirx.const(0.0, self.anchor.output.dtype.label)
                 return buffers[bias][piece.block * lanes + lane]
 
-            self.rows.store(epilogue, self.rows.results(buffers[x], piece, begin, add), piece)
+            self.rows.store(epilogue, self.rows.results(source, piece, begin, add), piece)
 
         self.rows.each_piece(columns, emit)

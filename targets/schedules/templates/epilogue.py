@@ -1,4 +1,6 @@
-"""The element-wise rest of a body, applied to an accumulator that is still in a register."""
+"""The element-wise rest of a body: what follows the anchor, applied to an accumulator that is still in a register, and
+what leads to its first operand, applied to what is read.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +42,55 @@ CONVERSIONS: dict[str, Callable[..., Expr]] = {
 """As FUNCTIONS, where the result has another type; what follows the first operand are single numbers."""
 
 
-class Epilogue:
-    """Everything after `anchor` in `body`; `buffers` are the flat buffers of the body's inputs and outputs."""
+class _Elements:
+    """Element-wise nodes of a body, on the flat buffers of its inputs and outputs."""
+
+    def __init__(self, nodes: Sequence[Node], buffers: Mapping[Value, tirx.Var]) -> None:
+        self.nodes = nodes
+        self.buffers = buffers
+
+    def compute(self, known: dict[Value, Expr], indices: Sequence[Expr]) -> None:
+        """Add to `known` what the nodes make of it at `indices`."""
+        for node in self.nodes:
+            operands = [None if v is None else self.operand(v, indices, known) for v in node.inputs]
+            function = CONVERSIONS.get(node.op_type) or FUNCTIONS[node.op_type]
+            result = function(node, *operands)
+            shared = len(node.output.uses) + node.output.is_graph_output > 1
+            known[node.output] = T.bind(result) if shared else result
+
+    def operand(self, value: Value, indices: Sequence[Expr], known: dict[Value, Expr]) -> Expr:
+        if value in known:
+            return known[value]
+        scalar = value.scalar()
+        if scalar is not None:
+            return tirx.const(scalar, value.dtype.label)
+        return self.buffers[value][place(value, indices)]
+
+
+class Prologue(_Elements):
+    """Everything in front of the first operand of `anchor`."""
 
     def __init__(self, body: Graph, anchor: Node, buffers: Mapping[Value, tirx.Var]) -> None:
+        super().__init__(leading(body, anchor), buffers)
+        x = anchor.input(0)
+        assert x is not None
+        self.x = x
+
+    def read(self, indices: Sequence[Expr]) -> Expr:
+        """The element of the operand at `indices`."""
+        known: dict[Value, Expr] = {}
+        self.compute(known, indices)
+        return self.operand(self.x, indices, known)
+
+
+class Epilogue(_Elements):
+    """Everything behind `anchor` in `body`."""
+
+    def __init__(self, body: Graph, anchor: Node, buffers: Mapping[Value, tirx.Var]) -> None:
+        before = {anchor, *leading(body, anchor)}
+        super().__init__([node for node in body.nodes if node not in before], buffers)
         self.body = body
         self.anchor = anchor
-        self.buffers = buffers
-        self.nodes = [node for node in body.nodes if node is not anchor]
 
     @property
     def is_long(self) -> bool:
@@ -63,22 +106,21 @@ class Epilogue:
         if dtype_of(accumulator) != dtype:
             accumulator = accumulator.astype(dtype)
         known: dict[Value, Expr] = {self.anchor.output: accumulator}
-        for node in self.nodes:
-            operands = [None if v is None else self._operand(v, indices, known) for v in node.inputs]
-            function = CONVERSIONS.get(node.op_type) or FUNCTIONS[node.op_type]
-            result = function(node, *operands)
-            shared = len(node.output.uses) + node.output.is_graph_output > 1
-            known[node.output] = T.bind(result) if shared else result
+        self.compute(known, indices)
         for value in self.body.outputs:
             T.buffer_store(self.buffers[value], known[value], [place(value, indices)])
 
-    def _operand(self, value: Value, indices: Sequence[Expr], known: dict[Value, Expr]) -> Expr:
-        if value in known:
-            return known[value]
-        scalar = value.scalar()
-        if scalar is not None:
-            return tirx.const(scalar, value.dtype.label)
-        return self.buffers[value][place(value, indices)]
+
+def leading(body: Graph, anchor: Node) -> list[Node]:
+    """The nodes that the first operand of `anchor` depends on, in order."""
+    x = anchor.input(0)
+    needed = set() if x is None else {x}
+    found = []
+    for node in reversed(list(body.nodes)):
+        if node is not anchor and not needed.isdisjoint(node.outputs):
+            needed.update(v for v in node.inputs if v is not None)
+            found.append(node)
+    return found[::-1]
 
 
 def place(value: Value, indices: Sequence[Expr]) -> Expr:
@@ -88,27 +130,45 @@ def place(value: Value, indices: Sequence[Expr]) -> Expr:
     return flat_index([0 if dim == 1 else i for dim, i in zip(shape, tail, strict=True)], shape)
 
 
-def fits(body: Graph, anchor: Node, types: Sequence[DType] = (DType.float32,)) -> bool:
+def fits(
+    body: Graph, anchor: Node, types: Sequence[DType] = (DType.float32,), *, prologue: bool = False
+) -> bool:
     """Everything but `anchor` follows it element by element, over the elements it makes.
 
-    The anchor computes in one of `types`; operands and results of other types are converted.
+    With `prologue` something may also lead to its first operand, element by element and to nothing else. The anchor
+    computes in one of `types`; operands and results of other types are converted.
     """
+    before = leading(body, anchor)
+    if before and not (prologue and _lead(before, anchor)):
+        return False
     shape, dtype = anchor.output.static_shape, anchor.output.dtype
     if dtype not in types or any(v is not None and v.dtype is not dtype for v in anchor.inputs):
         return False
     if any(value.dtype not in STORED for value in (*body.inputs, *body.outputs)):
         return False
     for value in body.outputs:
-        if value.producer is None or value.static_shape != shape:
+        if value.producer is None or value.producer in before or value.static_shape != shape:
             return False
-    for node in body.nodes:
-        if node is anchor:
-            continue
-        if node.domain or node.output.static_shape != shape or not _is_known(node):
-            return False
-        if any(v is not None and v.constant is not None and v.constant.size != 1 for v in node.inputs):
-            return False
-    return True
+    inside = {anchor, *before}
+    return all(_is_element(node, shape) for node in body.nodes if node not in inside)
+
+
+def _lead(nodes: Sequence[Node], anchor: Node) -> bool:
+    """These nodes make the first operand of `anchor` element by element, and nothing else reads what they make."""
+    x = anchor.inputs[0]
+    assert x is not None
+    inside = {anchor, *nodes}
+    if any(user not in inside for node in nodes for user in node.output.users):
+        return False
+    if any(v in anchor.inputs[1:] for node in nodes for v in node.outputs):
+        return False
+    return all(_is_element(node, x.static_shape) for node in nodes)
+
+
+def _is_element(node: Node, shape: tuple[int, ...]) -> bool:
+    if node.domain or node.output.static_shape != shape or not _is_known(node):
+        return False
+    return all(v is None or v.constant is None or v.constant.size == 1 for v in node.inputs)
 
 
 def _is_known(node: Node) -> bool:

@@ -20,7 +20,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.pooling import table, taps_that_count
 from graphopt.targets.lower.tensors import Expr, wide_dtype
 from graphopt.targets.lower.windows import window_of
-from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, Prologue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.rows import Piece, Rows
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -45,12 +45,12 @@ class BlockedPool:
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> BlockedPool | None:
         anchors = [node for node in body.nodes if node.is_op(*POOLS, domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS, prologue=True):
             return None
         (anchor,) = anchors
         x, made = anchor.input(0), blocked_of(anchor.output.type)
         assert x is not None and made is not None
-        if blocked_of(x.type) != made or x.producer is not None:
+        if blocked_of(x.type) != made:
             return None
         image = x.static_shape[2:-1]
         kernel = image if anchor.op_type.startswith("Global") else anchor.ints("kernel_shape")
@@ -97,20 +97,16 @@ class BlockedPool:
     def _combine(self, result: Expr, value: Expr) -> Expr:
         return tirx.max(result, value) if self.is_max else result + value.astype(self.rows.dtype)
 
-    def _source(self, buffers: Buffers) -> tirx.Var:
-        x = self.anchor.input(0)
-        assert x is not None
-        return buffers[x]
-
     # --- windows ---
 
     def _emit(self, buffers: Buffers, columns: int) -> None:
+        source = Prologue(self.body, self.anchor, buffers)
         epilogue = Epilogue(self.body, self.anchor, buffers)
         lines, places = ([], []) if self.is_max else self._taps_that_count()
 
         def emit(piece: Piece) -> None:
             results = self.rows.results(
-                self._source(buffers),
+                source,
                 piece,
                 lambda lane: self._start(),
                 lambda result, tap, lane: self._combine(result, tap.value),
@@ -145,8 +141,9 @@ class BlockedPool:
 
     def _emit_global(self, buffers: Buffers, partial: int) -> None:
         epilogue = Epilogue(self.body, self.anchor, buffers)
-        batch, lanes, x = self.rows.batch, self.rows.lanes, self._source(buffers)
-        pixels = self.rows.window.taps
+        source = Prologue(self.body, self.anchor, buffers)
+        batch, lanes, window = self.rows.batch, self.rows.lanes, self.rows.window
+        pixels = window.taps
         with spread(batch * self.rows.blocks, batch * self.rows.blocks * lanes * pixels) as task:
             image, block = taken_apart(task, batch, self.rows.blocks)
             results = T.alloc_buffer((partial * lanes,), self.rows.dtype, scope="local")
@@ -155,9 +152,10 @@ class BlockedPool:
                     T.buffer_store(results, self._start(), [part * lanes + lane])
 
             def take(part: int, pixel: Expr) -> None:
+                row, column = taken_apart(pixel, *window.image)
                 with T.vectorized(lanes) as lane:
                     place = part * lanes + lane
-                    value = x[(task * pixels + pixel) * lanes + lane]
+                    value = source.read((image, block, *window.pixel(row, column), lane))
                     T.buffer_store(results, self._combine(results[place], value), [place])
 
             if pixels // partial:
@@ -172,5 +170,5 @@ class BlockedPool:
                     total = self._combine(total, results[part * lanes + lane])
                 if not self.is_max:
                     total = total / tirx.const(float(pixels), self.rows.dtype)
-                zeros = [tirx.const(0, "int32")] * self.rows.window.axes
+                zeros = [tirx.const(0, "int32")] * window.axes
                 epilogue.store(total, (image, block, *zeros, lane))

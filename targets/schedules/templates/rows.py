@@ -16,7 +16,7 @@ from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import Epilogue
+from graphopt.targets.schedules.templates.epilogue import Epilogue, Prologue
 from graphopt.targets.schedules.templates.kernel import (
     copied,
     each,
@@ -128,12 +128,12 @@ class Rows:
 
     def results(
         self,
-        x: tirx.Var,
+        x: Prologue,
         piece: Piece,
         begin: Callable[[Expr], Expr],
         combine: Callable[[Expr, Tap, Expr], Expr],
     ) -> tirx.Var:
-        """A vector for each column: `begin(lane)`, then `combine(result, tap, lane)` for each tap inside `x`."""
+        """A vector for each column: `begin(lane)`, then `combine(result, tap, lane)` for each tap inside."""
         lanes, window = self.lanes, self.window
         results = T.alloc_buffer((piece.columns * lanes,), self.dtype, scope="local")
         for column in range(piece.columns):
@@ -152,23 +152,22 @@ class Rows:
     def _line(
         self,
         results: tirx.Var,
-        x: tirx.Var,
+        x: Prologue,
         piece: Piece,
         line_tap: Expr,
         combine: Callable[[Expr, Tap, Expr], Expr],
     ) -> None:
         """The taps in one row of the image."""
         lanes, window = self.lanes, self.window
-        height, width = window.image
         line = window.line(piece.row, line_tap)
-        pixel = ((piece.image * self.blocks + piece.block) * height + line) * width
         for column, tap in self._by_position(piece.columns):
             position = window.position(piece.start, column, tap, piece.border)
             if position is None:
                 continue
             with T.vectorized(lanes) as lane:
                 place = column * lanes + lane
-                read = Tap(piece.block, line_tap, tap, x[(pixel + position) * lanes + lane])
+                value = x.read((piece.image, piece.block, *window.pixel(line, position), lane))
+                read = Tap(piece.block, line_tap, tap, value)
                 T.buffer_store(results, combine(results[place], read, lane), [place])
 
     def _by_position(self, columns: int) -> list[tuple[int, int]]:
