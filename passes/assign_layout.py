@@ -96,9 +96,7 @@ class _Assignment:
         if node.op_type in POOLS or node.op_type in ("Conv", "ConvTranspose"):
             if node.output.dtype is not self.dtype:
                 return f"it does not compute in {self.dtype}"
-            if node.op_type in POOLS:
-                return self._pool(node)
-            return self._convolution(node) if node.op_type == "Conv" else self._transposed(node)
+            return self._pool(node) if node.op_type in POOLS else self._convolution(node)
         if node.op_type == "Concat":
             return self._concat(node)
         if node.op_type in ELEMENTWISE:
@@ -137,10 +135,13 @@ class _Assignment:
             return "its weights are not constant"
         if not self._image(x) or x.rank not in LAST_TO_FIRST:
             return "its input is no static image of one or two dimensions"
-        groups, channels = node.int("group", 1), x.static_shape[1]
-        made = weights.constant.shape[0]
+        groups, channels, kernel = node.int("group", 1), x.static_shape[1], weights.constant.shape[2:]
+        transposed = node.op_type == "ConvTranspose"
+        made = weights.constant.shape[1 if transposed else 0]
         if 2 * made < self.block:
             return f"{made} channels would leave most lanes empty"
+        if transposed and (groups > 1 or not self._every_output_meets_a_tap(node, kernel)):
+            return "it is transposed in groups, or some outputs meet no tap"
         build = self._builder(node)
         if groups == 1:
             source = self.twins.get(x) or self._channels_last(x, build) or x
@@ -148,28 +149,15 @@ class _Assignment:
             source = self._twin(x, build)
         else:
             return "its groups are not whole blocks"
-        attributes = {**node.attributes, "kernel_shape": weights.constant.shape[2:]}
-        self._make(node, build, "Conv", source, *node.inputs[1:], **attributes)
+        attributes = {**node.attributes, "kernel_shape": kernel}
+        self._make(node, build, node.op_type, source, *node.inputs[1:], **attributes)
         return ""
 
-    def _transposed(self, node: Node) -> str:
-        x, weights = node.input(0), node.input(1)
-        assert x is not None and weights is not None
-        if weights.constant is None or any(v is not None and v.constant is None for v in node.inputs[2:]):
-            return "its weights are not constant"
-        if not self._image(x) or x.rank not in LAST_TO_FIRST or node.int("group", 1) != 1:
-            return "its input is no static image of one or two dimensions, or is grouped"
-        made, kernel = weights.constant.shape[1], weights.constant.shape[2:]
-        if 2 * made < self.block:
-            return f"{made} channels would leave most lanes empty"
+    @staticmethod
+    def _every_output_meets_a_tap(node: Node, kernel: tuple[int, ...]) -> bool:
+        """Of a transposed convolution."""
         strides, dilations = node.ints("strides") or (1,), node.ints("dilations") or (1,)
-        if max(dilations) > 1 or any(k < s for k, s in zip(kernel, strides, strict=False)):
-            return "some outputs may meet no tap"
-        build = self._builder(node)
-        source = self.twins.get(x) or self._channels_last(x, build) or x
-        attributes = {**node.attributes, "kernel_shape": kernel}
-        self._make(node, build, "ConvTranspose", source, *node.inputs[1:], **attributes)
-        return ""
+        return max(dilations) == 1 and all(k >= s for k, s in zip(kernel, strides, strict=False))
 
     def _whole(self, channels: int, groups: int) -> bool:
         return channels % (groups * self.block) == 0

@@ -13,8 +13,9 @@ from graphopt.targets.schedules.blocks import element_bits, extent
 from graphopt.targets.schedules.tiling import divisor, lanes, vector_width
 
 PARALLEL_FROM = 32768
-"""Elementary operations; less work than this is done before other threads wake up."""
-
+"""Elementary operations, multiply-adds or elements; less work is done by one thread. To hand a loop to a thread that
+waits for it takes a quarter of a microsecond (measured on x86 at 4 GHz), as long as so many multiply-adds in 16 lanes.
+"""
 
 LONGEST_TILE = 16
 """Rows of a tile in a transposition: a cache line of floats."""

@@ -251,8 +251,8 @@ def more_channels(g: Draft) -> Value:
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (lambda g: upsampled(g, group=2), "or is grouped"),
-        (lambda g: upsampled(g, size=1), "may meet no tap"),
+        (lambda g: upsampled(g, group=2), "transposed in groups"),
+        (lambda g: upsampled(g, size=1), "some outputs meet no tap"),
         (lambda g: upsampled(g, computed=True), "are not constant"),
         (taken_apart, "takes channels apart"),
         (to_columns_first, "does not bring the channels to the end"),
