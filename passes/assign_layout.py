@@ -163,11 +163,15 @@ class _Assignment:
         return channels % (groups * self.block) == 0
 
     def _pool(self, node: Node) -> str:
+        """One window over all is a global pool; a sum of dequantised numbers keeps its order, row by row."""
         x = node.input(0)
         assert x is not None
         if x not in self.twins or x.rank not in LAST_TO_FIRST:
             return "its input is not in blocks"
-        if self._sees_all(node, x.static_shape[2:]):
+        ordered = (
+            node.op_type == "AveragePool" and x.producer is not None and x.producer.is_op("DequantizeLinear")
+        )
+        if self._sees_all(node, x.static_shape[2:]) and not ordered:
             self._make(node, self._builder(node), f"Global{node.op_type}", self.twins[x])
         else:
             self._make(node, self._builder(node), node.op_type, self.twins[x], **node.attributes)
