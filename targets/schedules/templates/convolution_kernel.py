@@ -28,6 +28,7 @@ from graphopt.targets.schedules.templates.kernel import (
     spread,
     taken_apart,
 )
+from graphopt.targets.schedules.templates.prefetch import fetch_ahead
 from graphopt.targets.schedules.templates.sums import Totals
 from graphopt.targets.schedules.templates.tile import Segment
 
@@ -202,7 +203,10 @@ class ConvolutionKernel:
         reads = [(tap, column) for tap in range(taps) for column in range(tile.columns)]
         if layer.taps_kept > 1:
             reads.sort(key=lambda read: layer.window.row.position(read[1], read[0]))
+        wide = self.vectors * layer.lanes
         with T.serial(channels) as channel:
+            first = self.weights + (base + channel * taps) * wide
+            fetch_ahead(self.w, first, taps * wide, layer.target)
             for tap, column in reads:
                 position = layer.window.position(tile.start, column, tap, tile.border)
                 if position is not None:

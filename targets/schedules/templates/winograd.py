@@ -44,12 +44,6 @@ WIDEST_PADS = 2
 CACHE_SHARE = 0.75
 """Of the second-level cache: for the transformed inputs of a chunk. The rest holds weights and products."""
 
-WIDE = 256
-"""Bits of vectors that use up weights faster than the hardware fetches them ahead, which stops at every page."""
-
-STEPS_AHEAD = 32
-"""Channels between the weights that are used and those that are fetched."""
-
 TRANSFORM_OPERATIONS = 4
 """Arithmetic for each place of a tile, both ways of an axis together, besides a load and a store."""
 
@@ -165,7 +159,6 @@ class WinogradConvolution:
             "vectors": range(1, 9),
             "groups": range(1, math.prod(self.grid(min(self.choices))) + 1),
             "hold": (0, 1) if self.target.multiplies_by_lane else (0,),
-            "ahead": (0, STEPS_AHEAD),
         }
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
@@ -183,7 +176,6 @@ class WinogradConvolution:
             "vectors": vectors,
             "groups": groups,
             "hold": int(hold),
-            "ahead": STEPS_AHEAD if self.target.vector_bits >= WIDE else 0,
         }
 
     def _groups(self, outputs: int, columns: int) -> int:
@@ -241,8 +233,8 @@ class WinogradConvolution:
     def kernel(self, decision: Mapping[str, int], buffers: Buffers) -> WinogradKernel:
         """What writes it."""
         outputs = decision["outputs"]
-        grid, cores = self.grid(outputs), self.target.cores
-        return WinogradKernel(self.layer, self.transform(outputs), grid, decision, cores, buffers)
+        given = self.layer, self.transform(outputs), self.grid(outputs), decision, self.target
+        return WinogradKernel(*given, buffers)
 
     @property
     def layer(self) -> Layer:

@@ -18,6 +18,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.ir import Graph, Node
+from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import (
@@ -28,15 +29,10 @@ from graphopt.targets.schedules.templates.kernel import (
     spread,
     taken_apart,
 )
+from graphopt.targets.schedules.templates.prefetch import fetch_ahead
 from graphopt.targets.schedules.templates.tile import Row, Segment
 from graphopt.targets.schedules.templates.window import Window
 from graphopt.targets.schedules.templates.winograd_transform import Transform
-
-LINE = 16
-"""Floats of a line of the cache."""
-
-FOR_READING = tuple(tirx.const(number, "int32") for number in (0, 3, 1))
-"""Operands of LLVM's prefetch: read, keep in all caches, data."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +101,14 @@ class WinogradKernel:
         transform: Transform,
         grid: tuple[int, int, int],
         decision: Mapping[str, int],
-        cores: int,
+        target: Target,
         buffers: Buffers,
     ) -> None:
-        self.layer, self.grid, self.cores = layer, grid, cores
+        self.layer, self.grid, self.target = layer, grid, target
         self.transform = transform
         self.places = transform.inputs**self.AXES
         self.columns, self.vectors = decision["columns"], decision["vectors"]
         self.hold = bool(decision["hold"])
-        self.ahead = decision["ahead"]
         self.tiles = int(np.prod(grid))
         self.groups = -(-self.tiles // self.columns)
         self.chunk = min(decision["groups"], self.groups)
@@ -133,9 +128,9 @@ class WinogradKernel:
     # --- the order of the work ---
 
     def emit(self) -> None:
-        by_chunks = self.chunks >= 2 * self.cores
+        by_chunks = self.chunks >= 2 * self.target.cores
         work = self.tiles * self.places * self.layer.channels * self.layer.vectors * self.layer.lanes
-        strands = min(self.cores, self.chunks if by_chunks else self.panels)
+        strands = min(self.target.cores, self.chunks if by_chunks else self.panels)
         inputs = self.chunk * self.layer.blocks * self.columns
         products = self.chunk * self.columns * self.vectors
         self.v = _Places.of(strands if by_chunks else 1, self.places, inputs, self.layer.lanes)
@@ -282,7 +277,9 @@ class WinogradKernel:
                     self.v.buffer[self.v.index(chunk.strand, place, first + column, channel)]
                     for column in range(columns)
                 ]
-                self._fetch(begin + channel + self.ahead, vectors)
+                fetch_ahead(
+                    self.w, (begin + channel) * self.vectors * lanes, self.vectors * lanes, self.target
+                )
                 self._multiply_add(sums, values, begin + channel, vectors)
 
         if whole:
@@ -306,15 +303,6 @@ class WinogradKernel:
                 value = self.v.buffer[self.v.index(chunk.strand, place, first + column, lane)]
                 T.buffer_store(held, value, [column * lanes + lane])
         return held
-
-    def _fetch(self, weight: Expr, vectors: int) -> None:
-        """Ask for the weights of a later step."""
-        if not self.ahead:
-            return
-        lanes = self.layer.lanes
-        for vector in range(0, vectors, max(LINE // lanes, 1)):
-            place = tirx.address_of(self.w[(weight * self.vectors + vector) * lanes])
-            T.evaluate(tirx.call_intrin("void", "tirx.prefetch", place, *FOR_READING))
 
     def _multiply_add(self, sums: tirx.Var, values: Sequence[Expr], weight: Expr, vectors: int) -> None:
         lanes = self.layer.lanes

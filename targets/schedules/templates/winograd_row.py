@@ -98,8 +98,8 @@ class WinogradRowConvolution(WinogradConvolution):
 
     def kernel(self, decision: Mapping[str, int], buffers: Buffers) -> WinogradKernel:
         outputs = decision["outputs"]
-        grid, cores = self.grid(outputs), self.target.cores
-        return _RowKernel(self.block, self.layer, self.transform(outputs), grid, decision, cores, buffers)
+        given = self.layer, self.transform(outputs), self.grid(outputs), decision, self.target
+        return _RowKernel(self.block, *given, buffers)
 
 
 class _RowKernel(WinogradKernel):
