@@ -8,6 +8,7 @@
     Relu(x), Add(x, y), Mul(x, c)     -->   the same operators on blocks     constants are rearranged
     Concat(x, y), Split(x), Slice(x)  -->   the same, parts as slices        along channels: whole blocks of them
     QuantizeLinear(x, s, z)           -->   the same operators on blocks     with one scale; DequantizeLinear, Cast
+    Gemm(Reshape(x), W)               -->   Gemm(Reshape(blocks of x), W')    see `blocked_movement`; MatMul alike
     Resize, Reshape, Transpose of pixels    -->   see `blocked_movement`
     anything else                           reads kernel::Unpack(x), a Reshape where the image is one pixel
 
@@ -28,7 +29,7 @@ from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
 from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
 from graphopt.passes.algebra import reduced_axes
-from graphopt.passes.blocked_movement import parts, reshaped, resized, turned
+from graphopt.passes.blocked_movement import flattened, parts, reshaped, resized, turned
 from graphopt.passes.sink_transposes import permutation_of
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
@@ -89,6 +90,8 @@ class _Assignment:
             return "it has further results"
         if node.op_type == "ReduceMean":
             return self._mean(node)
+        if node.op_type in ("Gemm", "MatMul"):
+            return self._product(node)
         if node.op_type in CONVERSIONS:
             return self._conversion(node)
         if not node.outputs or not self._image(node.output):
@@ -226,6 +229,17 @@ class _Assignment:
             self.plain[node.output] = made
         else:
             self._adopt(node.output, made)
+        return ""
+
+    def _product(self, node: Node) -> str:
+        rows = node.input(0)
+        x = None if rows is None or rows.producer is None else rows.producer.input(0)
+        if x is None or x not in self.twins:
+            return "it does not read an image in blocks"
+        made = flattened(node, self.twins[x], self._builder(node))
+        if isinstance(made, str):
+            return made
+        self.plain[node.output] = made
         return ""
 
     def _parts(self, node: Node) -> str:

@@ -2,6 +2,7 @@
 
     Reshape(x) of the pixels alone          -->   Reshape(blocks of x)             it costs nothing
     Transpose(x) to channels-last           -->   Reshape(Transpose(blocks of x))  whole blocks change places; plain
+    Gemm(Reshape(x), W)                     -->   Gemm(Reshape(blocks of x), W')   rows of W in the order of the blocks
     Resize(x) of the pixels alone           -->   Resize(blocks of x, axes)        one lane for each channel
     Split(x), Slice(x) of channels          -->   Slice(blocks of x), ...          whole blocks
 
@@ -11,12 +12,17 @@ Each function takes the node, what stands for its operand in blocks and a builde
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from graphopt.ir import Node, Value
-from graphopt.ir.layout import blocked_of, blocked_type
+from graphopt.ir.layout import blocked_of, blocked_type, to_blocks
 from graphopt.passes.algebra import slice_starts
 from graphopt.rewrite import Builder
+
+MOST_ROWS = 1.25
+"""Rows of weights, those of missing channels included, for each that is there."""
 
 
 def reshaped(node: Node, twin: Value, build: Builder) -> Value | str:
@@ -40,6 +46,28 @@ def turned(node: Node, twin: Value, build: Builder) -> Value | str:
         return "the channels do not fill their blocks"
     moved = build.op("Transpose", twin, perm=(0, *pixels, 1, 2 + layout.spatial))
     return build.op("Reshape", moved, build.shape(node.output.static_shape))
+
+
+def flattened(node: Node, twin: Value, build: Builder) -> Value | str:
+    """A product with all of an image: the rows of the weights change places, those of missing channels are zero."""
+    rows, weights, layout = node.inputs[0], node.inputs[1], blocked_of(twin.type)
+    assert rows is not None and rows.producer is not None and weights is not None and layout is not None
+    batch, _, *pixels, block = twin.static_shape
+    size = layout.channels * math.prod(pixels)
+    if not rows.producer.is_op("Reshape") or rows.shape != (batch, size) or node.int("transA"):
+        return "its rows are no flattened images"
+    if weights.constant is None or weights.constant.ndim != 2:
+        return "its weights are not constant"
+    if math.prod(pixels) == 1 and layout.channels % block == 0:
+        return "the blocks lie in the order of the channels"
+    if layout.blocks * block > MOST_ROWS * layout.channels:
+        return "missing channels would make the weights too large"
+    axis = node.int("transB")
+    places = to_blocks(1 + np.arange(size).reshape(1, layout.channels, *pixels), block).reshape(-1)
+    padded = np.pad(weights.constant, [(1, 0), (0, 0)] if axis == 0 else [(0, 0), (1, 0)])
+    moved = build.const(np.ascontiguousarray(padded.take(places, axis)), name=weights.name)
+    flat = build.op("Reshape", twin, build.shape([batch, len(places)]))
+    return build.op(node.op_type, flat, moved, *node.inputs[2:], **node.attributes)
 
 
 def resized(node: Node, twin: Value, build: Builder) -> Value | str:

@@ -166,6 +166,18 @@ def test_movements_stay_in_blocks(build: Build) -> None:
     assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_read_flattened_blocks(transposed: bool) -> None:
+    def classifier(g: Draft) -> Value:
+        x = g.op("Reshape", conv(g, g.input(2, 3, 3, 2), 7), g.ints(2, 42))
+        if transposed:
+            return g.op("Gemm", x, g.weight(5, 42), g.weight(5), transB=1, alpha=0.5)
+        return g.op("MatMul", x, g.weight(42, 5))
+
+    _, operators, _ = assigned(classifier)
+    assert operators["graphopt.kernel::Unpack"] == 0
+
+
 def test_a_transpose_to_channels_last_moves_blocks() -> None:
     def tokens(g: Draft) -> Value:
         x = conv(g, g.input(2, 3, 8, 8), 12, 4, strides=(4, 4))
@@ -236,6 +248,22 @@ def taken_apart(g: Draft) -> Value:
     return g.op("Reshape", conv(g, g.input(1, 3, 4, 4), 8), g.ints(1, 4, 2, 16))
 
 
+def rows_of_pixels(g: Draft) -> Value:
+    return g.op("MatMul", g.op("Reshape", conv(g, g.input(2, 3, 3, 2), 8), g.ints(16, 6)), g.weight(6, 5))
+
+
+def computed_product(g: Draft) -> Value:
+    return g.op("MatMul", g.op("Reshape", conv(g, g.input(2, 3, 3, 2), 8), g.ints(2, 48)), g.input(48, 5))
+
+
+def many_missing(g: Draft) -> Value:
+    return g.op("MatMul", g.op("Reshape", conv(g, g.input(2, 3, 3, 2), 6), g.ints(2, 36)), g.weight(36, 5))
+
+
+def one_pixel(g: Draft) -> Value:
+    return g.op("MatMul", g.op("Reshape", conv(g, g.input(2, 3, 1, 1), 8), g.ints(2, 8)), g.weight(8, 5))
+
+
 def to_columns_first(g: Draft) -> Value:
     return g.op("Transpose", conv(g, g.input(1, 3, 4, 4), 8), perm=(0, 1, 3, 2))
 
@@ -254,6 +282,10 @@ def more_channels(g: Draft) -> Value:
         (lambda g: upsampled(g, group=2), "transposed in groups"),
         (lambda g: upsampled(g, size=1), "some outputs meet no tap"),
         (lambda g: upsampled(g, computed=True), "are not constant"),
+        (rows_of_pixels, "no flattened images"),
+        (computed_product, "are not constant"),
+        (many_missing, "too large"),
+        (one_pixel, "in the order of the channels"),
         (taken_apart, "takes channels apart"),
         (to_columns_first, "does not bring the channels to the end"),
         (uneven_channels_last, "do not fill their blocks"),
