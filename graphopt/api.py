@@ -179,7 +179,7 @@ def compile(
                 ],
             },
             "source": source_fingerprint(model),
-            "weights_bytes": len(compiled.weights),
+            "weights_bytes": len(compiled.weights.blob),
         },
         optimized=exported(results[0].graph),
     )

@@ -31,7 +31,7 @@ class CompiledModel:
     abi: ModelAbi
     library: bytes
     programs: tuple[Program, ...]
-    weights: bytes
+    weights: Weights
     schedules: dict[str, str]
 
 
@@ -74,9 +74,8 @@ def compile_model(
         threads or target.cores,
         len(programs[0].calls) if profile else 0,
     )
-    blob = bytes(weights.blob)
-    library = link(abi, programs, blob, kernels.object_bytes, target, toolchain or Toolchain())
-    return CompiledModel(abi, library, programs, blob, kernels.schedules)
+    library = link(abi, programs, weights, kernels.object_bytes, target, toolchain or Toolchain())
+    return CompiledModel(abi, library, programs, weights, kernels.schedules)
 
 
 def _check_memory(program: Program, weights: Weights, target: Target) -> None:
@@ -93,7 +92,7 @@ def _check_memory(program: Program, weights: Weights, target: Target) -> None:
 def link(
     abi: ModelAbi,
     programs: Sequence[Program],
-    weights: bytes,
+    weights: Weights,
     kernels: bytes,
     target: Target,
     toolchain: Toolchain,
@@ -102,7 +101,7 @@ def link(
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
         build = Path(folder)
         (build / "kernels.o").write_bytes(kernels)
-        (build / "weights.bin").write_bytes(weights or bytes(ALIGNMENT))
+        (build / "weights.bin").write_bytes(weights.blob or bytes(ALIGNMENT))
         (build / "weights.S").write_text(WEIGHTS_ASSEMBLY)
         (build / f"{abi.name}.h").write_text(header_text(abi))
         (build / "model.c").write_text(entry_source(abi, programs))

@@ -294,4 +294,4 @@ def test_it_can_be_switched_off() -> None:
     )
     assert any("winograd" in schedule for schedule in with_it.schedules.values())
     assert not any("winograd" in schedule for schedule in without.schedules.values())
-    assert len(without.weights) < len(with_it.weights)
+    assert len(without.weights.blob) < len(with_it.weights.blob)
