@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol
 
 import tvm_ffi
 from tvm import tirx
@@ -93,13 +94,39 @@ MANTISSA_BITS, EXPONENT_BIAS = 23, 127
 
 
 def approximate(statement: tirx.Stmt) -> tirx.Stmt:
-    """Replace every function in FORMS of a float32, scalar or vector, by its approximation."""
+    """Replace every function in FORMS of a float32, scalar or vector, by its approximation.
 
-    def replace(call: Call) -> Expr:
-        form = FORMS.get(getattr(call.op, "name", ""))
-        return call if form is None or not _is_float32(call) else form(call.args[0])
+    Intermediate results are stored before the statement; LLVM keeps them in registers. TVM's code generator puts the
+    value of a `Let` wherever its variable is read when it looks for bounds, which takes minutes for an exponential of
+    an exponential. Only what is computed under a condition has them in `Let`.
+    """
+    return tvm_ffi.structural_map(statement, ((tirx.BufferStore, tirx.Bind), _approximate_in))
 
-    return tvm_ffi.structural_map(statement, (Call, replace))
+
+def _approximate_in(statement: tirx.BufferStore | tirx.Bind) -> tirx.Stmt:
+    if _is_conditional(statement.value):
+        return tvm_ffi.structural_map(statement, (Call, lambda call: _replaced(call, _Terms())))
+    stores: list[tirx.Stmt] = []
+    changed = tvm_ffi.structural_map(statement, (Call, lambda call: _replaced(call, _Stores(stores))))
+    return tirx.SeqStmt([*stores, changed]) if stores else changed
+
+
+def _is_conditional(value: Expr) -> bool:
+    """Some part is computed under a condition, or with a name that is known there only."""
+    found = []
+
+    def look(part: Call | tirx.Let) -> Expr:
+        if isinstance(part, tirx.Let) or getattr(part.op, "name", "") == "tirx.if_then_else":
+            found.append(part)
+        return part
+
+    tvm_ffi.structural_map(value, ((Call, tirx.Let), look))
+    return bool(found)
+
+
+def _replaced(call: Call, terms: Terms) -> Expr:
+    form = FORMS.get(getattr(call.op, "name", ""))
+    return call if form is None or not _is_float32(call) else form(terms, call.args[0])
 
 
 def vectorise() -> None:
@@ -123,8 +150,7 @@ def normal_distribution(x: Expr) -> Expr:
     return Call(_normal(), [x], ret_ty="float32")
 
 
-def exponential(x: Expr) -> Expr:
-    terms = _Terms()
+def exponential(terms: Terms, x: Expr) -> Expr:
     return terms.close(_exponential(terms, x))
 
 
@@ -136,23 +162,20 @@ def decaying_exponential(x: Expr) -> Expr:
     return terms.close(tirx.Select(x < _constant(LOWEST_NORMAL, x), _constant(0.0, x), scaled))
 
 
-def logistic(x: Expr) -> Expr:
-    terms = _Terms()
+def logistic(terms: Terms, x: Expr) -> Expr:
     x = terms.name(_between(terms, -STEEPEST, terms.name(x), STEEPEST))
     return terms.close(1.0 / (_normal_exponential(terms, -x) + 1.0))
 
 
-def share_below(x: Expr) -> Expr:
+def share_below(terms: Terms, x: Expr) -> Expr:
     """Phi(x)."""
-    terms = _Terms()
     x = terms.name(_between(terms, -NORMAL_END, terms.name(x), NORMAL_END))
     square = terms.name(x * x)
     quotient = x * _polynomial(square, NORMAL_ABOVE) / _polynomial(square, NORMAL_BELOW)
     return terms.close(_between(terms, -0.5, terms.name(quotient), 0.5) + _constant(0.5, x))
 
 
-def hyperbolic_tangent(x: Expr) -> Expr:
-    terms = _Terms()
+def hyperbolic_tangent(terms: Terms, x: Expr) -> Expr:
     x = terms.name(x)
     negative = x < _constant(0.0, x)
     size = terms.name(tirx.Select(negative, -x, x))
@@ -163,8 +186,7 @@ def hyperbolic_tangent(x: Expr) -> Expr:
     return terms.close(tirx.Select(is_near, near, tirx.Select(negative, -far, far)))
 
 
-def error_function(x: Expr) -> Expr:
-    terms = _Terms()
+def error_function(terms: Terms, x: Expr) -> Expr:
     x = terms.name(x)
     negative = x < _constant(0.0, x)
     size = terms.name(tirx.Select(negative, -x, x))
@@ -174,8 +196,18 @@ def error_function(x: Expr) -> Expr:
     return terms.close(tirx.Select(is_near, near, tirx.Select(negative, -far, far)))
 
 
-class _Terms:
+class Terms(Protocol):
     """Intermediate results by name, so that each is computed once however often it is read."""
+
+    def name(self, value: Expr) -> Expr:
+        """What stands for `value` from now on."""
+
+    def close(self, result: Expr) -> Expr:
+        """`result`, which is made of names, where they are known."""
+
+
+class _Terms:
+    """Names within an expression."""
 
     def __init__(self) -> None:
         self._bindings: list[tuple[tirx.Var, Expr]] = []
@@ -191,7 +223,24 @@ class _Terms:
         return result
 
 
-def _exponential(terms: _Terms, x: Expr) -> Expr:
+class _Stores:
+    """Names for what `stores`, statements that run before, leave in buffers of one element or vector each."""
+
+    def __init__(self, stores: list[tirx.Stmt]) -> None:
+        self._stores = stores
+
+    def name(self, value: Expr) -> Expr:
+        element, _, lanes = dtype_of(value).partition("x")
+        buffer = tirx.decl_buffer((int(lanes or 1),), element, "term", scope="local")
+        index = tirx.Ramp(0, 1, int(lanes)) if lanes else tirx.const(0, "int32")
+        self._stores += [tirx.AllocBuffer(buffer), tirx.BufferStore(buffer, value, [index])]
+        return tirx.BufferLoad(buffer, [index])
+
+    def close(self, result: Expr) -> Expr:
+        return result
+
+
+def _exponential(terms: Terms, x: Expr) -> Expr:
     x = terms.name(_between(terms, LOWEST, terms.name(x), HIGHEST))
     shifted, r = _reduced(terms, x)
     value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
@@ -200,20 +249,20 @@ def _exponential(terms: _Terms, x: Expr) -> Expr:
     return value * _power_of_two(half, x) * _power_of_two(exponent - half, x)
 
 
-def _normal_exponential(terms: _Terms, x: Expr) -> Expr:
+def _normal_exponential(terms: Terms, x: Expr) -> Expr:
     """exp where it is a normal number: 2^n is added to the exponent."""
     shifted, r = _reduced(terms, x)
     value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
     return tirx.reinterpret(dtype_of(x), _bits(value) + (_bits(shifted) << MANTISSA_BITS))
 
 
-def _between(terms: _Terms, low: float, x: Expr, high: float) -> Expr:
+def _between(terms: Terms, low: float, x: Expr, high: float) -> Expr:
     """The nearest number that is neither below `low` nor above `high`. Comparisons with NaN are false: it stays."""
     bounded = terms.name(tirx.Select(x > _constant(high, x), _constant(high, x), x))
     return tirx.Select(bounded < _constant(low, x), _constant(low, x), bounded)
 
 
-def _reduced(terms: _Terms, x: Expr) -> tuple[tirx.Var, tirx.Var]:
+def _reduced(terms: Terms, x: Expr) -> tuple[Expr, Expr]:
     """n = round(x / ln 2) in the low bits of a large number, and x - n ln 2."""
     shifted = terms.name(x * LOG2_E + ROUNDER)
     n = terms.name(shifted - ROUNDER)

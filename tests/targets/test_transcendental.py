@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import tirx
 
+import graphopt
+from bench.network import Network
+from graphopt.targets.transcendental import approximate
 from tests.targets.lower.kernels import Outputs, case, run_cases
 
 POINTS = 1 << 18
@@ -114,3 +119,25 @@ def test_ends(results: list[Outputs]) -> None:
 def test_double_precision_is_left_to_the_library(results: list[Outputs]) -> None:
     np.testing.assert_allclose(results[4][0], np.exp(EXP_POINTS.astype(np.float64)), rtol=1e-15)
     np.testing.assert_allclose(results[8][0], error_function(ERF_POINTS), rtol=1e-15)
+
+
+def test_functions_of_functions_stay_short() -> None:
+    """Their size adds up; it must not multiply, neither here nor where TVM looks through names."""
+    vector = tirx.decl_buffer((16,), "float32", "x")
+    x = tirx.BufferLoad(vector, [tirx.Ramp(0, 1, 16)])
+    sizes = []
+    for _ in range(4):
+        x = tirx.exp(x)
+        sizes.append(len(str(approximate(tirx.BufferStore(vector, x, [tirx.Ramp(0, 1, 16)])))))
+    steps = np.diff(sizes)
+    assert steps.max() <= 1.2 * steps.min()
+
+
+def test_functions_of_functions_compile(tmp_path: Path) -> None:
+    net = Network()
+    y = net.op("Softplus", net.op("Erf", net.op("Exp", net.op("Tanh", "input"))))
+    model = net.model({"input": [4, 33]}, {y: [4, 33]}, "net")
+    x = np.random.default_rng(0).normal(size=(4, 33)).astype(np.float32)
+    (got,) = graphopt.Module(graphopt.compile(model, out=tmp_path / "b"))({"input": x}).values()
+    true = np.log1p(np.exp(error_function(np.exp(np.tanh(x.astype(np.float64))))))
+    np.testing.assert_allclose(got, true, rtol=1e-5)
