@@ -25,7 +25,7 @@ from tvm.ir import PointerType, PrimType
 
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
-from graphopt.targets.extrema import as_instructions
+from graphopt.targets.extrema import lower_extrema
 from graphopt.targets.transcendental import approximate, vectorise
 
 LARGEST_STACK_BUFFER = 2048
@@ -65,12 +65,12 @@ def lower(
     vectorise()
     with tvm.transform.PassContext(opt_level=3):
         module = _lowering_passes()(module)
+    is_aarch64 = str(machine.attrs.get("mtriple", "")).startswith("aarch64")
     unpacked, workspaces = {}, {}
     for variable, function in module.functions.items():
         name = variable.name_hint
         computed = function.with_body(approximate(function.body))
-        if str(machine.attrs.get("mtriple", "")).startswith("aarch64"):
-            computed = computed.with_body(as_instructions(computed.body))
+        computed = computed.with_body(lower_extrema(computed.body, instructions=is_aarch64))
         unpacked[variable], workspaces[name] = _raw_pointers(computed, name)
     module = tirx.transform.BF16StorageLegalize()(tvm.IRModule(unpacked))
     return tirx.transform.LowerIntrin()(module), workspaces

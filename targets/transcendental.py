@@ -130,10 +130,10 @@ def _replaced(call: Call, terms: Terms) -> Expr:
 
 
 def vectorise() -> None:
-    """Let TVM turn a loop over `tirx.erf` into vectors, as it does with the other functions."""
-    erf = Op.get("tirx.erf")
-    if not erf.get_attr("TVectorizable"):
-        erf.set_attr("TVectorizable", True)
+    """Let TVM turn loops over `tirx.erf` and `tirx.isnan` into vectors, as it does with the other functions."""
+    for operator in (Op.get("tirx.erf"), Op.get("tirx.isnan")):
+        if not operator.get_attr("TVectorizable"):
+            operator.set_attr("TVectorizable", True)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tvm import tirx
 
 from graphopt.targets.lower.tensors import Expr, dtype_of
@@ -16,6 +18,16 @@ def is_float(dtype: str) -> bool:
 def like(value: float, expression: Expr) -> Expr:
     """A constant in the type of an expression."""
     return tirx.const(value, dtype_of(expression))
+
+
+def lowest(dtype: str) -> Expr:
+    """Minus infinity, or the least integer: what a maximum starts from."""
+    return tirx.const(-math.inf, dtype) if is_float(dtype) else tirx.min_value(dtype)
+
+
+def highest(dtype: str) -> Expr:
+    """Infinity, or the greatest integer: what a minimum starts from."""
+    return tirx.const(math.inf, dtype) if is_float(dtype) else tirx.max_value(dtype)
 
 
 def clamp(x: Expr, low: float, high: float) -> Expr:

@@ -13,6 +13,7 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
+from graphopt.targets.extrema import maximum, minimum
 from graphopt.targets.lower.activations import ACTIVATIONS
 from graphopt.targets.lower.arithmetic import (
     divide,
@@ -202,9 +203,9 @@ FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "Less": lambda node, x, y: signed(x) < signed(y),
     "LessOrEqual": lambda node, x, y: signed(x) <= signed(y),
     "Log": _unary(tirx.log),
-    "Max": _fold(tirx.max),
+    "Max": _fold(maximum),
     "Mean": _mean,
-    "Min": _fold(tirx.min),
+    "Min": _fold(minimum),
     "Mod": _mod,
     "Mul": lambda node, x, y: x * y,
     "Neg": lambda node, x: like(0, x) - x if dtype_of(x).startswith("int") else -x,

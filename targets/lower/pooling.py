@@ -9,6 +9,8 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
+from graphopt.targets.lower.arithmetic import lowest
+from graphopt.targets.lower.reducers import greatest
 from graphopt.targets.lower.tensors import Expr, Lowering, dtype_of, flat_index, shape_of, wide_dtype
 from graphopt.targets.lower.windows import Window, pad_spatial, window_of
 
@@ -16,12 +18,11 @@ from graphopt.targets.lower.windows import Window, pad_spatial, window_of
 def max_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor | list[te.Tensor]:
     """The maximum of each window; optionally where it is, as an index into the whole tensor."""
     x, window, out = _prepare(node, inputs)
-    lowest = tirx.min_value(x.dtype)
-    padded = _padded(x, window, out, lowest)
+    padded = _padded(x, window, out, lowest(dtype_of(x)))
     taps = window.axes()
     y = te.compute(
         (*shape_of(x)[:2], *out),
-        lambda n, c, *o: te.max(padded(n, c, *window.positions(o, taps)), axis=taps),
+        lambda n, c, *o: greatest(padded(n, c, *window.positions(o, taps)), axis=taps),
         name="max_pool",
     )
     if len(node.outputs) == 1 or not (node.outputs[1].uses or node.outputs[1].is_graph_output):
@@ -169,7 +170,7 @@ def global_average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor
 def global_max_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     x, axes = _global(node, inputs)
     return te.compute(
-        node.output.static_shape, lambda n, c, *o: te.max(x(n, c, *axes), axis=axes), name="max_pool"
+        node.output.static_shape, lambda n, c, *o: greatest(x(n, c, *axes), axis=axes), name="max_pool"
     )
 
 

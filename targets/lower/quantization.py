@@ -18,7 +18,8 @@ from graphopt.ir import DType, Node
 from graphopt.targets.lower.arithmetic import clamp, like, round_half_even
 from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.narrow import decode, encode
-from graphopt.targets.lower.reduction import largest, reduce_over, smallest
+from graphopt.targets.lower.reducers import largest, smallest
+from graphopt.targets.lower.reduction import reduce_over
 from graphopt.targets.lower.support import NARROW, where
 from graphopt.targets.lower.tensors import (
     Expr,

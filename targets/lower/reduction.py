@@ -9,7 +9,8 @@ from functools import partial
 from tvm import te, tirx
 
 from graphopt.ir import Node
-from graphopt.targets.lower.arithmetic import divide, is_float
+from graphopt.targets.lower.arithmetic import divide, highest, is_float, lowest
+from graphopt.targets.lower.reducers import largest, smallest
 from graphopt.targets.lower.tensors import (
     Expr,
     Lowering,
@@ -27,17 +28,7 @@ Element = Callable[..., Expr]
 """From indices to an element."""
 
 
-def _infinity(dtype: str) -> Expr:
-    return tirx.const(math.inf, dtype) if is_float(dtype) else tirx.max_value(dtype)
-
-
-def _minus_infinity(dtype: str) -> Expr:
-    return tirx.const(-math.inf, dtype) if is_float(dtype) else tirx.min_value(dtype)
-
-
 product = te.comm_reducer(lambda a, b: a * b, lambda dtype: tirx.const(1, dtype), name="product")
-largest = te.comm_reducer(lambda a, b: tirx.max(a, b), _minus_infinity, name="largest")
-smallest = te.comm_reducer(lambda a, b: tirx.min(a, b), _infinity, name="smallest")
 any_of = te.comm_reducer(lambda a, b: tirx.Or(a, b), lambda dtype: tirx.const(False, dtype), name="any_of")
 all_of = te.comm_reducer(lambda a, b: tirx.And(a, b), lambda dtype: tirx.const(True, dtype), name="all_of")
 
@@ -191,7 +182,7 @@ def arg_reduce(x: te.Tensor, axis: int, *, find_max: bool, last: bool = False) -
         return tuple(tirx.Select(take, r, l) for l, r in zip(left, right, strict=True))
 
     def identity(index: str, value: str) -> Sequence[Expr]:
-        worst = _minus_infinity(value) if find_max else _infinity(value)
+        worst = lowest(value) if find_max else highest(value)
         return tirx.const(-1 if last else shape[axis], index), worst
 
     best = te.comm_reducer(better, identity, name="best")

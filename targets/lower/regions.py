@@ -12,7 +12,7 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
-from graphopt.targets.lower.reduction import largest
+from graphopt.targets.lower.reducers import largest
 from graphopt.targets.lower.support import where
 from graphopt.targets.lower.tensors import Expr, Lowering, dtype_of, shape_of, wide_dtype, widen
 from graphopt.targets.lower.windows import window_of

@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 
 from graphopt.targets.device import Target
+from graphopt.targets.lower.reducers import register_reducers
 from graphopt.targets.schedules.access import is_strided, reading_without, variable_of
 from graphopt.targets.schedules.blocks import (
     axis_loops,
@@ -56,6 +57,7 @@ def defaults(sch: Schedule, block: SBlockRV, target: Target) -> Decisions:
 
 def schedule_reduction(sch: Schedule, block: SBlockRV, epilogue: SBlockRV | None, target: Target) -> None:
     """Schedule a reduction and the element-wise stage that follows it, if there is one."""
+    register_reducers()
     if not output_shape(sch, block):
         _one_result(sch, block, target)
         return

@@ -17,6 +17,7 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
+from graphopt.targets.lower.arithmetic import lowest
 from graphopt.targets.lower.pooling import table, taps_that_count
 from graphopt.targets.lower.tensors import Expr, wide_dtype
 from graphopt.targets.lower.windows import window_of
@@ -92,7 +93,7 @@ class BlockedPool:
     # --- arithmetic ---
 
     def _start(self) -> Expr:
-        return tirx.min_value(self.rows.dtype) if self.is_max else tirx.const(0.0, self.rows.dtype)
+        return lowest(self.rows.dtype) if self.is_max else tirx.const(0.0, self.rows.dtype)
 
     def _combine(self, result: Expr, value: Expr) -> Expr:
         return tirx.max(result, value) if self.is_max else result + value.astype(self.rows.dtype)
