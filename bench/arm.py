@@ -1,6 +1,6 @@
 """Float models on ARM Linux: guest instructions and modelled cycles of one inference, against recorded peers.
 
-    python -m bench.arm [--quick] [--model resnet18] [--device rpi4] [--kernels] [--json FILE]
+    python -m bench.arm [--quick] [--model resnet18] [--device rpi4] [--kernels] [--precision float16] [--json FILE]
 
 Everything runs on one thread under QEMU's user emulation (`bench/guest.py`): counts are exact. Cycles are modelled
 (`bench/cycles.py`). NEITHER IS A TIME. Peers were counted in the same way once and are compared with below; being
@@ -28,14 +28,17 @@ from bench.common import Report, arguments, geometric_mean, progress
 from bench.cycles import Model, Timing
 from bench.models import small_models
 from bench.peers import PeerError, onnx_runtime
+from bench.readme import README, arm_table, write_section
+from graphopt.api import FLOAT32
 from graphopt.targets.device import Target, load_target
 
 DEVICES = {"rpi4": "a72", "rpi5": "a76"}
 """Devices by target; the processor's name in the figures."""
 
+HALF_DEVICES = ("rpi5",)
 QUICK = ("resnet8", "ds_cnn")
-VECTOR = 4
-"""Floats in a register."""
+LANES = {"float32": 4, "float16": 8}
+"""Elements in a register."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ ncnn was counted with this very plugin and these models of the pipelines, its aa
 of the others on the small models only instructions are known, which are more than ncnn's.
 """
 
+PEERS_IN_HALF: dict[tuple[str, str], tuple[Peer, ...]] = {
+    ("resnet18", "rpi5"): (Peer(NCNN, 130, 67),),
+    ("mobilenet_v2", "rpi5"): (Peer(NCNN, 54, 27),),
+}
+"""float16 arithmetic, where the processor has it."""
+
 ZOO = {"resnet8": "mlperf_resnet8_bn_op17", "ds_cnn": "mlperf_kws_bn_op17", "vww": "mlperf_vww96_bn_op17"}
 COLUMNS = (
     "model", "device", "MMACs", "M instructions", "best peer", "its M instructions", "ratio",
@@ -82,8 +91,13 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="only models whose name starts so")
     parser.add_argument("--device", action="append", help="targets for Raspberry Pis with a 64-bit system")
     parser.add_argument("--kernels", action="store_true", help="a row for each layer")
+    parser.add_argument("--precision", default=FLOAT32, help="float16 for processors with arithmetic for it")
+    parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     options = parser.parse_args()
-    devices = [load_target(name) for name in options.device or DEVICES]
+    half = options.precision != FLOAT32
+    if options.readme and (half or options.quick or options.model or options.device or options.kernels):
+        parser.error("--readme wants all models on all devices in float32: leave the other options out")
+    devices = [load_target(name) for name in options.device or (HALF_DEVICES if half else DEVICES)]
     reasons = [cycles.missing(), *(guest.missing(device) for device in devices)]
     if any(reasons):
         sys.exit("; ".join(reason for reason in reasons if reason))
@@ -94,11 +108,13 @@ def main() -> None:
     for name, device in progress(
         [(n, d) for n in chosen for d in devices], lambda pair: f"{pair[0]} {pair[1].name}"
     ):
-        counted = Counted.of(name, chosen[name](), device)
+        counted = Counted.of(name, chosen[name](), device, options.precision)
         for row in counted.layers() if options.kernels else [counted.row()]:
             report.add(**row)
     report.figures = kernel_figures(report.rows) if options.kernels else figures(report.rows)
     report.finish(options.json)
+    if options.readme:
+        write_section(README, "bench.arm", arm_table(report))
 
 
 def models() -> dict[str, Callable[[], onnx.ModelProto]]:
@@ -114,31 +130,39 @@ class Counted:
 
     name: str
     device: Target
+    precision: str
     layer_reports: list[dict]
     counts: guest.Counts
     model: Model
     error: float | None
 
     @classmethod
-    def of(cls, name: str, model: onnx.ModelProto, device: Target) -> Counted:
+    def of(cls, name: str, model: onnx.ModelProto, device: Target, precision: str) -> Counted:
         with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
             folder = Path(temporary)
             path = folder / f"{name}.onnx"
             onnx.save(model, path)
             bundle = graphopt.compile(
-                path, target=device, out=folder / "model.bundle", name=guest.NAME, profile=True
+                path,
+                target=device,
+                out=folder / "model.bundle",
+                name=guest.NAME,
+                profile=True,
+                precision=precision,
             )
             random = np.random.default_rng(0)
             inputs = {s.name: random.normal(size=s.shape).astype(s.dtype.numpy) for s in bundle.abi.inputs}
             counts = guest.count(bundle, inputs, folder)
             error = _error(path, inputs, counts.outputs, folder)
             layers = bundle.report["layers"]
-            return cls(name, device, layers, counts, Model(cycles.MODELS[device.cpu]), error)
+            pipelines = Model(cycles.MODELS[device.cpu])
+            return cls(name, device, precision, layers, counts, pipelines, error)
 
     def row(self) -> dict:
         timing = self.model.timing(self.counts.run)
         macs = sum(layer["macs"] or 0 for layer in self.layer_reports)
-        peers = PEERS.get((self.name, self.device.name), ())
+        table = PEERS if self.precision == FLOAT32 else PEERS_IN_HALF
+        peers = table.get((self.name, self.device.name), ())
         row: dict = {"model": self.name, "device": self.device.name, "MMACs": macs / 1e6}
         row |= {"M instructions": self.counts.instructions / 1e6, "M cycles": timing.cycles / 1e6}
         row |= {"of bound": self._bound(macs) / timing.cycles, "error": self.error}
@@ -175,7 +199,7 @@ class Counted:
 
     def _bound(self, macs: int) -> float:
         """The least cycles for the multiply-adds."""
-        return macs / VECTOR / self.device.fma_per_cycle
+        return macs / LANES[self.precision] / self.device.fma_per_cycle
 
     def _inner(self, timing: Timing) -> float | None:
         if not timing.inner_cycles:

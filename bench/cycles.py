@@ -31,7 +31,7 @@ MODELLED = 0.9999
 
 ERROR_LENGTH = 300
 SEPARATOR, SEPARATOR_TEXT = bytes.fromhex("a0d53bd4"), "brk #0xdead"
-MULTIPLY_ADD = re.compile(r"fml[as]\s+v\d+\.4s")
+MULTIPLY_ADD = re.compile(r"fml[as]\s+v\d+\.(4s|8h)")
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,23 @@ def cpu_table(report: Report, counts: Sequence[int]) -> str:
     )
 
 
+def arm_table(report: Report) -> str:
+    """Instructions of ours and of the best peer, the ratio, and the ratio of modelled cycles; when."""
+    lines = [
+        _line("model", "target", OURS, "best peer", "ratio", "ratio of modelled cycles"),
+        _line("---", "---", *["---:"] * 4),
+    ]
+    for row in report.rows:
+        numbers = (
+            row[column] for column in ("M instructions", "its M instructions", "ratio", "ratio of cycles")
+        )
+        lines.append(_line(row["model"], row["device"], *(_number(number) for number in numbers)))
+    peers = ", ".join(sorted({row["best peer"] for row in report.rows}))
+    means = ", ".join(f"`{name}` {value:.2f}" for name, value in report.figures.items())
+    told = f"Millions of instructions; {peers}; {datetime.date.today().isoformat()}; {means}."
+    return "\n".join(["", *lines, "", told, ""])
+
+
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
