@@ -17,13 +17,16 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.kernel import element_type
 
-LONGEST = 128
-"""Products that are added up one by one in float16, unless a step of a reduction has more."""
+LONGEST = 80
+"""Products of a part, which are added up one by one, unless a step of the reduction has more. Fewer than twice as many
+are not worth two parts."""
 
 
-def steps_at_once(dtype: str, steps: int, products: int) -> int:
+def steps_at_once(dtype: str, steps: int, products: int, longest: int = LONGEST) -> int:
     """How many of the `steps` of a reduction, so many `products` each, are added up to a part of a sum."""
-    return max(LONGEST // products, 1) if dtype == "float16" and steps * products > LONGEST else steps
+    if dtype != "float16" or steps * products <= 2 * longest:
+        return steps
+    return max(longest // products, 1)
 
 
 @dataclass(frozen=True)

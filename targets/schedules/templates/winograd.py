@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, Graph, Node
+from graphopt.ir import KERNEL, DType, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
@@ -74,7 +74,7 @@ class WinogradConvolution:
     ) -> WinogradConvolution | None:
         """The template where it fits, whether or not it wins."""
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         x, weights = anchor.input(0), anchor.input(1)
@@ -91,6 +91,11 @@ class WinogradConvolution:
         if window.strides != (1, 1) or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
             return None
         return cls(body, anchor, target, window, read.channels, made.channels, made.block)
+
+    @property
+    def dtype(self) -> DType:
+        """What is computed in."""
+        return self.anchor.output.dtype
 
     # --- sizes ---
 
@@ -142,7 +147,7 @@ class WinogradConvolution:
 
     def _product_cycles(self, rows: int, places: int) -> float:
         weights = self._weights(places)
-        stream = 4 * self.lanes * weights / self.target.memory_bytes_per_cycle
+        stream = self.dtype.bits // 8 * self.lanes * weights / self.target.memory_bytes_per_cycle
         return max(rows * weights / self.target.fma_per_cycle, stream)
 
     # --- decisions ---
@@ -168,7 +173,9 @@ class WinogradConvolution:
         hold = self.target.multiplies_by_lane
         tiles = math.prod(self.grid(outputs))
         held = Held.along(self.lanes) if hold else None
-        columns, vectors = best_tile(tiles, self.vectors, self.target, held=held, wide=wide)
+        columns, vectors = best_tile(
+            tiles, self.vectors, self.target, held=held, wide=wide, dtype=self.dtype.label
+        )
         groups = self._groups(outputs, columns)
         return {
             "outputs": outputs,
@@ -181,7 +188,7 @@ class WinogradConvolution:
     def _groups(self, outputs: int, columns: int) -> int:
         """As many as the cache holds. Where weights stay in the cache too, fewer chunks than threads want are no
         gain; where they do not, every chunk fetches them anew."""
-        places, vector = self.places(outputs), 4 * self.lanes
+        places, vector = self.places(outputs), self.dtype.bits // 8 * self.lanes
         groups = -(-math.prod(self.grid(outputs)) // columns)
         room = CACHE_SHARE * self.target.l2_bytes
         most = int(room // (places * columns * self.blocks * vector))
@@ -199,7 +206,7 @@ class WinogradConvolution:
         packed = {weights: self._pack_weights(constants[weights], decision)}
         bias = self.anchor.input(2)
         if bias is not None:
-            padded = np.zeros(self.vectors * self.lanes, np.float32)
+            padded = np.zeros(self.vectors * self.lanes, self.dtype.numpy)
             padded[: self.filters] = constants[numbers[bias]]
             packed[numbers[bias]] = padded
         return packed
@@ -208,7 +215,7 @@ class WinogradConvolution:
         transformed = self.transformed(weights, self.transform(decision["outputs"]))
         places, wide = len(transformed), decision["vectors"] * self.lanes
         panels = -(-self.vectors // decision["vectors"])
-        full = np.zeros((places, panels * wide, self.channels), np.float32)
+        full = np.zeros((places, panels * wide, self.channels), self.dtype.numpy)
         full[:, : self.filters] = transformed
         split = full.reshape(places, panels, wide, self.channels)
         return np.ascontiguousarray(split.transpose(1, 0, 3, 2)).reshape(-1)

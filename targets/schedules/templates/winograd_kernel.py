@@ -19,6 +19,7 @@ from tvm.script.ir_builder import tirx as T
 
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
+from graphopt.targets.lower.arithmetic import like
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import (
@@ -30,9 +31,14 @@ from graphopt.targets.schedules.templates.kernel import (
     taken_apart,
 )
 from graphopt.targets.schedules.templates.prefetch import fetch_ahead
+from graphopt.targets.schedules.templates.sums import steps_at_once
 from graphopt.targets.schedules.templates.tile import Row, Segment
 from graphopt.targets.schedules.templates.window import Window
 from graphopt.targets.schedules.templates.winograd_transform import Transform
+
+
+LONGEST_TRANSFORMED = 64
+"""Products that are added up one by one in float16: the output transform amplifies what they are off by."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,10 @@ class _Places:
     lanes: int
 
     @classmethod
-    def of(cls, strands: int, places: int, vectors: int, lanes: int) -> _Places:
+    def of(cls, strands: int, places: int, vectors: int, lanes: int, dtype: str) -> _Places:
         """Places lie an odd number of vectors apart, lest they fall into the same few sets of the cache."""
         odd = vectors | 1
-        return cls(T.alloc_buffer((strands * places * odd * lanes,), "float32"), places, odd, lanes)
+        return cls(T.alloc_buffer((strands * places * odd * lanes,), dtype), places, odd, lanes)
 
     def index(self, strand: Expr, place: Expr, vector: Expr, lane: Expr) -> Expr:
         return ((strand * self.places + place) * self.vectors + vector) * self.lanes + lane
@@ -104,6 +110,7 @@ class WinogradKernel:
         target: Target,
         buffers: Buffers,
     ) -> None:
+        self.dtype = layer.anchor.output.dtype.label
         self.layer, self.grid, self.target = layer, grid, target
         self.transform = transform
         self.places = transform.inputs**self.AXES
@@ -133,8 +140,8 @@ class WinogradKernel:
         strands = min(self.target.cores, self.chunks if by_chunks else self.panels)
         inputs = self.chunk * self.layer.blocks * self.columns
         products = self.chunk * self.columns * self.vectors
-        self.v = _Places.of(strands if by_chunks else 1, self.places, inputs, self.layer.lanes)
-        self.m = _Places.of(strands, self.places, products, self.layer.lanes)
+        self.v = _Places.of(strands if by_chunks else 1, self.places, inputs, self.layer.lanes, self.dtype)
+        self.m = _Places.of(strands, self.places, products, self.layer.lanes, self.dtype)
         if by_chunks:
             with shared_out(self.chunks, strands, work) as (strand, number):
                 chunk = self._chunk(number, strand)
@@ -190,7 +197,7 @@ class WinogradKernel:
     def transform_input(self, tile: Tile, block: Expr, strand: Expr, vector: Expr) -> None:
         size, lanes = self.transform.inputs, self.layer.lanes
         height = self.layer.window.image[0]
-        rows = [T.alloc_buffer((size * lanes,), "float32", scope="local") for _ in range(size)]
+        rows = [T.alloc_buffer((size * lanes,), self.dtype, scope="local") for _ in range(size)]
         for number, row in enumerate(rows):
             line = tile.row * self.transform.outputs + (number - self.rows_in.pad)
             above = self.rows_in.position(0, number) < 0
@@ -201,7 +208,7 @@ class WinogradKernel:
         for j in range(size):
             with T.vectorized(lanes) as lane:
                 column = [row[j * lanes + lane] for row in rows]
-                for i, value in enumerate(applied(self.transform.input_stages, column)):
+                for i, value in enumerate(applied(self.transform.input_stages, column, self.dtype)):
                     T.buffer_store(self.v.buffer, value, [self.v.index(strand, i * size + j, vector, lane)])
 
     def _transform_line(self, row: tirx.Var, tile: Tile, block: Expr, line: Expr) -> None:
@@ -213,13 +220,13 @@ class WinogradKernel:
                 position = self.columns_in.position(tile.column, tap)
                 outside = tile.border and not 0 <= int(position) < width
                 values.append(None if outside else self.x[(pixel + position) * lanes + lane])
-            for j, value in enumerate(applied(self.transform.input_stages, values)):
+            for j, value in enumerate(applied(self.transform.input_stages, values, self.dtype)):
                 T.buffer_store(row, value, [j * lanes + lane])
 
     def _clear(self, row: tirx.Var) -> None:
         for j in range(self.transform.inputs):
             with T.vectorized(self.layer.lanes) as lane:
-                T.buffer_store(row, tirx.const(0.0, "float32"), [j * self.layer.lanes + lane])
+                T.buffer_store(row, tirx.const(0.0, self.dtype), [j * self.layer.lanes + lane])
 
     # --- products ---
 
@@ -256,14 +263,11 @@ class WinogradKernel:
     ) -> None:
         """One place of `columns` tiles and `vectors` vectors of filters."""
         layer, lanes = self.layer, self.layer.lanes
-        sums = T.alloc_buffer((columns * vectors * lanes,), "float32", scope="local")
-        for number in range(columns * vectors):
-            with T.vectorized(lanes) as lane:
-                T.buffer_store(sums, tirx.const(0.0, "float32"), [number * lanes + lane])
         weights = (panel * self.places + place) * layer.channels
+        at_once = steps_at_once(self.dtype, layer.blocks, lanes, LONGEST_TRANSFORMED)
         whole, rest = divmod(layer.channels, lanes)
 
-        def add(block: Expr, channels: int) -> None:
+        def add(sums: tirx.Var, block: Expr, channels: int) -> None:
             first = (group * layer.blocks + block) * self.columns
             begin = weights + block * lanes
             if self.hold:
@@ -282,22 +286,53 @@ class WinogradKernel:
                 )
                 self._multiply_add(sums, values, begin + channel, vectors)
 
-        if whole:
-            with T.serial(whole) as block:
-                add(block, lanes)
-        if rest:
-            add(tirx.const(whole, "int32"), rest)
+        def part(first: Expr, whole: int, rest: int) -> None:
+            """The sums over `whole` blocks from `first` on and `rest` channels, added to those of the blocks before."""
+            sums = T.alloc_buffer((columns * vectors * lanes,), self.dtype, scope="local")
+            for number in range(columns * vectors):
+                with T.vectorized(lanes) as lane:
+                    T.buffer_store(sums, tirx.const(0.0, self.dtype), [number * lanes + lane])
+            if whole:
+                with T.serial(whole) as block:
+                    add(sums, first + block, lanes)
+            if rest:
+                add(sums, tirx.const(layer.blocks - 1, "int32"), rest)
+            keep = functools.partial(self._keep, sums, strand, place, group * self.columns, columns, vectors)
+            is_first = None if at_once >= layer.blocks else tirx.EQ(first, 0)
+            either(is_first, lambda: keep(is_first=True), lambda: keep(is_first=False))
+
+        if at_once >= layer.blocks:
+            part(tirx.const(0, "int32"), whole, rest)
+            return
+        with T.serial(whole // at_once) as number:
+            part(number * at_once, at_once, 0)
+        if whole % at_once or rest:
+            part(tirx.const(whole - whole % at_once, "int32"), whole % at_once, rest)
+
+    def _keep(
+        self,
+        sums: tirx.Var,
+        strand: Expr,
+        place: Expr,
+        first: Expr,
+        columns: int,
+        vectors: int,
+        *,
+        is_first: bool,
+    ) -> None:
+        """Store sums, or add them to what is there."""
+        lanes = self.layer.lanes
         for column in range(columns):
             for vector in range(vectors):
                 with T.vectorized(lanes) as lane:
-                    made = (group * self.columns + column) * self.vectors + vector
+                    here = self.m.index(strand, place, (first + column) * self.vectors + vector, lane)
                     value = sums[(column * vectors + vector) * lanes + lane]
-                    T.buffer_store(self.m.buffer, value, [self.m.index(strand, place, made, lane)])
+                    T.buffer_store(self.m.buffer, value if is_first else self.m.buffer[here] + value, [here])
 
     def _held(self, chunk: _Chunk, place: Expr, first: Expr, columns: int) -> tirx.Var:
         """Inputs read a vector of channels at a time; the multiply-add picks its lane."""
         lanes = self.layer.lanes
-        held = T.alloc_buffer((columns * lanes,), "float32", scope="local")
+        held = T.alloc_buffer((columns * lanes,), self.dtype, scope="local")
         for column in range(columns):
             with T.vectorized(lanes) as lane:
                 value = self.v.buffer[self.v.index(chunk.strand, place, first + column, lane)]
@@ -318,11 +353,13 @@ class WinogradKernel:
     def transform_output(self, tile: Tile, vector: Expr, strand: Expr, made: Expr) -> None:
         """A tile of one vector of filters; tiles may reach beyond the image."""
         size, lanes, m = self.transform.inputs, self.layer.lanes, self.transform.outputs
-        rows = [T.alloc_buffer((size * lanes,), "float32", scope="local") for _ in range(m)]
+        rows = [T.alloc_buffer((size * lanes,), self.dtype, scope="local") for _ in range(m)]
         for j in range(size):
             with T.vectorized(lanes) as lane:
                 column = [self.m.buffer[self.m.index(strand, i * size + j, made, lane)] for i in range(size)]
-                for row, value in zip(rows, applied(self.transform.output_stages, column), strict=True):
+                for row, value in zip(
+                    rows, applied(self.transform.output_stages, column, self.dtype), strict=True
+                ):
                     T.buffer_store(row, value, [j * lanes + lane])
         height, width = self.layer.window.result
         inside = min(m, width - int(tile.column) * m) if tile.border else m
@@ -338,7 +375,7 @@ class WinogradKernel:
         def finished(lane: Expr) -> list[Expr]:
             bias = None if self.bias is None else self.bias[vector * lanes + lane]
             values = [row[j * lanes + lane] for j in range(self.transform.inputs)]
-            return applied(self.transform.output_stages, values, bias)[:inside]
+            return applied(self.transform.output_stages, values, self.dtype, bias)[:inside]
 
         def store(value: Expr, column: Expr, lane: Expr) -> None:
             pixel = self.layer.window.pixel(line, tile.column * m + column)
@@ -349,7 +386,7 @@ class WinogradKernel:
                 for column, value in enumerate(finished(lane)):
                     store(value, column, lane)
             return
-        copy = T.alloc_buffer((inside * lanes,), "float32", scope="local")
+        copy = T.alloc_buffer((inside * lanes,), self.dtype, scope="local")
         with T.vectorized(lanes) as lane:
             for column, value in enumerate(finished(lane)):
                 T.buffer_store(copy, value, [column * lanes + lane])
@@ -358,13 +395,16 @@ class WinogradKernel:
 
 
 def applied(
-    stages: tuple[np.ndarray, np.ndarray], values: Sequence[Expr | None], begin: Expr | None = None
+    stages: tuple[np.ndarray, np.ndarray],
+    values: Sequence[Expr | None],
+    dtype: str,
+    begin: Expr | None = None,
 ) -> list[Expr]:
-    """Both stages applied to `values`, of which None is zero; `begin` is added to every result."""
+    """Both stages applied to `values` of `dtype`, None being zero; `begin` is added to every result."""
     first, second = stages
     between = [_combined(row, values, None) for row in first]
     made = [_combined(row, between, begin) for row in second]
-    return [tirx.const(0.0, "float32") if value is None else value for value in made]
+    return [tirx.const(0.0, dtype) if value is None else value for value in made]
 
 
 def _combined(row: np.ndarray, values: Sequence[Expr | None], begin: Expr | None) -> Expr | None:
@@ -374,9 +414,9 @@ def _combined(row: np.ndarray, values: Sequence[Expr | None], begin: Expr | None
     total = begin
     for factor, value in terms:
         if total is None:
-            total = value if factor == 1 else value * tirx.const(factor, "float32")
+            total = value if factor == 1 else value * like(factor, value)
         elif factor in (1, -1):
             total = total + value if factor == 1 else total - value
         else:
-            total = total + value * tirx.const(factor, "float32")
+            total = total + value * like(factor, value)
     return total if total is None or len(terms) + (begin is not None) == 1 else T.bind(total)

@@ -20,7 +20,7 @@ from graphopt.ir import KERNEL, Graph
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
 from graphopt.targets.schedules.templates.kernel import Buffers
 from graphopt.targets.schedules.templates.window import window_of_image
 from graphopt.targets.schedules.templates.winograd import (
@@ -47,7 +47,7 @@ class WinogradRowConvolution(WinogradConvolution):
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> WinogradRowConvolution | None:
         anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
             return None
         (anchor,) = anchors
         x, weights = anchor.input(0), anchor.input(1)
@@ -122,12 +122,12 @@ class _RowKernel(WinogradKernel):
                 position = self.columns_in.position(tile.column, tap)
                 outside = tile.border and not 0 <= int(position) < width
                 values.append(None if outside else self.x[(pixel + position) * self.block + inner + lane])
-            for place, value in enumerate(applied(self.transform.input_stages, values)):
+            for place, value in enumerate(applied(self.transform.input_stages, values, self.dtype)):
                 T.buffer_store(self.v.buffer, value, [self.v.index(strand, place, vector, lane)])
 
     def transform_output(self, tile: Tile, vector: Expr, strand: Expr, made: Expr) -> None:
         lanes, m = self.layer.lanes, self.transform.outputs
-        row = T.alloc_buffer((self.places * lanes,), "float32", scope="local")
+        row = T.alloc_buffer((self.places * lanes,), self.dtype, scope="local")
         for place in range(self.places):
             with T.vectorized(lanes) as lane:
                 value = self.m.buffer[self.m.index(strand, place, made, lane)]
