@@ -15,6 +15,8 @@ from graphopt.runtime.reference import run
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import load_target
 from graphopt.targets.emulated import EmulatedModule
+from graphopt.targets.schedules.templates.winograd_kernel import LONGEST_TRANSFORMED
+from graphopt.targets.schedules.templates.winograd_transform import Transform
 from tests.passes.helpers import Draft
 from tests.targets import test_templates as layers
 from tests.targets.conftest import runnable
@@ -133,3 +135,35 @@ def test_sums_of_whole_numbers_are_exact(name: str, tmp_path: Path) -> None:
     for output, got in EmulatedModule(bundle)(inputs).items():
         assert np.abs(want[output]).max() < 1 / HALF_UNIT, "the case is not exact in float16"
         assert (np.abs(got - want[output]) <= HALF_UNIT / 2 * np.abs(want[output])).all(), output
+
+
+@pytest.mark.parametrize("name", [RPI5])
+def test_transformed_convolutions_are_off_by_what_independent_roundings_make(
+    name: str, tmp_path: Path
+) -> None:
+    channels = 3 * LONGEST_TRANSFORMED
+    draft = Draft()
+    x = draft.input(1, channels, 6, 9)
+    same = draft.const(np.eye(channels).reshape(channels, channels, 1, 1))
+    draft.output(layers.conv(draft, draft.op("Conv", x, same), 16, (3, 3), pads=(1, 1, 1, 1), bias=False))
+    inputs = {x.name: draft.random.normal(size=x.static_shape).astype(np.float32)}
+    (want,) = run(draft.graph, inputs).values()
+    bundle = graphopt.compile(draft.graph, target=name, precision="float16", out=tmp_path / "net.bundle")
+    assert any("winograd-convolution{outputs=4" in layer["schedule"] for layer in bundle.report["layers"])
+    (got,) = EmulatedModule(bundle)(inputs).values()
+    error = float(np.sqrt(np.square(got - want).mean() / np.square(want).mean()))
+    expected = rounding_of_transformed(Transform(4), channels)
+    assert expected / 4 <= error <= expected
+
+
+def rounding_of_transformed(transform: Transform, channels: int) -> float:
+    """Relative error, in the mean, where inputs and weights are independent numbers of one size.
+
+    Each product is off by the roundings of its factors, twice the number of steps of a transform at most; each
+    partial sum by one more. All are taken for half a unit.
+    """
+    steps = 2 * 6 + 2
+    sums = LONGEST_TRANSFORMED / 2 + channels / LONGEST_TRANSFORMED
+    sizes = np.square(transform.input).sum(axis=1) * np.square(transform.filter).sum(axis=1)
+    gain = np.square(np.square(transform.output) @ sizes).mean() / 9
+    return HALF_UNIT / 2 * float(np.sqrt(gain * (steps + sums)))

@@ -36,7 +36,6 @@ from graphopt.targets.schedules.templates.tile import Row, Segment
 from graphopt.targets.schedules.templates.window import Window
 from graphopt.targets.schedules.templates.winograd_transform import Transform
 
-
 LONGEST_TRANSFORMED = 64
 """Products that are added up one by one in float16: the output transform amplifies what they are off by."""
 
