@@ -69,6 +69,8 @@ class Permutation:
         goal = next((axis for axis in axes if axis.written == 1), None)
         if source is None or goal is None or source is goal or min(source.extent, goal.extent) < lanes:
             return None
+        if rest and (goal if node.op_type == "Pack" else source).extent != lanes:
+            return None  # the last block is no vector, but several
         outer = tuple(axis for axis in axes if axis is not source and axis is not goal)
         return cls(body, node, outer, source, goal, lanes, rest)
 
