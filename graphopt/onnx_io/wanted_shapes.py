@@ -155,6 +155,26 @@ def _quantize(node: Node, shapes: Shapes, result: Shape | None) -> Wanted:
         yield 2, scale
 
 
+def _quantized_product(node: Node, shapes: Shapes, result: Shape | None) -> Wanted:
+    """One scale for a matrix, or one for each row of the first and of the result, and each column of the second."""
+    a, b = shapes[0], shapes[3]
+    if a is None or b is None:
+        return
+    yield 0, _any(max(len(a), 2))
+    yield 3, _any(max(len(b), 2))
+    rows, columns = (*a[:-1], 1), (*b[:-2], 1, b[-1])
+    for scale, whole in ((1, rows), (4, columns), (6, rows)):
+        wanted = _broadcast(shapes[scale], whole)
+        yield scale, wanted
+        yield scale + 1, wanted
+
+
+def _short_time_fourier(node: Node, shapes: Shapes, result: Shape | None) -> Wanted:
+    """Signals of real or complex numbers, and a window along the frame."""
+    yield 0, _any(3)
+    yield 2, _any(1)
+
+
 def _einsum(node: Node, shapes: Shapes, result: Shape | None) -> Wanted:
     """A letter stands for one size, in whatever operand."""
     sizes: dict[str, int | None] = {}
@@ -236,6 +256,7 @@ RULES: dict[str, Rule] = {
     "MaxUnpool": _unpool,
     "PRelu": _stretched,
     "QLinearConv": partial(_convolution, weights=3, bias=8),
+    "QLinearMatMul": _quantized_product,
     "QuantizeLinear": _quantize,
     "RMSNormalization": _stretched,
     "RNN": partial(_recurrent, gates=1),
@@ -243,5 +264,6 @@ RULES: dict[str, Rule] = {
     "ReverseSequence": _reverse_sequence,
     "RotaryEmbedding": _rotary,
     "ScatterElements": _elements,
+    "STFT": _short_time_fourier,
     "ScatterND": _scatter_nd,
 }

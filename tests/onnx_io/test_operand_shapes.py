@@ -147,6 +147,23 @@ MISFITS = {
         "[2]",
         "[3]",
     ),
+    "row scales": (
+        "QLinearMatMul",
+        "uint8[2,3] x, float[2] s, uint8[2] z, uint8[3,4] w, float t, uint8 u",
+        "(x, s, z, w, t, u, t, u)",
+        "'s'",
+        "[2]",
+        "[1]",
+    ),
+    "column scales": (
+        "QLinearMatMul",
+        "uint8[2,3] x, float t, uint8 u, uint8[3,4] w, float[2] s, uint8[2] z",
+        "(x, t, u, w, s, z, t, u)",
+        "'s'",
+        "[2]",
+        "[4]",
+    ),
+    "signal": ("STFT", "float[1,16,1,1] x", "(x, step)", "'x'", "[1, 16, 1, 1]", "[?, ?, ?]"),
     "letters": (
         "Einsum",
         "float[2,3] x, float[4,5] w",
@@ -184,7 +201,7 @@ MISFITS = {
 }
 """What does not fit: the operator, the graph's inputs, the node's, then the operand, its shape, and the one wanted."""
 
-WEIGHTS = "int64[3] shape = {4, 2, 3}, int64[4] size = {2, 1, 3, 4}"
+WEIGHTS = "int64[3] shape = {4, 2, 3}, int64[4] size = {2, 1, 3, 4}, int64 step = {4}"
 
 
 @pytest.mark.parametrize("case", MISFITS.values(), ids=MISFITS.keys())
@@ -209,3 +226,23 @@ def test_what_is_not_known_fits() -> None:
         free (float[n,c,8,8] x, float[m,3,3,3] w, float[k] b) => (y) { y = Conv (x, w, b) }"""
     (conv,) = read_model(parser.parse_model(text)).nodes
     check_operand_shapes(conv, None)
+
+
+@pytest.mark.parametrize("operator", ["Gather", "GatherElements"])
+@pytest.mark.parametrize(("index", "told"), [(4, "element 4 of"), (-5, "element -5 of"), (-4, ""), (3, "")])
+def test_constant_indices_beyond_their_axis(operator: str, index: int, told: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        take (float[2,4] x) => (y) <int64[1,2] i = {{0, {index}}}> {{ y = {operator} <axis = 1> (x, i) }}"""
+    if not told:
+        assert read_model(parser.parse_model(text)).outputs
+        return
+    with pytest.raises(ModelError, match=rf"\({operator}\): it takes {told} an axis of 4 elements"):
+        read_model(parser.parse_model(text))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_window_larger_than_its_image(size: int) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        small (float[1,3,{size},4] x, float[4,3,3,3] w) => (y) {{ y = Conv (x, w) }}"""
+    with pytest.raises(ModelError, match=r"larger than its input"):
+        read_model(parser.parse_model(text))
