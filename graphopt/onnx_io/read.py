@@ -29,7 +29,7 @@ def read_model(
 
     `input_shapes` fixes the shapes of inputs by name; symbols they share with other values are fixed too.
     Raises ModelError for what is not valid ONNX, UnsupportedError for what the IR cannot hold, UsageError for
-    shapes that do not fit the model.
+    a file that cannot be read, and for shapes that do not fit the model.
     """
     folder = Path(source).parent if isinstance(source, str | Path) else None
     name = Path(source).name if isinstance(source, str | Path) else ""
@@ -67,7 +67,8 @@ def _parse(source: str | Path | bytes) -> onnx.ModelProto:
         except OSError as error:
             folder = Path(source).is_dir()
             hint = f"{source} is a folder: name a model's file" if folder else f"check the path {source}"
-            raise ModelError(f"cannot be read: {error.strerror}", hint=hint) from None
+            where = Path(source).name
+            raise UsageError(f"cannot be read: {error.strerror}", where=where, hint=hint) from None
     if not data:
         raise ModelError("the file is empty", hint=INPUT_HINT)
     model = onnx.ModelProto()

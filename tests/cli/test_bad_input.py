@@ -121,7 +121,7 @@ def test_a_bad_model(cli: Cli, tmp_path: Path, case: str, command: str) -> None:
 @pytest.mark.parametrize("command", ["inspect", "optimize", "compile"])
 def test_a_missing_model(cli: Cli, tmp_path: Path, command: str) -> None:
     failed = cli(command, tmp_path / "none.onnx")
-    assert failed.code == 3
+    assert failed.code == 2
     assert "none.onnx" in failed.error and "No such file" in failed.error
 
 
@@ -139,7 +139,7 @@ def _meant(argument: str, meant: dict[str, Path]) -> str:
 def test_a_folder_is_no_model(cli: Cli, tmp_path: Path) -> None:
     for command in ("optimize", "compile"):
         failed = cli(command, tmp_path)
-        assert failed.code == 3
+        assert failed.code == 2
         assert f"{tmp_path} is a folder: name a model's file" in failed.error
 
 
@@ -236,4 +236,4 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "graphopt", "--debug", "inspect", str(tmp_path / "none.onnx")]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode != 0
-    assert "Traceback" in shown.stderr and "ModelError" in shown.stderr
+    assert "Traceback" in shown.stderr and "UsageError" in shown.stderr

@@ -377,11 +377,11 @@ def test_not_a_model(data: bytes, message: str, tmp_path: Path) -> None:
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError,
+        UsageError,
         match=r"^gone\.onnx: cannot be read: No such file or directory \[check the path .*gone\.onnx\]$",
     ):
         read_model(tmp_path / "gone.onnx")
-    with pytest.raises(ModelError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         read_model(tmp_path)
 
 
