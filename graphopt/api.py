@@ -217,8 +217,8 @@ def _passes_done(
 
 def check_supported(graph: Graph, target: Target) -> None:
     """Raise UnsupportedError listing what stands in the way, before any work starts."""
+    from graphopt.preparation import CONTROL_FLOW_HINT, obstacles
     from graphopt.targets.abi import TEXTS_HINT, not_passable
-    from graphopt.targets.lower import unsupported
 
     for where, reason in not_passable(graph):
         raise UnsupportedError(reason, where=where, hint=TEXTS_HINT)
@@ -227,7 +227,7 @@ def check_supported(graph: Graph, target: Target) -> None:
         shapes = " ".join(f"--input-shape {v.name}=..." for v in dynamic)
         listed = ", ".join(f"'{v.name}' is {v.type}" for v in dynamic)
         raise UnsupportedError(f"shapes must be fixed: {listed}", hint=f"add {shapes}")
-    problems = unsupported(graph)
+    problems = obstacles(graph)
     if problems:
         listed = "; ".join(
             f"node '{node.origin.known_as(node.name)}' ({node.key}): {reason}"
@@ -236,15 +236,20 @@ def check_supported(graph: Graph, target: Target) -> None:
         more = f"; and {len(problems) - LISTED_AT_MOST} more" if len(problems) > LISTED_AT_MOST else ""
         raise UnsupportedError(
             f"{target.name} cannot run {listed}{more}",
-            hint=f"`graphopt inspect MODEL --target {target.name}` lists them all",
+            hint=CONTROL_FLOW_HINT
+            if all(node.subgraphs for node, _ in problems)
+            else f"`graphopt inspect MODEL --target {target.name}` lists them all",
         )
 
 
 def identifier_of(model: object, graph: Graph, name: str | None) -> str:
     """The C prefix: `name`, else the file's stem, else the graph's name."""
-    from graphopt.targets.abi import identifier
+    from graphopt.targets.abi import RESERVED, identifier
 
     if name is not None:
+        if name in RESERVED:
+            reason = f"'{name}' would hide a C header, a library or a Python module of that name"
+            raise UsageError(reason, where="name", hint=identifier(name))
         if identifier(name) != name:
             raise UsageError(
                 f"'{name}' is not a lower-case C identifier", where="name", hint=identifier(name)

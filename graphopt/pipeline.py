@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from graphopt.errors import GraphoptError, IRError, UsageError, did_you_mean
+from graphopt.errors import GraphoptError, IRError, ModelError, UsageError, did_you_mean
 from graphopt.ir import Graph, verify
 from graphopt.rewrite import Rule, Statistics, apply_rules
 
@@ -127,6 +127,8 @@ class Pipeline:
                     verify(graph)
                 if reference:
                     reference.check(graph)
+            except ModelError:  # a fault of the model, which the pass has only found
+                raise
             except GraphoptError as error:
                 error.args = (f"pass '{step}': {error}",)
                 raise

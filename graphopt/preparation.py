@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import DType, Graph
+from graphopt.ir import DType, Graph, Node
 from graphopt.ir.fused import inline_fused
 from graphopt.passes.assign_layout import AssignLayout
 from graphopt.passes.canonicalize import Canonicalize
@@ -20,12 +20,12 @@ from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.expand_functions import ExpandFunctions
 from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
-from graphopt.passes.inline_branches import InlineBranches
+from graphopt.passes.inline_branches import InlineBranches, why_open
 from graphopt.passes.postpone_dequantize import PostponeDequantize
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.pipeline import Pipeline
-from graphopt.targets.lower.support import REFUSED, SUPPORTED
+from graphopt.targets.lower.support import REFUSED, SUPPORTED, unsupported
 
 if TYPE_CHECKING:
     from graphopt.targets.device import Target
@@ -34,6 +34,13 @@ QUANTISED = frozenset(
     "ConvInteger DynamicQuantizeLinear DequantizeLinear MatMulInteger QLinearConv QLinearMatMul".split()
 )
 """Operators that tell a quantised model."""
+
+CONTROL_FLOW = "kernels have no control flow"
+
+CONTROL_FLOW_HINT = (
+    "bounds are options: `graphopt optimize MODEL --pipeline 'inline-branches{trips=N nodes=N select=N}' -o OUT.onnx`, "
+    "then compile that; what depends on data must be fixed before the export"
+)
 
 
 def legalized(graph: Graph) -> Graph:
@@ -51,6 +58,15 @@ def legalized(graph: Graph) -> Graph:
     steps = (*postpone, expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
     Pipeline(steps).run(copy)
     return copy
+
+
+def obstacles(graph: Graph) -> list[tuple[Node, str]]:
+    """Every node that no kernel can be made for, with the reason; of control flow, why its way is not known."""
+    found = []
+    for node, reason in unsupported(graph):
+        open_way = why_open(node)
+        found.append((node, f"{CONTROL_FLOW}, and {open_way}" if open_way else reason))
+    return found
 
 
 def halved(graph: Graph) -> Graph:

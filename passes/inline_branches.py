@@ -135,3 +135,18 @@ class InlineBranches(RulePass):
     def rules(self) -> Sequence[Rule]:
         loops = (UnrollLoop(self.trips, self.nodes), UnrollScan(self.trips, self.nodes))
         return (InlineIf(), SelectBranch(self.select), *loops)
+
+
+def why_open(node: Node) -> str:
+    """Why an If, a Loop or a Scan has not become straight-line code; empty for other operators."""
+    bounds = InlineBranches()
+    rules: dict[str, Rule] = {
+        "If": SelectBranch(bounds.select),
+        "Loop": UnrollLoop(bounds.trips, bounds.nodes),
+        "Scan": UnrollScan(bounds.trips, bounds.nodes),
+    }
+    rule = None if node.domain else rules.get(node.op_type)
+    if rule is None:
+        return ""
+    reason = rule.check(Match({"condition": node.input(0)}, {}, (node,)))
+    return reason or ""

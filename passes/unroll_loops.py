@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphopt.errors import IRError, ModelError
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.partial_evaluation import trip_count
 from graphopt.rewrite import Any, Builder, Match, Op, Rule
@@ -36,8 +37,8 @@ class UnrollLoop(Rule):
             return count
         if count * len(_body(node)) > self.nodes:
             return f"unrolled it has more than {self.nodes} nodes"
-        if not count and not all(v.is_static or not wanted(v) for v in self._scanned(node)):
-            return "it never runs, and a shape is not static"
+        if not count and not all(_has_static_rows(v) or not wanted(v) for v in self._scanned(node)):
+            return "it never runs, and what it would scan has no static shape"
         return None
 
     def rewrite(self, match: Match, build: Builder) -> Sequence[Value | None]:
@@ -48,7 +49,7 @@ class UnrollLoop(Rule):
         rows: list[list[Value]] = [[] for _ in self._scanned(node)]
         for trip in range(count):
             start = [_like(build, body.inputs[0], trip), _like(build, body.inputs[1], True), *state]
-            results = own(build, build.inline(body, start))
+            results = own(build, _trip(build, node, start))
             state = results[1 : 1 + len(state)]
             for row, value in zip(rows, results[1 + len(state) :], strict=True):
                 row.append(value)
@@ -89,7 +90,7 @@ class UnrollScan(Rule):
 
     def rewrite(self, match: Match, build: Builder) -> Sequence[Value | None]:
         node = match.root
-        body, count = _body(node), self._length(node)
+        count = self._length(node)
         state, scanned = self._operands(node)
         axes = self._list(node, "scan_input_axes", len(scanned))
         backward = self._list(node, "scan_input_directions", len(scanned))
@@ -99,7 +100,7 @@ class UnrollScan(Rule):
                 build.op("Gather", x, build.const(np.int64(count - 1 - trip if back else trip)), axis=axis)
                 for x, axis, back in zip(scanned, axes, backward, strict=True)
             ]
-            results = own(build, build.inline(body, [*state, *slices]))
+            results = own(build, _trip(build, node, [*state, *slices]))
             state = results[: len(state)]
             for row, value in zip(rows, results[len(state) :], strict=True):
                 row.append(value)
@@ -143,6 +144,18 @@ def _body(node: Node) -> Graph:
     return body
 
 
+def _trip(build: Builder, node: Node, arguments: Sequence[Value]) -> tuple[Value, ...]:
+    """The results of one more run of the body. Raises ModelError where the body cannot compute with the arguments."""
+    try:
+        return build.inline(_body(node), arguments)
+    except IRError as error:
+        place = f"node '{node.origin.known_as(node.name)}' ({node.key}), its body, {error.where}"
+        hint = (
+            error.hint or "the body must fit the slices and values that it is given: export the model again"
+        )
+        raise ModelError(error.what, where=place, hint=hint) from None
+
+
 def _like(build: Builder, argument: Value, number: int) -> Value:
     """A constant for an argument of a body that may be a scalar or a vector of one element."""
     assert argument.type is not None
@@ -154,7 +167,12 @@ def _stack(build: Builder, rows: Sequence[Value], axis: int) -> Value:
     return slices[0] if len(slices) == 1 else build.op("Concat", *slices, axis=axis)
 
 
+def _has_static_rows(value: Value) -> bool:
+    return value.shape is not None and all(isinstance(dim, int) for dim in value.shape[1:])
+
+
 def _nothing(build: Builder, value: Value) -> Value:
     """A scan output of no trips."""
-    assert value.type is not None
-    return build.const(np.zeros((0, *value.static_shape[1:]), value.dtype.numpy), name=value.name)
+    assert value.shape is not None
+    row = [dim for dim in value.shape[1:] if isinstance(dim, int)]
+    return build.const(np.zeros((0, *row), value.dtype.numpy), name=value.name)

@@ -99,10 +99,11 @@ def _memory_problem(graph: Graph, arena: int | None, target: Target) -> list[Pro
 
 def _problems(graph: Graph) -> list[Problem]:
     """While an input's shape is open, only what no shape can mend."""
+    from graphopt.preparation import obstacles
     from graphopt.targets.abi import not_passable
-    from graphopt.targets.lower.support import SUPPORTED, unsupported
+    from graphopt.targets.lower.support import SUPPORTED
 
-    found = unsupported(graph)
+    found = obstacles(graph)
     if not all(value.is_static for value in graph.inputs):
         found = [(node, reason) for node, reason in found if node.key not in SUPPORTED]
     interface = [Problem(place, "", reason, ()) for place, reason in not_passable(graph)]

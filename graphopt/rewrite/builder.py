@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.errors import IRError
 from graphopt.ir import ONNX, Graph, Node, Origin, TensorType, Value
 from graphopt.ir.nesting import with_nested
 from graphopt.onnx_io.infer import infer_node, infer_outputs
@@ -57,7 +58,7 @@ class Builder:
     def inline(self, body: Graph, arguments: Sequence[Value]) -> tuple[Value, ...]:
         """The outputs of a nested graph for `arguments`: its nodes are copied, with types inferred anew.
 
-        The copies keep their own origin.
+        The copies keep their own origin. Raises IRError naming the node of `body` that does not fit the arguments.
         """
         mapping = dict(zip(body.inputs, arguments, strict=True))
         for value in body.constants:
@@ -66,7 +67,10 @@ class Builder:
             mapping[value].type = value.type
         for node in body.nodes:
             copy = self.graph.copy_node(node, mapping, before=self.before)
-            infer_node(copy, {})
+            try:
+                infer_node(copy, {})
+            except IRError as error:
+                raise IRError(error.what, where=f"node '{node.name}' ({node.key})", hint=error.hint) from None
             self.created.extend(with_nested(copy))
         return tuple(mapping.get(value, value) for value in body.outputs)
 

@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from graphopt.errors import ModelError
 from graphopt.ir import DType, Graph, Origin, TensorType, Value
+from graphopt.passes import catalog
+from graphopt.passes.inline_branches import why_open
+from graphopt.pipeline import parse_pipeline
 from graphopt.rewrite import Builder
 from tests.passes.helpers import Build, Draft, check_fires, check_stays
 
@@ -209,6 +213,13 @@ def never(g: Draft) -> Value:
     return g.graph.outputs[0]
 
 
+def never_at_all(g: Draft) -> Value:
+    """Inference does not say how many rows there are."""
+    rows = TensorType(DType.float32, ("n", 4))
+    g.output(*loop(g, g.const(0, np.int64), None, g.op("Abs", g.input(4)), step, VECTOR, rows))
+    return g.graph.outputs[0]
+
+
 def while_small(g: Draft) -> Value:
     """A counter is carried, and the loop goes on while it is below 3."""
     x = g.input(4)
@@ -233,7 +244,7 @@ def with_a_branch(g: Draft) -> Value:
     return loop(g, g.const(2, np.int64), None, g.input(4), body, VECTOR)[0]
 
 
-@pytest.mark.parametrize("build", [counted, never, while_small, with_a_branch])
+@pytest.mark.parametrize("build", [counted, never, never_at_all, while_small, with_a_branch])
 def test_unrolls_loops(build: Build, update_golden: bool) -> None:
     check_fires("inline-branches", "unroll-loop", build, f"loop_{build.__name__}", update_golden)
 
@@ -332,3 +343,42 @@ def long_sequence(g: Draft) -> Value:
 )
 def test_leaves_scans(build: Build, reason: str) -> None:
     check_stays("inline-branches", "unroll-scan", build, reason)
+
+
+def test_a_body_that_cannot_be_is_the_models_fault() -> None:
+    def body(b: Draft, total: Value, row: Value) -> list[Value]:
+        return [b.op("Add", total, row)]
+
+    g = Draft()
+    graph = nested(g, "body", body, TensorType(DType.float32, None), TensorType(DType.float32, None))
+    g.output(
+        *g.ops("Scan", g.input(4), g.input(3, 5), outputs=1, types=(VECTOR,), body=graph, num_scan_inputs=1)
+    )
+    with pytest.raises(ModelError, match=r"^node '.*' \(Scan\), its body, node '.*' \(Add\): ") as raised:
+        parse_pipeline("inline-branches", catalog()).run(g.graph)
+    assert "the body must fit" in raised.value.hint
+
+
+# --- what stays open ---
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (often, "it runs more than 64 times"),
+        (open_trips, "its trip count is not known"),
+        (of_any_length, "the length of the sequence is not known"),
+        (of_two_shapes, "the branches differ in type"),
+    ],
+)
+def test_why_control_flow_stays_open(build: Build, reason: str) -> None:
+    g = Draft()
+    build(g)
+    told = [why_open(node) for node in g.graph.nodes if node.subgraphs]
+    assert len(told) == 1 and reason in told[0]
+
+
+def test_nothing_is_said_of_other_operators() -> None:
+    g = Draft()
+    g.op("Relu", g.input(4))
+    assert [why_open(node) for node in g.graph.nodes] == [""]

@@ -235,6 +235,8 @@ def test_a_manifest_with_a_damaged_part_gets_one_line(tmp_path: Path, part: str,
 
 
 def test_a_name_must_be_an_identifier(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"'math' would hide a C header, .* \[m_math\]"):
+        graphopt.compile(tiny_model, out=tmp_path / "model.bundle", name="math")
     with pytest.raises(UsageError, match=r"'My Net' is not a lower-case C identifier \[my_net\]"):
         graphopt.compile(tiny_model, name="My Net", out=tmp_path / "b")
     assert abi_of(name="my_net").exports[0] == "my_net_run"
