@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 import graphopt
 from graphopt.ir import Graph, Node, Value
@@ -28,6 +27,8 @@ SAME_SCALE = 2.0**-22
 
 def onnx_runtime(model: Path | bytes) -> Run:
     """A function that runs the ONNX file, optimisations off: arrays by name in, arrays by name out."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3

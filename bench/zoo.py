@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="test samples per model")
     parser.add_argument("--model", action="append", help="only models whose name starts so")
     options = parser.parse_args()
+    if find_spec("onnxruntime") is None:
+        parser.error("ONNX Runtime is not installed [pip install onnxruntime]")
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
     paths = [p for p in zoo_models() if p.stem.startswith(wanted)]
     count = 50 if options.quick else options.samples

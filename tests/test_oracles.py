@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +89,26 @@ def test_judges(relu: bool, tmp_path: Path) -> None:
 def test_leaves_what_QLinearConv_cannot(make: Callable[[], Graph], tmp_path: Path) -> None:  # noqa: N802
     found = kernels(make(), tmp_path)
     assert (found.replaced, [node.op_type for node in found.left], str(found)) == (0, ["Conv"], "floats")
+
+
+WITHOUT_ONNX_RUNTIME = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "onnxruntime" else find(name, *rest)
+sys.modules["onnxruntime"] = None
+runpy.run_module("bench.zoo", run_name="__main__")
+"""
+
+
+def test_the_benchmark_tells_what_to_install() -> None:
+    def zoo(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT_ONNX_RUNTIME, *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert zoo("--help").returncode == 0
+    refused = zoo("--quick")
+    assert refused.returncode == 2 and "[pip install onnxruntime]" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_knows_a_float_model(tmp_path: Path) -> None:
