@@ -7,6 +7,9 @@ An output element at o stands at position p of the input axis, by the coordinate
 with x continued by its edges, w a triangle (linear) or the kernel of Keys, "Cubic convolution interpolation for
 digital image processing" (1981), and s below 1 where an anti-aliasing filter widens it. Positions and weights are
 computed in float64 once per axis, in small stages of their own: `position`, `left`, `weights`.
+
+The length of a resized axis is scale times its size before it is rounded down, as ONNX's reference and node cases
+have it; see `docs/design.md` for where ONNX Runtime differs.
 """
 
 from __future__ import annotations

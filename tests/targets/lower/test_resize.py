@@ -48,6 +48,14 @@ def not_smaller() -> Case:
     return case("Resize", X, None, None, [9, 4], axes=(-1, -2), expected=right, **options)
 
 
+def unrounded_corners() -> Case:
+    """ONNX's node case `resize_downsample_scales_linear_align_corners`: 4 * 0.6 - 1 is the length of the last gap."""
+    x = np.arange(1, 9, dtype=np.float32).reshape(1, 1, 2, 4)
+    right = np.array([[[[1, 1 + 3 / 1.4]]]], np.float32)
+    align = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+    return case("Resize", x, None, np.asarray([1, 1, 0.6, 0.6], np.float32), expected=[right], **align)
+
+
 def sized(x: np.ndarray, *sizes: int, **attributes: object) -> Case:
     return case("Resize", x, None, None, np.asarray(sizes), **attributes)
 
@@ -70,6 +78,7 @@ WEIGHTED = [
         scaled(X, 1.6, 0.7, coordinate_transformation_mode=t, mode=m)
         for t, m in product(TRANSFORMATIONS, ("linear", "cubic"))
     ),
+    unrounded_corners(),
     scaled(X, 0.4, 1.5, mode="linear", antialias=1),
     scaled(X, 0.4, 0.6, mode="cubic", antialias=1, cubic_coeff_a=-0.5),
     scaled(X, 0.8, 1.5, mode="cubic", exclude_outside=1),
