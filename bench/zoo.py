@@ -7,11 +7,11 @@ difference over the largest magnitude of the output. With a target for another m
 emulation, on few samples.
 
 The column `oracle` says what ONNX Runtime computes with: floats, or, for a quantised model, how many of its quantised
-convolutions and matrix products are sums of integers there (`bench/oracles.py`). `error`, `metric ORT`, `agree`,
-`same_metric` and `worst_error` are against that oracle. What a quantised model differs from ONNX Runtime's plain
-session, which runs it in floats with rounding errors of its own, stands beside: the share of samples that differ at
-all, the error, the metric, and the figures `agree_float_session` and `worst_error_float_session`, which are over all
-models.
+convolutions and matrix products are sums of integers there (`graphopt/integer_oracle.py`). `error`, `metric ORT`,
+`agree`, `same_metric` and `worst_error` are against that oracle. What a quantised model differs from ONNX Runtime's
+plain session, which runs it in floats with rounding errors of its own, stands beside: the share of samples that
+differ at all, the error, the metric, and the figures `agree_float_session` and `worst_error_float_session`, which are
+over all models.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ import numpy as np
 import graphopt
 from bench.common import Report, arguments, progress
 from bench.models import ZOO_SHAPES, zoo_models
-from bench.oracles import integer_kernels, onnx_runtime
+from bench.oracles import onnx_runtime
 from bench.tasks import Samples, samples
 from bench.vision import mobilenet_v2
+from graphopt.integer_oracle import integer_kernels
 from graphopt.runtime.compare import SMALLEST_SCALE, compare_arrays
 from graphopt.verification import runner
 

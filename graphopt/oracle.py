@@ -1,5 +1,6 @@
 """Who says what a model's answers are: ONNX Runtime with its optimisations off.
 
+The convolutions of a quantised model are sums of integers, and it runs them so (`graphopt/integer_oracle.py`).
 Where it is not installed, or refuses the file, the reference evaluator does.
 """
 
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.message import EncodeError
 
 from graphopt.errors import UnsupportedError
+from graphopt.integer_oracle import integer_kernels
 from graphopt.ir import Graph
 from graphopt.runtime import reference
 
@@ -37,8 +40,24 @@ def oracle_for(model: str | Path, graph: Graph) -> Oracle:
     except UnsupportedError as error:
         note = error.what
     else:
-        return Oracle("ONNX Runtime", run)
+        return _with_integers(model) or Oracle("ONNX Runtime", run)
     return Oracle("the reference evaluator", lambda inputs: reference.run(graph, inputs), note)
+
+
+def _with_integers(model: str | Path) -> Oracle | None:
+    """ONNX Runtime with its kernels for quantised convolutions; None where the model has none for them."""
+    try:
+        kernels = integer_kernels(Path(model))
+    except EncodeError:  # protobuf holds 2 GB
+        return None
+    if kernels is None or not kernels.replaced:
+        return None
+    try:
+        run = _onnx_runtime(kernels.model)
+    except UnsupportedError:  # it knows the file, not this form of it
+        return None
+    total = kernels.replaced + len(kernels.left)
+    return Oracle(f"ONNX Runtime, {kernels.replaced} of {total} quantised sums in integers", run)
 
 
 def plain_refusal(error: Exception) -> str:
@@ -48,17 +67,19 @@ def plain_refusal(error: Exception) -> str:
     return re.sub(r"^Load model from .* failed:", "", text).rstrip(".")
 
 
-def _onnx_runtime(model: str | Path) -> Run:
+def _onnx_runtime(model: str | Path | bytes) -> Run:
     """Raises ImportError where it is not installed, UnsupportedError when it refuses the file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    source = model if isinstance(model, bytes) else str(model)
     try:
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # C++ exceptions without a common base
         raise UnsupportedError(f"ONNX Runtime refuses the file: {plain_refusal(error)}") from None
+    place = "the model in memory" if isinstance(model, bytes) else str(model)
     names = [output.name for output in session.get_outputs()]
 
     def run(inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -66,6 +87,6 @@ def _onnx_runtime(model: str | Path) -> Run:
             return dict(zip(names, session.run(names, dict(inputs)), strict=True))
         except Exception as error:
             reason = f"ONNX Runtime fails to run it: {plain_refusal(error)}"
-            raise UnsupportedError(reason, where=str(model), hint="try other inputs, with --inputs") from None
+            raise UnsupportedError(reason, where=place, hint="try other inputs, with --inputs") from None
 
     return run

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import graphopt
-from bench.oracles import IntegerKernels, integer_kernels, onnx_runtime
+from bench.oracles import onnx_runtime
+from graphopt.integer_oracle import IntegerKernels, integer_kernels
 from graphopt.ir import DType, Graph
 from graphopt.onnx_io.write import write_model
 from graphopt.runtime import reference
+from graphopt.verification import verify_bundle
 from tests.passes.helpers import Draft, made
 
 SCALE, WEIGHTS = 0.05, np.array([0.002, 0.004], np.float32)
@@ -67,6 +69,8 @@ def test_judges(relu: bool, tmp_path: Path) -> None:
     assert len(np.unique(want)) > 20
     module = graphopt.Module(graphopt.compile(tmp_path / "model.onnx", out=tmp_path / "m").path)
     np.testing.assert_array_equal(*module(inputs()).values(), want)
+    checked = verify_bundle(tmp_path / "model.onnx", tmp_path / "m", samples=2, tolerance=0.0)
+    assert checked.agrees and checked.oracle == "ONNX Runtime, 1 of 1 quantised sums in integers"
     (broken,) = reference.run(convolution(relu=relu, step=0.1 * 1.001), inputs()).values()
     assert (broken != want).any()
 

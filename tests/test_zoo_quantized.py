@@ -1,4 +1,4 @@
-"""The zoo's 8-bit models answer as ONNX Runtime's integer kernels do, bit for bit (`bench/oracles.py`).
+"""The zoo's 8-bit models answer as ONNX Runtime's integer kernels do, bit for bit (`graphopt/integer_oracle.py`).
 
 Measured on all test samples, with onnxruntime 1.32 on x86-64, the share of those whose outputs differ anywhere:
 
@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 import graphopt
-from bench.oracles import integer_kernels, onnx_runtime
+from bench.oracles import onnx_runtime
 from bench.tasks import samples
+from graphopt.integer_oracle import integer_kernels
 from graphopt.verification import runner
 from tests.zoo import zoo_model
 
