@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.targets.bundle import Bundle
 
+TOLERANCES = {"float32": 1e-4, "float16": 0.05}
+"""Precision -> largest error allowed, as a share of the output's scale. That of float16 is for deep networks."""
+
 Interface = Sequence[tuple[str, TensorType | None]]
 Progress = Callable[[str, int, int], None]
 
@@ -64,13 +67,14 @@ def verify_bundle(
     inputs: Mapping[str, np.ndarray] | None = None,
     samples: int = 4,
     seed: int = 0,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run `model` and `bundle` on the same inputs.
 
     `inputs` may hold several samples along the first axis (see `samples_for`); without it `samples` random ones
-    are made for each shape of the bundle. A bundle for another machine runs under emulation. Raises GraphoptError
+    are made for each shape of the bundle. Without a `tolerance` that of the bundle's precision counts
+    (`TOLERANCES`). A bundle for another machine runs under emulation. Raises GraphoptError
     when either cannot run, UsageError when their inputs or outputs are not the same; a difference is reported, not
     raised.
     """
@@ -80,6 +84,8 @@ def verify_bundle(
     graph, same_source = _described(model, opened)
     run, machine = runner(opened)
     shapes = module_info(opened.manifest).shapes
+    if tolerance is None:
+        tolerance = TOLERANCES[opened.report["summary"]["precision"]]
     batches = samples_for(shapes, inputs, samples, seed)
     if not batches:
         raise UsageError("there is nothing to compare", hint="give at least one sample")

@@ -20,8 +20,12 @@ def verify(
     samples: Annotated[int, typer.Option(min=1, help="How many random samples, without --inputs.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Largest error allowed, as a share of the output's scale.")
-    ] = 1e-4,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Largest error allowed, as a share of the output's scale; else 1e-4, or 0.05 for float16.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare BUNDLE's outputs with those of MODEL in ONNX Runtime, or in the reference evaluator.
@@ -66,7 +70,12 @@ def verify(
     else:
         title = f"{result.samples} samples on {result.machine}, against {result.oracle}"
         rows = [
-            [o.name, o.absolute, o.relative, o.reason or ("agrees" if o.relative <= tolerance else "differs")]
+            [
+                o.name,
+                o.absolute,
+                o.relative,
+                o.reason or ("agrees" if o.relative <= result.tolerance else "differs"),
+            ]
             for o in outputs
         ]
         show(table(title, ("output", "worst error", "of its scale", ""), rows))

@@ -17,6 +17,7 @@ from graphopt.targets.device import load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.targets.schedules.templates.winograd_kernel import LONGEST_TRANSFORMED
 from graphopt.targets.schedules.templates.winograd_transform import Transform
+from graphopt.verification import TOLERANCES, verify_bundle
 from tests.passes.helpers import Draft
 from tests.targets import test_templates as layers
 from tests.targets.conftest import runnable
@@ -44,6 +45,14 @@ def test_it_answers_nearly_as_the_model_does(
         for output, roundings in ROUNDINGS.items():
             error = np.abs(got[output] - want[output]).max() / np.abs(want[output]).max()
             assert 0 < error <= roundings * HALF_UNIT
+
+
+@pytest.mark.parametrize("name", [RPI5])
+def test_verification_allows_what_the_precision_costs(
+    name: str, half_bundle: Bundle, tiny_model: Path
+) -> None:
+    assert verify_bundle(tiny_model, half_bundle, samples=1).agrees
+    assert not verify_bundle(tiny_model, half_bundle, samples=1, tolerance=TOLERANCES["float32"]).agrees
 
 
 def test_inputs_outputs_and_the_exported_model_stay_as_they_are(half_bundle: Bundle) -> None:
