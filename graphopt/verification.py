@@ -85,7 +85,7 @@ def verify_bundle(
     run, machine = runner(opened)
     shapes = module_info(opened.manifest).shapes
     if tolerance is None:
-        tolerance = TOLERANCES[opened.report["summary"]["precision"]]
+        tolerance = TOLERANCES[opened.report["summary"].get("precision", "float32")]
     batches = samples_for(shapes, inputs, samples, seed)
     if not batches:
         raise UsageError("there is nothing to compare", hint="give at least one sample")

@@ -49,7 +49,7 @@ def contract_facts(bundle: Bundle) -> dict[str, Any]:
 
 def _computes_in(report: Mapping[str, Any]) -> dict[str, str]:
     """What kernels compute in where it is not float32, and how many do; nothing for other models."""
-    precision = report["summary"]["precision"]
+    precision = report["summary"].get("precision", "float32")
     made = [layer for layer in report["layers"] if layer["output"][0].startswith(precision)]
     if precision == "float32":
         return {}
