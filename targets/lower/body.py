@@ -6,9 +6,12 @@ from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node, Value
-from graphopt.targets.lower.support import is_supported, where
+from graphopt.targets.lower.support import ELEMENTWISE, is_supported, where
 from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
 from graphopt.targets.lower.tensors import copied, literal, narrowed, placeholder
+
+FLAT = ELEMENTWISE - {"DequantizeLinear", "Dropout", "QuantizeLinear"}
+"""Operators whose kernels look at no axis."""
 
 LARGEST_LITERAL = 64
 """Elements; a constant inside a body that is read as data, not as a shape, becomes selects up to this size."""
@@ -24,11 +27,27 @@ def lower(body: Graph) -> tirx.PrimFunc:
     if len(nodes) == 1 and nodes[0].key in OPAQUE:
         _check(nodes[0])
         return OPAQUE[nodes[0].key](nodes[0]).with_attr("tirx.is_scheduled", True)
-    tensors = {value: placeholder(value, f"p{index}") for index, value in enumerate(body.inputs)}
+    shape = (body.outputs[0].size,) if _is_flat(body) else None
+    tensors = {value: placeholder(value, f"p{index}", shape) for index, value in enumerate(body.inputs)}
     parameters = list(tensors.values())
     for node in nodes:
         _lower_node(node, tensors)
     return te.create_prim_func([*parameters, *_results(body, tensors)])
+
+
+def _is_flat(body: Graph) -> bool:
+    """All tensors have the same elements in the same places, so that one axis tells them.
+
+    Rows that are no whole number of vectors long then need no arithmetic on indices.
+    """
+    shape = body.outputs[0].static_shape
+    tensors = (*body.inputs, *body.outputs, *(value for node in body.nodes for value in node.outputs))
+    return (
+        len(shape) > 1
+        and all(not node.domain and node.op_type in FLAT for node in body.nodes)
+        and all(value.static_shape == shape for value in tensors)
+        and all(value.static_shape == () for value in body.constants)
+    )
 
 
 def _lower_node(node: Node, tensors: dict[Value, te.Tensor]) -> None:

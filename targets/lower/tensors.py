@@ -32,8 +32,9 @@ def shape_of(tensor: te.Tensor) -> tuple[int, ...]:
     return tuple(int(dim) for dim in tensor.shape)
 
 
-def placeholder(value: Value, name: str) -> te.Tensor:
-    return te.placeholder(value.static_shape, storage(value.dtype), name=name)
+def placeholder(value: Value, name: str, shape: Sequence[int] | None = None) -> te.Tensor:
+    """A parameter with the elements of `value`, under its own shape or another."""
+    return te.placeholder(shape or value.static_shape, storage(value.dtype), name=name)
 
 
 def constant(node: Node, index: int) -> np.ndarray | None:
