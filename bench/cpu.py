@@ -1,16 +1,17 @@
 """Float models on this machine: ours without tuning, ONNX Runtime, OpenVINO and ncnn, side by side.
 
-    python -m bench.cpu [--quick] [--model resnet18] [--threads 1,2] [--seconds 3] [--json FILE] [--readme]
+    python -m bench.cpu [--quick] [--model resnet18] [--threads 1,2] [--seconds 3] [--json FILE] [--readme] [--all]
 
 All runtimes get the same inputs and take turns; the least time of each counts. `ratio` is ours over the best
 peer's: below 1 we are faster; `of medians` is the same of the medians. A peer whose answer is wrong, or that cannot
 run a model, shows no time. `of peak` is the share of the multiply-adds that this machine can do, measured first.
 `compile s` and `compile MB` are those of the command `graphopt compile`, from its start to its end. With `--readme`
-the table in README.md is written anew.
+the table in README.md is written anew; with `--all` the figures of bench.roofline and bench.arm are taken too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", default=f"1,{os.cpu_count()}", help="numbers of threads")
     parser.add_argument("--seconds", type=float, default=3.0, help="per model, runtime and number of threads")
     parser.add_argument("--readme", action="store_true", help="write the table in README.md")
+    parser.add_argument("--all", action="store_true", help="add the figures of bench.roofline and bench.arm")
     options = parser.parse_args()
     if options.readme and (options.quick or options.model):
         parser.error("--readme wants all models: leave out --quick and --model")
@@ -70,6 +72,9 @@ def main() -> None:
             report.add(**row)
     report.figures = figures(report.rows, counts)
     report.figures |= {f"peak_gflops_{count}t": peak[count] / 1e9 for count in counts}
+    if options.all:
+        for module in ("bench.roofline", "bench.arm"):
+            report.figures |= figures_of(module, options.quick)
     report.finish(options.json)
     if options.readme:
         write_section(README, "bench.cpu", cpu_table(report, counts))
@@ -101,18 +106,42 @@ def compare(
         return rows
 
 
+WATCHED = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""A small process that starts another: Linux counts what a process had before it became the other one, too."""
+
+
 def _compile(model: Path, out: Path) -> dict[str, float]:
-    """Compile as a user does; seconds, and megabytes at the most of this process and those it starts."""
+    """Compile as a user does; seconds, and megabytes at the most of that process and those it starts."""
+    command = [
+        sys.executable,
+        "-m",
+        "graphopt",
+        "compile",
+        str(model),
+        "-o",
+        str(out),
+        "--name",
+        "ours",
+        "--json",
+    ]
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphopt", "compile", str(model), "-o", str(out), "--name", "ours", "--json"],
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    watched = subprocess.run([sys.executable, "-c", WATCHED, *command], stdout=subprocess.PIPE, text=True)
+    if watched.returncode:
         raise SystemExit(f"{model.name} does not compile; the error is above")
-    return {"compile s": time.perf_counter() - start, "compile MB": usage.ru_maxrss / 1e3}
+    return {"compile s": time.perf_counter() - start, "compile MB": int(watched.stdout) / 1e3}
+
+
+def figures_of(module: str, quick: bool) -> dict[str, float]:
+    """The figures that another benchmark prints; what it says goes to standard error."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, "-m", module, "--json", file.name, *(["--quick"] if quick else [])]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        return json.loads(Path(file.name).read_text())["figures"]
 
 
 def _contenders(
