@@ -6,10 +6,8 @@ fewer lanes and registers, or a multiply-add that picks a lane.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from graphopt.runtime.reference import random_inputs, run
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import Target, load_target
 from tests.passes.helpers import UNIT, Draft
+from tests.targets.compiled import run_compiled
 
 TERMS = 1200
 """The longest sum of all layers: rounding errors add up to at most so many units of the largest partial sum."""
@@ -435,23 +434,7 @@ def results(
     graph, _ = network
     target = machines()[request.param]
     compiled = compile_model([grouped_for(graph, target)], target, "layers")
-    path: Path = tmp_path_factory.mktemp("layers") / "liblayers.so"
-    path.write_bytes(compiled.library)
-    inputs = random_inputs(graph)
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
-    workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
-    start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    size = ctypes.c_size_t(compiled.abi.workspace_bytes)
-    failed = ctypes.CDLL(str(path)).layers_run(
-        pointers(given), pointers(made), ctypes.c_void_p(start), size, ctypes.c_int(2)
-    )
-    assert failed == 0
-    return {spec.name: array for spec, array in zip(compiled.abi.outputs, made, strict=True)}
-
-
-def pointers(arrays: list[np.ndarray]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    return run_compiled(compiled, random_inputs(graph), tmp_path_factory.mktemp("layers"))
 
 
 @pytest.mark.parametrize("name", [build.__name__ for layers in LAYERS.values() for build in layers])

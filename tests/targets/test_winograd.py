@@ -6,11 +6,9 @@ machine are compiled into one library, chunks as short as they get, so that bord
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +29,7 @@ from graphopt.targets.schedules.templates.winograd import (
 )
 from graphopt.targets.schedules.templates.winograd_transform import PAIRS, Transform
 from tests.passes.helpers import Draft
+from tests.targets.compiled import run_compiled
 
 UNIT = 2.0**-24
 """Of one rounding."""
@@ -102,19 +101,8 @@ def results(
         patch.setattr(templates, "choose", lambda *given, **options: forced(*given, outputs))
         compiled = compile_model([grouped_for(network, target)], target, "layers")
     assert sum("winograd" in schedule for schedule in compiled.schedules.values()) == len(LAYERS)
-    path: Path = tmp_path_factory.mktemp("winograd") / "liblayers.so"
-    path.write_bytes(compiled.library)
-    inputs = random_inputs(network)
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
-    workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
-    start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    size = ctypes.c_size_t(compiled.abi.workspace_bytes)
-    failed = ctypes.CDLL(str(path)).layers_run(
-        pointers(given), pointers(made), ctypes.c_void_p(start), size, ctypes.c_int(2)
-    )
-    assert failed == 0
-    return outputs, dict(zip(LAYERS, made, strict=True))
+    made = run_compiled(compiled, random_inputs(network), tmp_path_factory.mktemp("winograd"))
+    return outputs, dict(zip(LAYERS, made.values(), strict=True))
 
 
 def forced(body: Graph, constants: Mapping[int, np.ndarray], target: Target, outputs: int) -> Choice | None:
@@ -123,10 +111,6 @@ def forced(body: Graph, constants: Mapping[int, np.ndarray], target: Target, out
     if fitting is None:
         return choose(body, constants, target)
     return Choice(fitting, {**fitting.defaults(), "outputs": outputs, "groups": 1})
-
-
-def pointers(arrays: list[np.ndarray]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
 
 
 @dataclass(frozen=True)

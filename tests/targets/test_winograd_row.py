@@ -5,10 +5,8 @@ The tolerance is the bound of error analysis, as in `test_winograd`; all layers 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,8 @@ from graphopt.targets.schedules.templates.winograd import LARGEST_AMPLIFICATION
 from graphopt.targets.schedules.templates.winograd_row import MOST_TAPS, WinogradRowConvolution
 from graphopt.targets.schedules.templates.winograd_transform import PAIRS, TAPS, Transform
 from tests.passes.helpers import Draft
-from tests.targets.test_winograd import UNIT, machines, pointers, schedules
+from tests.targets.compiled import run_compiled
+from tests.targets.test_winograd import UNIT, machines, schedules
 
 
 @dataclass(frozen=True)
@@ -101,19 +100,8 @@ def results(
         patch.setattr(templates, "choose", lambda *given, **options: forced(*given))
         compiled = compile_model([grouped_for(network, target)], target, "layers")
     assert sum("winograd-row" in schedule for schedule in compiled.schedules.values()) == len(LAYERS)
-    path: Path = tmp_path_factory.mktemp("rows") / "liblayers.so"
-    path.write_bytes(compiled.library)
-    inputs = random_inputs(network)
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
-    workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
-    start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    size = ctypes.c_size_t(compiled.abi.workspace_bytes)
-    failed = ctypes.CDLL(str(path)).layers_run(
-        pointers(given), pointers(made), ctypes.c_void_p(start), size, ctypes.c_int(2)
-    )
-    assert failed == 0
-    return dict(zip(LAYERS, made, strict=True))
+    made = run_compiled(compiled, random_inputs(network), tmp_path_factory.mktemp("rows"))
+    return dict(zip(LAYERS, made.values(), strict=True))
 
 
 def windows(x: np.ndarray, size: int, step: int, pads: tuple[int, int]) -> np.ndarray:
