@@ -16,11 +16,14 @@ THREADS = 2
 def run_compiled(
     compiled: CompiledModel, inputs: Mapping[str, np.ndarray], folder: Path
 ) -> dict[str, np.ndarray]:
-    """Outputs by name; float32 ones, and workspace, are NaN before. The library is written to `folder`."""
+    """Outputs by name; they and the workspace are full of ones before, NaN where they are floats. The library is
+    written to `folder`."""
     path = folder / f"lib{compiled.abi.name}.so"
     path.write_bytes(compiled.library)
     given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
+    made = [np.empty(spec.shape, spec.dtype.numpy) for spec in compiled.abi.outputs]
+    for array in made:
+        array.reshape(-1).view(np.uint8)[:] = 0xFF
     workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
     start = workspace.ctypes.data + -workspace.ctypes.data % 64
     size = ctypes.c_size_t(compiled.abi.workspace_bytes)

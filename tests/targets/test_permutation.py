@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,7 +12,8 @@ from graphopt.runtime.reference import random_inputs
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import Target
 from tests.passes.helpers import Draft
-from tests.targets.test_templates import machines, pointers
+from tests.targets.compiled import run_compiled
+from tests.targets.test_templates import machines
 
 TRANSPOSES: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((37, 50), (1, 0)),
@@ -57,19 +55,7 @@ def results(machine: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     graph = network(machine.vector_bits // 32)
     compiled = compile_model([grouped_for(graph, machine)], machine, "moves")
     assert sum("permutation" in s for s in compiled.schedules.values()) == len(TRANSPOSES) + 2 * len(IMAGES)
-    path: Path = tmp_path_factory.mktemp("moves") / "libmoves.so"
-    path.write_bytes(compiled.library)
-    inputs = random_inputs(graph)
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, -1, spec.dtype.numpy) for spec in compiled.abi.outputs]
-    workspace = np.zeros(compiled.abi.workspace_bytes + 64, np.uint8)
-    start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    size = ctypes.c_size_t(compiled.abi.workspace_bytes)
-    failed = ctypes.CDLL(str(path)).moves_run(
-        pointers(given), pointers(made), ctypes.c_void_p(start), size, ctypes.c_int(2)
-    )
-    assert failed == 0
-    return {spec.name: array for spec, array in zip(compiled.abi.outputs, made, strict=True)}
+    return run_compiled(compiled, random_inputs(graph), tmp_path_factory.mktemp("moves"))
 
 
 def test_every_element_is_in_its_place(machine: Target, results: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,6 @@ Programs run byte for byte as the memory plan lays them out, groups in numpy (`i
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from graphopt.targets.device import Target, load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.targets.plan_memory import Buffer, plan
 from tests.passes.helpers import UNIT, Draft
+from tests.targets.compiled import run_compiled
 from tests.targets.conftest import runnable
 from tests.targets.interpret import interpret, laid_out
 
@@ -224,22 +224,8 @@ def test_compiled_for_this_machine(tmp_path: Path) -> None:
     grouped = grouped_for(graph, target)
     assert joins(grouped) >= 5
     compiled = compile_model([grouped], target, "shared")
-    (tmp_path / "libshared.so").write_bytes(compiled.library)
     inputs = random_inputs(graph)
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in compiled.abi.inputs]
-    made = [np.full(spec.shape, np.nan, np.float32) for spec in compiled.abi.outputs]
-    workspace = np.full(compiled.abi.workspace_bytes + 64, 0xFF, np.uint8)
-    start = workspace.ctypes.data + -workspace.ctypes.data % 64
-    failed = ctypes.CDLL(str(tmp_path / "libshared.so")).shared_run(
-        pointers(given), pointers(made), ctypes.c_void_p(start), ctypes.c_size_t(workspace.size - 64), 2
-    )
-    assert failed == 0
-    outputs = {spec.name: array for spec, array in zip(compiled.abi.outputs, made, strict=True)}
-    assert not differs(outputs, run(graph, inputs))
-
-
-def pointers(arrays: list[np.ndarray]) -> ctypes.Array:
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))
+    assert not differs(run_compiled(compiled, inputs, tmp_path), run(graph, inputs))
 
 
 @pytest.mark.parametrize("name", [pytest.param("rpi4", marks=runnable("rpi4"))])
