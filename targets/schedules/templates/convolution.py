@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, Graph, Node
-from graphopt.ir.layout import blocked_of
+from graphopt.ir import Graph, Node
 from graphopt.targets.codegen import LARGEST_TASK_BUFFER
 from graphopt.targets.device import Target
+from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
-from graphopt.targets.schedules.templates.epilogue import FLOATS, fits, reads_by_pixel
+from graphopt.targets.schedules.templates.epilogue import reads_by_pixel
 from graphopt.targets.schedules.templates.held import Cover, cover
 from graphopt.targets.schedules.templates.prepared_kernel import PreparedKernel
 from graphopt.targets.schedules.templates.sums import steps_at_once
@@ -56,29 +56,19 @@ class DirectConvolution:
     def match(
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> DirectConvolution | None:
-        anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS, prologue=True):
+        anchor = Anchor.of(body, prologue=True)
+        if anchor is None or anchor.kernel[-1] > MOST_TAPS:
             return None
-        (anchor,) = anchors
-        x = anchor.input(0)
-        made = blocked_of(anchor.output.type)
-        kernel = anchor.ints("kernel_shape")
-        assert x is not None and x.type is not None and made is not None and kernel is not None
-        read = blocked_of(x.type)
-        groups = anchor.int("group", 1)
-        channels = read.channels if read else x.static_shape[1]
-        if groups == channels == made.channels and groups > 1:
+        node, made, groups = anchor.node, anchor.made, anchor.groups
+        if groups == anchor.channels == made.channels and groups > 1:
             return None  # depthwise
-        if any(v is not None and v.producer is not None for v in anchor.inputs[1:]) or kernel[-1] > MOST_TAPS:
-            return None
-        image = x.static_shape[2:-1] if read else x.static_shape[2:]
-        window = window_of_image(anchor, image, kernel)
-        if window.is_pointwise and not reads_by_pixel(body, anchor, range(2, anchor.output.rank - 1)):  # type: ignore[operator]
+        window = window_of_image(node, anchor.image, anchor.kernel)
+        if window.is_pointwise and not reads_by_pixel(body, node, range(2, node.output.rank - 1)):  # type: ignore[operator]
             window = window.flat()
-        block = read.block if read else 1
-        size = channels // groups, block, made.channels // groups, made.block
-        found = cls(body, anchor, target, window, groups, *size)
-        return found if x.producer is None or found.can_prepare else None
+        block = anchor.read.block if anchor.read else 1
+        size = anchor.channels // groups, block, made.channels // groups, made.block
+        found = cls(body, node, target, window, groups, *size)
+        return found if anchor.x.producer is None or found.can_prepare else None
 
     @property
     def dtype(self) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, Graph, Node
-from graphopt.ir.layout import blocked_of, to_blocks
+from graphopt.ir import Graph, Node
+from graphopt.ir.layout import to_blocks
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, Prologue, fits
+from graphopt.targets.schedules.templates.anchor import Anchor
+from graphopt.targets.schedules.templates.epilogue import Epilogue, Prologue
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.rows import Piece, Rows, Tap
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -35,24 +36,16 @@ class DepthwiseConvolution:
     def match(
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> DepthwiseConvolution | None:
-        anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
+        anchor = Anchor.of(body)
+        if anchor is None or anchor.read != anchor.made or anchor.groups != anchor.made.channels:
             return None
-        (anchor,) = anchors
-        x, kernel = anchor.input(0), anchor.ints("kernel_shape")
-        made = blocked_of(anchor.output.type)
-        assert x is not None and made is not None and kernel is not None
-        read = blocked_of(x.type)
-        if read is None or read != made or anchor.int("group", 1) != made.channels:
+        if np.prod(anchor.kernel) > MOST_TAPS:
             return None
-        if any(v is not None and v.producer is not None for v in anchor.inputs):
-            return None
-        if np.prod(kernel) > MOST_TAPS:
-            return None
-        window = window_of_image(anchor, x.static_shape[2:-1], kernel)
-        dtype = anchor.output.dtype.label
-        rows = Rows(target, window, anchor.output.static_shape[0], made.blocks, made.block, dtype)
-        return cls(body, anchor, target, rows)
+        node, made = anchor.node, anchor.made
+        window = window_of_image(node, anchor.image, anchor.kernel)
+        dtype = node.output.dtype.label
+        rows = Rows(target, window, node.output.static_shape[0], made.blocks, made.block, dtype)
+        return cls(body, node, target, rows)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {"columns": self.rows.choices()}

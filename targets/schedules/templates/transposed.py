@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, Graph, Node
-from graphopt.ir.layout import blocked_of
+from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.convolution import transposed_pads
 from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.convolution import MOST_TAPS, DirectConvolution
 from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
-from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.window import Pair, Window
 
@@ -85,19 +84,13 @@ class TransposedConvolution:
     def match(
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> TransposedConvolution | None:
-        anchors = [node for node in body.nodes if node.is_op("ConvTranspose", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
-            return None
-        (anchor,) = anchors
-        if (
-            any(v is not None and v.producer is not None for v in anchor.inputs)
-            or anchor.int("group", 1) != 1
-        ):
+        anchor = Anchor.of(body, "ConvTranspose")
+        if anchor is None or anchor.groups != 1:
             return None
         phases = _phases(body, anchor, target)
         if any(not 0 < len(taps) <= MOST_TAPS for phase in phases for taps in phase.taps):
             return None
-        return cls(body, anchor, phases)
+        return cls(body, anchor.node, phases)
 
     # --- decisions ---
 
@@ -149,16 +142,12 @@ class TransposedConvolution:
         return build_kernel(self.body, emit, sizes)
 
 
-def _phases(body: Graph, anchor: Node, target: Target) -> tuple[Phase, ...]:
-    x, kernel = anchor.input(0), anchor.ints("kernel_shape")
-    made = blocked_of(anchor.output.type)
-    assert x is not None and x.type is not None and made is not None and kernel is not None
-    read = blocked_of(x.type)
-    image = x.static_shape[2:-1] if read else x.static_shape[2:]
-    result, rank = anchor.output.static_shape[2:-1], len(kernel)
+def _phases(body: Graph, anchor: Anchor, target: Target) -> tuple[Phase, ...]:
+    node, kernel, image = anchor.node, anchor.kernel, anchor.image
+    result, rank = node.output.static_shape[2:-1], len(kernel)
     ones = (1,) * rank
-    strides, dilations = anchor.ints("strides", ones) or ones, anchor.ints("dilations", ones) or ones
-    begin, _ = transposed_pads(anchor, image, kernel, strides, dilations, result)
+    strides, dilations = node.ints("strides", ones) or ones, node.ints("dilations", ones) or ones
+    begin, _ = transposed_pads(node, image, kernel, strides, dilations, result)
     axes = [
         [Axis.of(phase, *geometry) for phase in range(min(geometry[2], geometry[0]))]
         for geometry in zip(result, kernel, strides, dilations, begin, strict=True)
@@ -166,7 +155,8 @@ def _phases(body: Graph, anchor: Node, target: Target) -> tuple[Phase, ...]:
     if rank == 1:
         image, strides = (1, *image), (1, *strides)
         axes.insert(0, [Axis(0, 1, (0,), 1, 0)])
-    channels = read.channels if read else x.static_shape[1]
+    block = anchor.read.block if anchor.read else 1
+    sizes = 1, anchor.channels, block, anchor.made.channels, anchor.made.block
     found = []
     for rows, columns in itertools.product(*axes):
         window = PhaseWindow(
@@ -179,7 +169,6 @@ def _phases(body: Graph, anchor: Node, target: Target) -> tuple[Phase, ...]:
             spacing=(strides[0], strides[1]),
             phase=(rows.phase, columns.phase),
         )
-        block = read.block if read else 1
-        layer = DirectConvolution(body, anchor, target, window, 1, channels, block, made.channels, made.block)
+        layer = DirectConvolution(body, node, target, window, *sizes)
         found.append(Phase(layer, (rows.taps, columns.taps)))
     return tuple(found)

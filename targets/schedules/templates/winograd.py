@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, DType, Graph, Node
-from graphopt.ir.layout import blocked_of
+from graphopt.ir import DType, Graph, Node
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
+from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 from graphopt.targets.schedules.templates.window import Window, window_of_image
@@ -73,24 +72,16 @@ class WinogradConvolution:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> WinogradConvolution | None:
         """The template where it fits, whether or not it wins."""
-        anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
+        anchor = Anchor.of(body)
+        if anchor is None or anchor.read is None or anchor.kernel != (TAPS, TAPS) or anchor.groups != 1:
             return None
-        (anchor,) = anchors
-        x, weights = anchor.input(0), anchor.input(1)
-        made, kernel = blocked_of(anchor.output.type), anchor.ints("kernel_shape")
-        assert x is not None and weights is not None and made is not None and kernel is not None
-        read = blocked_of(x.type)
-        if read is None or read.block != made.block or kernel != (TAPS, TAPS) or anchor.int("group", 1) != 1:
+        read, made = anchor.read, anchor.made
+        if read.block != made.block or are_whole(constants[body.inputs.index(anchor.weights)]):
             return None
-        if any(v is not None and v.producer is not None for v in anchor.inputs):
-            return None
-        if are_whole(constants[body.inputs.index(weights)]):
-            return None
-        window = window_of_image(anchor, x.static_shape[2:-1], kernel)
+        window = window_of_image(anchor.node, anchor.image, anchor.kernel)
         if window.strides != (1, 1) or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
             return None
-        return cls(body, anchor, target, window, read.channels, made.channels, made.block)
+        return cls(body, anchor.node, target, window, read.channels, made.channels, made.block)
 
     @property
     def dtype(self) -> DType:

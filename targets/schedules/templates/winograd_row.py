@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import KERNEL, Graph
-from graphopt.ir.layout import blocked_of
+from graphopt.ir import Graph
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
+from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.kernel import Buffers
 from graphopt.targets.schedules.templates.window import window_of_image
 from graphopt.targets.schedules.templates.winograd import (
@@ -46,30 +45,22 @@ class WinogradRowConvolution(WinogradConvolution):
     def fitting(
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> WinogradRowConvolution | None:
-        anchors = [node for node in body.nodes if node.is_op("Conv", domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS):
+        anchor = Anchor.of(body)
+        if anchor is None or anchor.read is None or anchor.groups != 1:
             return None
-        (anchor,) = anchors
-        x, weights = anchor.input(0), anchor.input(1)
-        made, kernel = blocked_of(anchor.output.type), anchor.ints("kernel_shape")
-        assert x is not None and weights is not None and made is not None and kernel is not None
-        read = blocked_of(x.type)
-        if read is None or anchor.int("group", 1) != 1:
-            return None
+        read, made = anchor.read, anchor.made
         whole = read.block == read.channels and read.channels % made.block == 0
         if read.block != made.block and not whole:
             return None
-        if any(v is not None and v.producer is not None for v in anchor.inputs):
-            return None
-        window = window_of_image(anchor, x.static_shape[2:-1], kernel)
+        window = window_of_image(anchor.node, anchor.image, anchor.kernel)
         if window.kernel[0] != 1 or not TAPS <= window.kernel[1] <= MOST_TAPS or window.pads[0]:
             return None
         if window.strides != (1, 1) or window.dilations != (1, 1) or window.image[0] != window.result[0]:
             return None
-        if are_whole(constants[body.inputs.index(weights)]):
+        if are_whole(constants[body.inputs.index(anchor.weights)]):
             return None
         channels, filters = read.channels, made.channels
-        return cls(body, anchor, target, window, channels, filters, made.block, block=read.block)
+        return cls(body, anchor.node, target, window, channels, filters, made.block, block=read.block)
 
     # --- sizes ---
 

@@ -1,0 +1,49 @@
+"""The convolution that a body computes: what all templates for convolutions on blocked images ask first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir.layout import Blocked, blocked_of
+from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The one convolution of a body and its operands; the input is plain where `read` is None."""
+
+    node: Node
+    x: Value
+    weights: Value
+    kernel: tuple[int, ...]
+    read: Blocked | None
+    made: Blocked
+
+    @classmethod
+    def of(cls, body: Graph, op_type: str = "Conv", *, prologue: bool = False) -> Anchor | None:
+        """None where there are several, or where more is in the body than element-wise work behind the convolution
+        or, with `prologue`, before its input: its weights and bias are the body's own inputs."""
+        nodes = [node for node in body.nodes if node.is_op(op_type, domain=KERNEL)]
+        if len(nodes) != 1 or not fits(body, nodes[0], FLOATS, prologue=prologue):
+            return None
+        (node,) = nodes
+        x, weights = node.input(0), node.input(1)
+        made, kernel = blocked_of(node.output.type), node.ints("kernel_shape")
+        assert x is not None and weights is not None and made is not None and kernel is not None
+        if any(v is not None and v.producer is not None for v in node.inputs[1:]):
+            return None
+        return cls(node, x, weights, kernel, blocked_of(x.type), made)
+
+    @property
+    def groups(self) -> int:
+        return self.node.int("group", 1)
+
+    @property
+    def channels(self) -> int:
+        return self.read.channels if self.read else self.x.static_shape[1]
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        """The spatial axes of the input."""
+        return self.x.static_shape[2:-1] if self.read else self.x.static_shape[2:]
