@@ -19,8 +19,9 @@ from graphopt.targets.schedules.templates.winograd_kernel import LONGEST_TRANSFO
 from graphopt.targets.schedules.templates.winograd_transform import Transform
 from graphopt.verification import TOLERANCES, verify_bundle
 from tests.passes.helpers import Draft
-from tests.targets import test_templates as layers
 from tests.targets.conftest import runnable
+from tests.targets.layers import convolutions, depthwise, pools, products, transposed
+from tests.targets.layers.base import conv, in_blocks
 from tests.targets.test_bundle import Samples
 
 RPI5 = pytest.param("rpi5", marks=runnable("rpi5"))
@@ -106,7 +107,7 @@ class WholeNumbers(Draft):
 
 
 def long_sums(g: Draft) -> Value:
-    return layers.conv(g, layers.in_blocks(g, 1, 64, 5, 9), 24, (3, 3), pads=(1, 1, 1, 1))
+    return conv(g, in_blocks(g, 1, 64, 5, 9), 24, (3, 3), pads=(1, 1, 1, 1))
 
 
 def long_rows(g: Draft) -> Value:
@@ -114,17 +115,17 @@ def long_rows(g: Draft) -> Value:
 
 
 EXACT = (
-    layers.odd_channels,
-    layers.uneven_pads,
-    layers.one_dimension,
-    layers.doubled,
+    convolutions.odd_channels,
+    convolutions.uneven_pads,
+    convolutions.one_dimension,
+    transposed.doubled,
     long_sums,
-    layers.depthwise_strided,
-    layers.max_pool_beyond_the_pads,
-    layers.average_pool_with_some_pads,
-    layers.global_pools,
-    layers.single_row,
-    layers.batched_with_residual,
+    depthwise.depthwise_strided,
+    pools.max_pool_beyond_the_pads,
+    pools.average_pool_with_some_pads,
+    pools.global_pools,
+    products.single_row,
+    products.batched_with_residual,
     long_rows,
 )
 
@@ -154,7 +155,7 @@ def test_transformed_convolutions_are_off_by_what_independent_roundings_make(
     draft = Draft()
     x = draft.input(1, channels, 6, 9)
     same = draft.const(np.eye(channels).reshape(channels, channels, 1, 1))
-    draft.output(layers.conv(draft, draft.op("Conv", x, same), 16, (3, 3), pads=(1, 1, 1, 1), bias=False))
+    draft.output(conv(draft, draft.op("Conv", x, same), 16, (3, 3), pads=(1, 1, 1, 1), bias=False))
     inputs = {x.name: draft.random.normal(size=x.static_shape).astype(np.float32)}
     (want,) = run(draft.graph, inputs).values()
     bundle = graphopt.compile(draft.graph, target=name, precision="float16", out=tmp_path / "net.bundle")
