@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import DType, Graph, Node
+from graphopt.ir import QUANT, DType, Graph, Node
 from graphopt.ir.fused import inline_fused
 from graphopt.passes.assign_layout import AssignLayout
 from graphopt.passes.canonicalize import Canonicalize
@@ -21,7 +21,7 @@ from graphopt.passes.expand_functions import ExpandFunctions
 from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches, why_open
-from graphopt.passes.postpone_dequantize import PostponeDequantize
+from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.pipeline import Pipeline
@@ -35,6 +35,9 @@ QUANTISED = frozenset(
 )
 """Operators that tell a quantised model."""
 
+BYTES = 16
+"""Channels in a block of a quantised graph: a vector of bytes on the smallest machine, of sums on the largest."""
+
 CONTROL_FLOW = "kernels have no control flow"
 
 CONTROL_FLOW_HINT = (
@@ -46,16 +49,16 @@ CONTROL_FLOW_HINT = (
 def legalized(graph: Graph) -> Graph:
     """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
 
-    Kernels compute on floats. What a quantised model sums stays integers in those, as far as the sums are exact;
-    other weights are dequantised here.
+    What a quantised model sums is summed as integers, in operators of `graphopt.quant`, where they fit 32 bits; other
+    weights are dequantised here.
     """
-    postpone = (SaturateActivations(), PostponeDequantize(), EliminateCommonSubexpressions())
+    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
     shapes = (fold, FoldShapes(), fold)
     copy = graph.clone()
     inline_fused(copy)
-    steps = (*postpone, expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
+    steps = (*integers, expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
     Pipeline(steps).run(copy)
     return copy
 
@@ -75,7 +78,7 @@ def halved(graph: Graph) -> Graph:
     Raises UnsupportedError for a quantised model: its sums are integers, which float16 does not hold.
     """
     for node in graph.nodes:
-        if node.op_type in QUANTISED:
+        if node.domain == QUANT or node.op_type in QUANTISED:
             raise UnsupportedError(
                 "the model is quantised, and sums of its integers are not exact in float16",
                 where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
@@ -87,12 +90,19 @@ def halved(graph: Graph) -> Graph:
     return copy
 
 
+def is_quantised(graph: Graph) -> bool:
+    """Whether some sums are sums of integers, as `legalized` leaves them."""
+    return any(node.domain == QUANT for node in graph.nodes)
+
+
 def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
-    """A copy of `graph` with images in the target's blocks: with `half`, those of float16."""
+    """A copy of `graph` with images in blocks: one vector of the target wide (with `half`, of float16); those of a
+    quantised graph `BYTES` wide, whatever they hold."""
     dtype = DType.float16 if half else DType.float32
+    block = BYTES if is_quantised(graph) else target.vector_bits // dtype.bits
     copy = graph.clone()
     inline_fused(copy)
-    layout = AssignLayout(block=target.vector_bits // dtype.bits, dtype=dtype.label)
+    layout = AssignLayout(block=block, dtype=dtype.label)
     Pipeline((layout, EliminateDeadCode())).run(copy)
     return copy
 

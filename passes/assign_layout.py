@@ -1,6 +1,7 @@
 """Blocked layouts for convolutional parts of the graph.
 
     Conv(x, W, b)                     -->   kernel::Conv(x, W, b)            blocked output; input blocked or plain
+    quant::Conv(x, W, b)              -->   quant::Conv(x, W, b)             both in blocks; see `lower_integer`
     Conv(Transpose(x, NHWC to NCHW))  -->   kernel::Conv(Reshape(x), W, b)   channels-last is one block of all channels
     ConvTranspose(x, W, b)            -->   kernel::ConvTranspose(x, W, b)    where every output meets a tap
     MaxPool, AveragePool, ...(x)      -->   kernel::MaxPool ...(x)           in blocks
@@ -25,7 +26,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import KERNEL, DType, Graph, Node, TensorType, Value
+from graphopt.ir import KERNEL, QUANT, DType, Graph, Node, TensorType, Value
 from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
 from graphopt.passes.algebra import reduced_axes
@@ -34,15 +35,23 @@ from graphopt.passes.sink_transposes import permutation_of
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Builder, Statistics
 
+PRODUCTS = ("Gemm", "MatMul")
 POOLS = frozenset("AveragePool GlobalAveragePool GlobalMaxPool MaxPool".split())
 ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
     "Add Div Max Mean Min Mul PRelu Pow Sub Sum Where".split()
 )
 CONVERSIONS = frozenset("Cast DequantizeLinear QuantizeLinear".split())
-STORED = (DType.float32, DType.int8, DType.uint8)
+MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
+
+BYTES = (DType.int8, DType.uint8)
+STORED = (DType.float32, *BYTES)
 """What images are kept in, besides the type that convolutions compute in; arithmetic is on floats alone."""
 
-MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
+ON_BYTES = frozenset({"Concat", "Max", "MaxPool", "Min", *MOVEMENTS})
+"""What is done to images of bytes as they are."""
+
+FEW_CHANNELS = (4, 8)
+"""Blocks that a convolution of bytes reads where they hold all channels."""
 
 LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 """Permutations from channels-last to channels-first, by rank."""
@@ -81,23 +90,27 @@ class _Assignment:
         self.rule = rule
         self.twins: dict[Value, Value] = {}
         self.plain: dict[Value, Value] = {}
+        self.few: dict[Value, Value] = {}
 
     def convert(self, node: Node) -> str:
         """Build the blocked counterpart of `node` before it; or say why not."""
+        if node.domain == QUANT:
+            return self._product(node) if node.op_type == "MatMul" else self._integer_convolution(node)
         if node.is_op("Slice", "Split"):
             return self._parts(node)
         if node.domain or any(v.uses or v.is_graph_output for v in node.outputs[1:]):
             return "it has further results"
         if node.op_type == "ReduceMean":
             return self._mean(node)
-        if node.op_type in ("Gemm", "MatMul"):
+        if node.op_type in PRODUCTS:
             return self._product(node)
         if node.op_type in CONVERSIONS:
             return self._conversion(node)
-        if not node.outputs or not self._image(node.output):
+        on_bytes = bool(node.outputs) and node.op_type in ON_BYTES and _is_image(node.output, BYTES)
+        if not on_bytes and (not node.outputs or not self._image(node.output)):
             return "its result is no static image of floats"
         if node.op_type in POOLS or node.op_type in ("Conv", "ConvTranspose"):
-            if node.output.dtype is not self.dtype:
+            if not on_bytes and node.output.dtype is not self.dtype:
                 return f"it does not compute in {self.dtype}"
             return self._pool(node) if node.op_type in POOLS else self._convolution(node)
         if node.op_type == "Concat":
@@ -155,6 +168,39 @@ class _Assignment:
         attributes = {**node.attributes, "kernel_shape": kernel}
         self._make(node, build, node.op_type, source, *node.inputs[1:], **attributes)
         return ""
+
+    def _integer_convolution(self, node: Node) -> str:
+        x, weights = node.input(0), node.input(1)
+        assert x is not None and weights is not None and weights.constant is not None
+        if not node.output.is_static or x.rank not in LAST_TO_FIRST:
+            return "its input is no static image of one or two dimensions"
+        groups, channels, kernel = node.int("group", 1), x.static_shape[1], weights.constant.shape[2:]
+        made = node.output.static_shape[1]
+        if node.op_type == "ConvTranspose" and (
+            groups > 1 or not self._every_output_meets_a_tap(node, kernel)
+        ):
+            return "it is transposed in groups, or some outputs meet no tap"
+        build = self._builder(node)
+        if groups == 1:
+            source = self._few_channels(x, build) or self._twin(x, build)
+        elif groups == channels == made or self._whole(channels, groups) and self._whole(made, groups):
+            source = self._twin(x, build)
+        else:
+            return "its groups are not whole blocks"
+        attributes = {**node.attributes, "kernel_shape": kernel}
+        self._make(node, build, node.op_type, source, *node.inputs[1:], domain=QUANT, **attributes)
+        return ""
+
+    def _few_channels(self, x: Value, build: Builder) -> Value | None:
+        """`x` in one small block, unless it is in blocks or has too many channels."""
+        block = next((block for block in FEW_CHANNELS if x.static_shape[1] <= block), 0)
+        if x in self.twins or not block:
+            return None
+        if x not in self.few:
+            assert x.type is not None
+            types = (blocked_type(x.type, block),)
+            (self.few[x],) = build.ops("Pack", x, outputs=1, domain=KERNEL, types=types)
+        return self.few[x]
 
     @staticmethod
     def _every_output_meets_a_tap(node: Node, kernel: tuple[int, ...]) -> bool:
@@ -303,11 +349,17 @@ class _Assignment:
         return Builder(self.graph, node, node.origin.merged(self.rule, [node]))
 
     def _make(
-        self, node: Node, build: Builder, op_type: str, *inputs: Value | None, **attributes: object
+        self,
+        node: Node,
+        build: Builder,
+        op_type: str,
+        *inputs: Value | None,
+        domain: str = KERNEL,
+        **attributes: object,
     ) -> None:
         assert node.output.type is not None
         type = blocked_type(node.output.type, self.block)
-        (made,) = build.ops(op_type, *inputs, outputs=1, domain=KERNEL, types=(type,), **attributes)  # type: ignore[arg-type]
+        (made,) = build.ops(op_type, *inputs, outputs=1, domain=domain, types=(type,), **attributes)  # type: ignore[arg-type]
         self._adopt(node.output, made)
 
     def _adopt(self, value: Value, made: Value) -> None:

@@ -67,7 +67,17 @@ def flattened(node: Node, twin: Value, build: Builder) -> Value | str:
     padded = np.pad(weights.constant, [(1, 0), (0, 0)] if axis == 0 else [(0, 0), (1, 0)])
     moved = build.const(np.ascontiguousarray(padded.take(places, axis)), name=weights.name)
     flat = build.op("Reshape", twin, build.shape([batch, len(places)]))
-    return build.op(node.op_type, flat, moved, *node.inputs[2:], **node.attributes)
+    assert node.output.type is not None
+    operands = (flat, moved, *node.inputs[2:])
+    (made,) = build.ops(
+        node.op_type,
+        *operands,
+        outputs=1,
+        domain=node.domain,
+        types=(node.output.type,),
+        **node.attributes,
+    )
+    return made
 
 
 def resized(node: Node, twin: Value, build: Builder) -> Value | str:

@@ -1,7 +1,7 @@
-"""Integers kept in float32: where values are known to be such, how large they may become, and how they get there.
+"""What is known of quantised values: how they are dequantised, how large their sums may become.
 
-A DequantizeLinear with one scale makes `(x - z) s`. Up to 2^24 float32 holds every integer, so that sums and products
-within that range are exact, in any order.
+A DequantizeLinear with one scale makes `(x - z) s`; one of constant weights has a scale for each output channel, or one
+for all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.ir import DType, Node, Value
-from graphopt.rewrite import Builder
 
 EXACT = float(1 << 24)
 """Integers below are exact in float32."""
+
+LARGEST_SUM = float((1 << 31) - 1)
+"""Of int32."""
+
+SAME_SCALE = 2.0**-22
+"""Relative: the scale of a bias is the product of two, rounded to float32 by whoever wrote the model."""
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 MEANS = ("GlobalAveragePool", "ReduceMean")
@@ -27,17 +32,25 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Dequantized:
-    """`integers * scale`. `integers` of a constant are its numbers without the zero point; `reach` bounds those of
-    any value."""
+    """`(x - zero_point) * scale` with one scale, a number in float32."""
 
+    x: Value
     scale: np.ndarray
+    zero_point: int
+
+    @property
+    def reach(self) -> float:
+        """The largest magnitude that x may have, with its zero point or without."""
+        low, high = limits(self.x.dtype) or (0.0, 0.0)
+        return max(abs(n) for n in (low, high, low - self.zero_point, high - self.zero_point))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """`integers * scale`: numbers without their zero points, a scale for each place on an axis or one for all."""
+
     integers: np.ndarray
-    reach: float
-
-
-def reach(known: Range) -> float:
-    """The largest magnitude."""
-    return max(abs(known[0]), abs(known[1]))
+    scale: np.ndarray
 
 
 def limits(dtype: DType) -> Range | None:
@@ -48,7 +61,22 @@ def limits(dtype: DType) -> Range | None:
     return float(low), float(low + (1 << dtype.bits) - 1)
 
 
-def constant_of(node: Node, axis: int) -> Dequantized | None:
+def dequantized(value: Value) -> Dequantized | None:
+    """How `value` is dequantised, if it is, from 8 or 16 bits and with one scale."""
+    node = value.producer
+    if node is None or not node.is_op("DequantizeLinear"):
+        return None
+    x, scale, zero = node.input(0), node.input(1), node.input(2)
+    assert x is not None and scale is not None
+    factor, origin = scale.scalar(), 0 if zero is None else zero.scalar()
+    if x.type is None or limits(x.dtype) is None or origin is None or factor is None or not factor > 0:
+        return None
+    if scale.dtype is not DType.float32 or node.output.dtype is not DType.float32:
+        return None
+    return Dequantized(x, np.asarray([factor], np.float32), int(origin))
+
+
+def weights_of(node: Node, axis: int) -> Weights | None:
     """What a DequantizeLinear of a constant makes, with one scale or one for each place on `axis`."""
     x, scale, zero = node.input(0), node.input(1), node.input(2)
     if x is None or scale is None or x.constant is None or scale.constant is None or node.int("block_size"):
@@ -58,53 +86,23 @@ def constant_of(node: Node, axis: int) -> Dequantized | None:
     if (zero is not None and zero.constant is None) or not (scale.constant > 0).all():
         return None
     rank, factors = x.constant.ndim, scale.constant.reshape(-1)
-    integers = x.constant.astype(np.float64)
+    integers = x.constant.astype(np.int64)
     place = node.int("axis", 1)
     if factors.size > 1 and (place - axis) % max(rank, 1) != 0:
         return None
     if zero is not None and zero.constant is not None:
-        origin = zero.constant.astype(np.float64)
+        origin = zero.constant.astype(np.int64)
         if origin.size > 1:
             origin = origin.reshape([-1 if i == place % rank else 1 for i in range(rank)])
         integers = integers - origin
-    return Dequantized(factors, integers, float(np.abs(integers).max(initial=0.0)))
+    return Weights(integers, factors)
 
 
-def dequantized(value: Value) -> Dequantized | None:
-    """How `value` is dequantised: with one scale, behind carriers that nobody else reads; None when it is not."""
-    node = value.producer
-    while node is not None and node.op_type in CARRIERS and not node.domain:
-        if len(node.outputs) != 1 or len(node.output.uses) + node.output.is_graph_output != 1:
-            return None
-        source = node.input(0)
-        node = None if source is None else source.producer
-    if node is None or not node.is_op("DequantizeLinear"):
-        return None
-    x, scale, zero = node.input(0), node.input(1), node.input(2)
-    assert x is not None and scale is not None
-    known, factor = limits(x.dtype), scale.scalar()
-    origin = 0 if zero is None else zero.scalar()
-    if known is None or origin is None or factor is None or not factor > 0:
-        return None
-    if scale.dtype is not DType.float32 or node.output.dtype is not DType.float32:
-        return None
-    far = reach((known[0] - float(origin), known[1] - float(origin)))
-    return Dequantized(np.asarray([factor], np.float32), np.empty(0), far)
-
-
-def centred(build: Builder, value: Value) -> Value:
-    """`value`, which is `dequantized`, without its scale."""
-    node = value.producer
-    assert node is not None
-    if node.op_type in CARRIERS:
-        source = node.input(0)
-        assert source is not None
-        return build.op(node.op_type, centred(build, source), *node.inputs[1:], **node.attributes)
-    x, zero = node.input(0), node.input(2)
-    floats = build.op("Cast", x, to=DType.float32.onnx_code)
-    if zero is None or zero.scalar() == 0:
-        return floats
-    return build.op("Sub", floats, build.const(np.float32(zero.scalar()), name=zero.name))
+def same_scale(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two scales, or rows of them, are the same up to rounding."""
+    if first.size not in (1, second.size) and second.size != 1:
+        return False
+    return bool(np.all(np.abs(first.astype(np.float64) / second - 1) <= SAME_SCALE))
 
 
 def weight_axis(node: Node) -> int:
@@ -116,45 +114,22 @@ def weight_axis(node: Node) -> int:
 
 def filter_reach(node: Node, weights: np.ndarray) -> np.ndarray:
     """For each output channel the sum of magnitudes: what it makes at most of inputs up to one."""
-    by_channel = np.moveaxis(np.abs(weights), weight_axis(node), 0)
+    by_channel = np.moveaxis(np.abs(weights).astype(np.float64), weight_axis(node), 0)
     if node.op_type == "MatMul":
         return by_channel.sum(axis=-1).reshape(by_channel.shape[0], -1).max(axis=1, initial=0.0)
     return by_channel.reshape(by_channel.shape[0], -1).sum(axis=1)
 
 
-def range_of(value: Value) -> Range | None:
-    """Bounds of a float32 value that is known to be integers, or their sum or mean rounded once; None otherwise."""
+def holds_integers(value: Value) -> bool:
+    """Whether a float32 value is known to be integers, or a mean of such, rounded once."""
     if value.constant is not None:
-        data = value.constant.astype(np.float64)
-        if not data.size or not np.array_equal(data, np.rint(data)):
-            return None
-        return float(data.min()), float(data.max())
+        return np.array_equal(value.constant, np.rint(value.constant))
     node = value.producer
     if node is None or node.domain or value.type is None or value.dtype is not DType.float32:
-        return None
+        return False
     operands = [v for v in node.inputs if v is not None]
     if node.op_type == "Cast":
-        return limits(operands[0].dtype)
-    if node.op_type not in {*PRODUCTS, *MEANS, *CARRIERS, "Add", "Sub"}:
-        return None
-    if node.op_type in PRODUCTS:
-        return _range_of_product(node, operands)
-    first = range_of(operands[0])
-    if first is None or node.op_type in CARRIERS or node.op_type in MEANS:
-        return first
-    second = range_of(operands[1])
-    if second is None:
-        return None
-    low, high = second if node.op_type == "Add" else (-second[1], -second[0])
-    return first[0] + low, first[1] + high
-
-
-def _range_of_product(node: Node, operands: list[Value]) -> Range | None:
-    if operands[1].constant is None or node.float("alpha", 1.0) != 1 or node.float("beta", 1.0) != 1:
-        return None
-    known = [range_of(v) for v in operands]
-    if any(k is None for k in known):
-        return None
-    largest = reach(known[0]) * float(filter_reach(node, operands[1].constant).max(initial=0.0))  # type: ignore[arg-type]
-    largest += reach(known[2]) if len(known) > 2 else 0.0  # type: ignore[arg-type]
-    return (-largest, largest) if largest < EXACT else None
+        return operands[0].dtype.is_integer
+    if node.op_type in ("Add", "Sub"):
+        return all(map(holds_integers, operands))
+    return node.op_type in {*MEANS, *CARRIERS} and holds_integers(operands[0])

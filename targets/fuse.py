@@ -17,7 +17,14 @@ from graphopt.ir import KERNEL, DType, Graph, Node, Value
 from graphopt.ir.fused import body_of, fuse_nodes, is_fused
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.attention_group import is_plain, surroundings
-from graphopt.targets.lower.support import BLOCKED, ELEMENTWISE, GENERATORS, MOVEMENT, OPAQUE_OPERATORS
+from graphopt.targets.lower.support import (
+    BLOCKED,
+    ELEMENTWISE,
+    GENERATORS,
+    INTEGER,
+    MOVEMENT,
+    OPAQUE_OPERATORS,
+)
 
 LARGEST_GROUP = 24
 """Operators in one group; more make kernels that take long to compile and spill registers."""
@@ -44,8 +51,12 @@ TRANSCENDENTAL = frozenset(
 CHEAP = ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min", "Mul", "Relu", "Sub")
 """What may be done to the input of a convolution or pool as it is read."""
 
+CONVERSIONS = ("Cast", "DequantizeLinear")
+
 MOST_CHANNELS = 2048
 """Of an image that a convolution prepares: all channels of a few pixels are kept in a cache."""
+
+BYTES = (DType.int8, DType.uint8)
 
 LARGEST_WINDOW = 64
 """Taps of a pool that prepares its inputs."""
@@ -53,6 +64,7 @@ LARGEST_WINDOW = 64
 
 def fuse(graph: Graph) -> None:
     """Put every compute node of `graph` into a group, in place."""
+    _dequantize_for_each_reader(graph)
     for node in [n for n in graph.nodes if is_plain(n)]:
         fuse_nodes(graph, [node, *surroundings(node)])
     for node in list(graph.nodes):
@@ -66,10 +78,22 @@ def fuse(graph: Graph) -> None:
             _take_in_producers(graph, group)
 
 
+def _dequantize_for_each_reader(graph: Graph) -> None:
+    """Several kernels that read bytes are faster than those that share their floats."""
+    for node in list(graph.nodes):
+        if not node.is_op("DequantizeLinear"):
+            continue
+        for use in node.output.uses[1:]:
+            copy = graph.copy_node(node, {}, before=use.node)
+            use.node.set_input(use.index, copy.output)
+
+
 def kind_of(node: Node) -> Kind:
     """The kind of an operator; of a group, that of its most demanding member."""
     if is_fused(node):
         return max(kind_of(member) for member in body_of(node).nodes)
+    if node.key in INTEGER:
+        return Kind.ANCHOR
     if node.key in BLOCKED:
         return Kind.INJECTIVE if node.op_type in ("Pack", "Unpack") else Kind.ANCHOR
     if node.domain or node.op_type in OPAQUE_OPERATORS or is_plain(node):
@@ -126,8 +150,10 @@ def _is_read(value: Value) -> bool:
 
 
 def _may_follow(member: Node, source: Value) -> bool:
-    """Element-wise work on tensors of the group's own shape, with one result."""
+    """Element-wise work on tensors of the group's own shape, with one result; bytes that are read again stay bytes."""
     if not is_fused(member) or kind_of(member) != Kind.ELEMENTWISE or len(member.outputs) != 1:
+        return False
+    if source.dtype in BYTES and member.output.dtype not in BYTES and not member.output.is_graph_output:
         return False
     return member.output.shape == source.shape
 
@@ -157,7 +183,9 @@ def _may_lead(producer: Node, group: Node) -> bool:
     if first > Kind.INJECTIVE or second == Kind.OPAQUE:
         return False
     if second == Kind.ANCHOR:
-        return first == Kind.ELEMENTWISE and _reads_once(producer, group) and not _is_dear(producer)
+        if first != Kind.ELEMENTWISE or _is_dear(producer):
+            return False
+        return _reads_once(producer, group) or _joins_behind_anchor(producer, group)
     if _is_dear(producer) and group.output.size > producer.output.size:
         return False
     return not _concatenates(group)
@@ -170,10 +198,19 @@ def _reads_once(producer: Node, group: Node) -> bool:
     if len(anchors) != 1:
         return False
     if anchors[0].domain == KERNEL:
-        return (
-            _is_read_by(anchors[0], group, producer) and _prepares(producer) and _takes_each_once(anchors[0])
-        )
+        ready = _prepares(producer, from_bytes=anchors[0].op_type not in ("Conv", "ConvTranspose"))
+        return ready and _is_read_by(anchors[0], group, producer) and _takes_each_once(anchors[0])
     return anchors[0].op_type.startswith(("Reduce", "Global"))
+
+
+def _joins_behind_anchor(producer: Node, group: Node) -> bool:
+    """It dequantises an image that is combined with what the anchor made: bytes are read in its place."""
+    if producer.output.shape != group.output.shape:
+        return False
+    inner = body_of(group).inputs[group.inputs.index(producer.output)]
+    return all(n.op_type == "DequantizeLinear" for n in body_of(producer).nodes) and all(
+        kind_of(user) == Kind.ELEMENTWISE for user in inner.users
+    )
 
 
 def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:
@@ -181,17 +218,19 @@ def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:
     return body_of(group).inputs[group.inputs.index(producer.output)] is anchor.inputs[0]
 
 
-def _prepares(producer: Node) -> bool:
-    """Cheap arithmetic on float32, element by element, which templates do as they read."""
+def _prepares(producer: Node, *, from_bytes: bool) -> bool:
+    """Cheap arithmetic on float32, element by element, which templates do as they read; pools convert bytes too."""
     nodes = list(body_of(producer).nodes)
     values = [v for node in nodes for v in (*node.inputs, *node.outputs) if v is not None]
     if any(node.output.shape != producer.output.shape for node in nodes):
         return False
-    return all(m.is_op(*CHEAP) for m in nodes) and all(v.dtype is DType.float32 for v in values)
+    allowed = (*CHEAP, *CONVERSIONS) if from_bytes else CHEAP
+    types = (DType.float32, *BYTES) if from_bytes else (DType.float32,)
+    return all(m.is_op(*allowed) for m in nodes) and all(v.dtype in types for v in values)
 
 
 def _takes_each_once(anchor: Node) -> bool:
-    """A pointwise convolution, a global pool, or one whose windows do not overlap, on blocks."""
+    """A pointwise convolution, a global pool, or one whose windows do not overlap (or are one), on blocks."""
     x = anchor.inputs[0]
     if x is None or blocked_of(x.type) is None:
         return False
@@ -202,7 +241,7 @@ def _takes_each_once(anchor: Node) -> bool:
     kernel = anchor.ints("kernel_shape", ()) or ()
     strides = anchor.ints("strides", (1,) * len(kernel)) or ()
     if anchor.op_type != "Conv":
-        return kernel == strides and math.prod(kernel) <= LARGEST_WINDOW
+        return kernel in (strides, x.static_shape[2:-1]) and math.prod(kernel) <= LARGEST_WINDOW
     return _may_prepare(anchor) and anchor.int("group", 1) == 1 and all(n == 1 for n in (*kernel, *strides))
 
 

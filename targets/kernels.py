@@ -6,6 +6,7 @@ weights as parameters. Groups of different shapes with the same weights read the
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.errors import GraphoptError, UnsupportedError
-from graphopt.ir import Graph, Node, Value
+from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of
+from graphopt.ir.layout import blocked_of
 from graphopt.ir.structure import structure_key
 from graphopt.targets.abi import C_TYPES
 from graphopt.targets.device import Target
@@ -67,12 +69,14 @@ def compile_groups(
         constants = constant_operands(group)
         content = tuple(map(_digest, constants.values()))
         like = packed.get(content) if content else None
-        choice = choose(body_of(group), constants, target, winograd=winograd, half=half, like=like)
+        body = body_of(group)
+        machine = in_blocks_of(body, target)
+        choice = choose(body, constants, machine, winograd=winograd, half=half, like=like)
         if choice is not None:
             packed.setdefault(content, choice)
-        key = (structure_key(body_of(group)), str(choice or ""))
+        key = (structure_key(body), str(choice or ""))
         if key not in names:
-            names[key] = f"{kernel_name(body_of(group))}_{len(names)}"
+            names[key] = f"{kernel_name(body)}_{len(names)}"
             distinct[names[key]] = (group, choice)
         name_of[group] = names[key]
         if choice is not None:
@@ -99,6 +103,22 @@ def compile_groups(
     compiled = compile_kernels(functions, target)
     schedules = {name: str(choice or GENERIC) for name, (_, choice) in distinct.items()}
     return Kernels(compiled.object_bytes, name_of, compiled.workspaces, schedules)
+
+
+def in_blocks_of(body: Graph, target: Target) -> Target:
+    """`target` as templates of blocked floats see it: blocks wider than its vectors are wide vectors, and fewer."""
+    blocks = [
+        layout.block * value.dtype.bits
+        for node in body.nodes
+        if node.domain == KERNEL
+        for value in node.outputs
+        if (layout := blocked_of(value.type)) is not None and value.dtype.is_float
+    ]
+    bits = max(blocks, default=0)
+    if bits <= target.vector_bits:
+        return target
+    registers = target.vector_registers * target.vector_bits // bits
+    return dataclasses.replace(target, vector_bits=bits, vector_registers=registers)
 
 
 def constant_operands(group: Node) -> dict[int, np.ndarray]:

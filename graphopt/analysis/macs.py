@@ -4,7 +4,7 @@ A MAC is one product added to a sum, as in `sum_k a[i, k] * b[k, j]`: convolutio
 and attention have them, nothing else does. A convolution counts every tap of every output element, padding
 included, as the field's tables do. A FLOP is one arithmetic operation on one element: two for a MAC, one for an
 element-wise operator whatever it costs (exp counts as add does), the window for a pool. Moving data is free. The
-operators of `graphopt.kernel` count as their namesakes do on plain tensors.
+operators of `graphopt.kernel` and `graphopt.quant` count as their namesakes do on plain tensors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 
 from graphopt.errors import IRError
-from graphopt.ir import KERNEL, ONNX, Node, Value
+from graphopt.ir import KERNEL, ONNX, QUANT, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.ir.layout import blocked_of, plain_node
 
@@ -73,13 +73,13 @@ def flops(node: Node) -> int | None:
 def _plain(node: Node) -> Node:
     """An operator on blocks as the one on plain tensors: the lanes that fill the last block up do not count."""
     blocked = any(v is not None and blocked_of(v.type) for v in (*node.inputs, *node.outputs))
-    return plain_node(node) if blocked and node.domain == KERNEL else node
+    return plain_node(node) if blocked and node.domain in (KERNEL, QUANT) else node
 
 
 def _macs(node: Node) -> int:
     if node.domain == KERNEL and node.op_type in GATES:
         return _recurrent_macs(node)
-    if node.domain not in (ONNX, KERNEL):
+    if node.domain not in (ONNX, KERNEL, QUANT):
         return 0
     match node.op_type:
         case "Conv" | "ConvInteger" | "DeformConv":
@@ -159,9 +159,14 @@ def _einsum_macs(node: Node) -> int:
 def _other_flops(node: Node) -> int:
     """Everything but the products. The element-wise work of recurrent gates and attention is left out."""
     op = node.op_type
-    if node.domain not in (ONNX, KERNEL) or op in MOVES or op in GATES or op in ("Attention", "Einsum"):
+    if (
+        node.domain not in (ONNX, KERNEL, QUANT)
+        or op in MOVES
+        or op in GATES
+        or op in ("Attention", "Einsum")
+    ):
         return 0
-    if op in ("Conv", "ConvTranspose", "Gemm"):
+    if op in ("Conv", "ConvTranspose", "Gemm") or node.domain == QUANT:
         return 0 if node.input(2) is None else _size(node.output)  # the bias
     if op in ("ConvInteger", "MatMul", "MatMulInteger"):
         return 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir.graph import Graph, Node
+from graphopt.ir.graph import ONNX, QUANT, Graph, Node
 from graphopt.ir.types import TensorType
 
 _LABEL = re.compile(r"NC(D?H?W)(\d+)c(?:/(\d+))?")
@@ -85,7 +85,7 @@ def from_blocks(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def plain_node(node: Node) -> Node:
-    """The ONNX operator that a blocked one of the domain `graphopt.kernel` stands for, alone in a graph.
+    """The operator on plain tensors that one on blocks stands for, alone in a graph: ONNX's, or `graphopt.quant`'s.
 
     Its inputs and outputs have the plain types; operands that are left out stay left out.
     """
@@ -94,7 +94,8 @@ def plain_node(node: Node) -> Node:
         None if v is None else graph.add_input(v.name, _plain(v.type), unique=True) for v in node.inputs
     ]
     types = [_plain(v.type) for v in node.outputs]
-    return graph.add(node.op_type, inputs, node.attributes, types=types, name=node.name)
+    domain = QUANT if node.domain == QUANT else ONNX
+    return graph.add(node.op_type, inputs, node.attributes, types=types, domain=domain, name=node.name)
 
 
 def _plain(type: TensorType | None) -> TensorType | None:

@@ -15,8 +15,9 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from graphopt.errors import UnsupportedError, UsageError
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, QUANT, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
+from graphopt.ir.layout import blocked_of
 from graphopt.onnx_io.infer import schema_of
 from graphopt.onnx_io.protos import attribute_to_proto
 from graphopt.runtime.reference_blocked import evaluate_blocked
@@ -24,6 +25,7 @@ from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
 from graphopt.runtime.reference_loops import loop, nested, scan
 from graphopt.runtime.reference_pool import average_pool, max_pool
+from graphopt.runtime.reference_quant import evaluate_quant
 from graphopt.runtime.reference_tensor import gather_elements, group_normalization, lrn, one_hot, pad
 
 
@@ -50,6 +52,9 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
         return [environment[value] for value in body.outputs]
     if node.domain == KERNEL:
         return evaluate_blocked(node, operands, evaluate_node)
+    if node.domain == QUANT:
+        blocked = blocked_of(node.output.type) is not None
+        return evaluate_blocked(node, operands, evaluate_quant) if blocked else evaluate_quant(node, operands)
     own = OWN.get(node.op_type) if not node.domain and len(node.outputs) == 1 else None
     try:
         if own is not None and _first(operands).dtype.kind in NUMBERS:

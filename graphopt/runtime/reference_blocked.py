@@ -20,7 +20,7 @@ Evaluate = Callable[[Node, Sequence[np.ndarray | None]], list[np.ndarray]]
 def evaluate_blocked(
     node: Node, operands: Sequence[np.ndarray | None], evaluate: Evaluate
 ) -> list[np.ndarray]:
-    """The outputs of a node of the domain `graphopt.kernel`; `evaluate` computes plain nodes."""
+    """The outputs of a node on blocked images; `evaluate` computes plain nodes."""
     if node.op_type in (JOIN, PART):
         return [_stretch(node, [a.reshape(-1) for a in operands if a is not None])]
     plain: list[np.ndarray | None] = []

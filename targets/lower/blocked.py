@@ -52,7 +52,7 @@ def _unpack(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     return unpack(inputs[0], x.type)
 
 
-def _on_plain(lowering: Lowering) -> Lowering:
+def on_plain(lowering: Lowering) -> Lowering:
     """`lowering` of the plain operator between an unpack and a pack."""
 
     def lower(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
@@ -70,7 +70,7 @@ def _on_plain(lowering: Lowering) -> Lowering:
 LOWERINGS: dict[str, Lowering] = {
     f"{KERNEL}::Pack": _pack,
     f"{KERNEL}::Unpack": _unpack,
-    f"{KERNEL}::Conv": _on_plain(convolution.conv),
-    f"{KERNEL}::ConvTranspose": _on_plain(convolution.conv_transpose),
-    **{f"{KERNEL}::{name}": _on_plain(pooling.LOWERINGS[name]) for name in pooling.BLOCKED},
+    f"{KERNEL}::Conv": on_plain(convolution.conv),
+    f"{KERNEL}::ConvTranspose": on_plain(convolution.conv_transpose),
+    **{f"{KERNEL}::{name}": on_plain(pooling.LOWERINGS[name]) for name in pooling.BLOCKED},
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphopt.analysis.storage import ALIASES
-from graphopt.ir import KERNEL, DType, Graph, Node, Value
+from graphopt.ir import KERNEL, QUANT, DType, Graph, Node, Value
 from graphopt.ir.structural import structural_inputs
 
 STORAGE = {
@@ -120,12 +120,16 @@ BLOCKED = frozenset(
 )
 """Operators on blocked images: see `passes/assign_layout.py`."""
 
+INTEGER = frozenset(f"{QUANT}::{name}" for name in "Conv ConvTranspose MatMul".split())
+"""Sums of integers: see `passes/lower_integer.py`."""
+
 SUPPORTED: frozenset[str] = (
     ANCHORS
     | ATTENTION
     | BLOCKED
     | ELEMENTWISE
     | GENERATORS
+    | INTEGER
     | MOVEMENT
     | NORMALIZATION
     | ORDERED

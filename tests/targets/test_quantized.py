@@ -1,8 +1,8 @@
 """Quantised layers in compiled kernels: the same bits as the reference, on every machine.
 
-All sums are of integers below 2^24, which float32 holds exactly, so that neither their order nor contracted
-multiply-adds show. The reference is numpy on the same graph; `tests/passes/test_postpone_dequantize.py` holds that
-against arithmetic in int64.
+Sums of integers are exact, and each is scaled by one multiplication, so that neither their order nor contracted
+multiply-adds show. The reference is numpy on the same graph; `tests/passes/test_lower_integer.py` holds that against
+arithmetic in int64.
 """
 
 from __future__ import annotations
@@ -85,5 +85,4 @@ def test_convolutions_end_in_bytes(tmp_path: Path) -> None:
     layers = [layer for layer in bundle.report["layers"] if "Conv" in layer["operators"]]
     assert len(layers) == 3
     for layer in layers:
-        assert "QuantizeLinear" in layer["operators"]
-        assert layer["schedule"].startswith(("direct-convolution", "depthwise-convolution"))
+        assert layer["operators"][-1] == "QuantizeLinear"

@@ -1,0 +1,46 @@
+"""Operators of the domain `graphopt.quant` in numpy: exact sums of integers.
+
+They run in float64, which holds every integer that int32 does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir import Node
+from graphopt.runtime.reference_conv import conv
+from graphopt.runtime.reference_conv_transpose import conv_transpose
+
+Operands = Sequence[np.ndarray | None]
+
+
+def evaluate_quant(node: Node, operands: Operands) -> list[np.ndarray]:
+    """The outputs of a node of the domain `graphopt.quant` on plain tensors."""
+    if node.op_type == "MatMul":
+        return [_as_sums(_matmul(node, operands))]
+    if node.op_type == "Conv":
+        return [_as_sums(conv(node, _centred(node, operands)))]
+    if node.op_type == "ConvTranspose":
+        return [_as_sums(conv_transpose(node, _centred(node, operands)))]
+    raise UnsupportedError("no reference for it", where=f"node '{node.name}' ({node.key})")
+
+
+def _centred(node: Node, operands: Operands) -> list[np.ndarray | None]:
+    """The operands in float64, the first without its zero point."""
+    x, *rest = (None if a is None else a.astype(np.float64) for a in operands)
+    assert x is not None
+    return [x - node.int("x_zero_point"), *rest]
+
+
+def _matmul(node: Node, operands: Operands) -> np.ndarray:
+    a, b, *rest = (None if v is None else v.astype(np.float64) for v in operands)
+    assert a is not None and b is not None
+    product = np.matmul(a - node.int("a_zero_point"), b - node.int("b_zero_point"))
+    return product + rest[0] if rest and rest[0] is not None else product
+
+
+def _as_sums(exact: np.ndarray) -> np.ndarray:
+    return np.asarray(exact).astype(np.int32)
