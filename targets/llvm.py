@@ -39,6 +39,14 @@ def known(triple: str) -> tuple[frozenset[str], frozenset[str]]:
     return cpus, frozenset(features)
 
 
+@cache
+def features_of(target: Target) -> frozenset[str]:
+    """What the target's processor has, by LLVM's names, and what its file adds."""
+    machine = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu}
+    found = tvm.get_global_func("target.llvm_get_cpu_features")(tvm.target.Target(machine))
+    return frozenset(map(str, found)) | set(target.features)
+
+
 def _check(what: str, name: str, names: Collection[str], target: Target) -> None:
     if name in names:
         return

@@ -10,7 +10,7 @@ import pytest
 from graphopt.errors import UsageError
 from graphopt.targets.device import Target, list_targets, load_target
 
-PROMISED = "x86-64-v2 x86-64-v3 x86-64-v4 rpi3 rpi4 rpi5 rpi-zero2 rpi-armv7 aarch64".split()
+PROMISED = "x86-64-v2 x86-64-v3 x86-64-v4 rpi3 rpi4 rpi5 rpi-zero2 rpi-armv7 aarch64 aarch64-v8.6".split()
 
 
 def own(folder: Path, text: str) -> str:

@@ -109,7 +109,7 @@ def best_tile(
             registers = columns * tile * parts + tile * weights + ahead + inputs
             if registers > usable:
                 break
-            cost = _layer_cost(
+            cost = layer_cost(
                 outputs, vectors, columns, tile, lambda c, v: _step_cost(c, v, target, held, parts)
             )
             if cost < best_cost * 0.999:
@@ -123,9 +123,10 @@ def fitting_vectors(vectors: int, columns: int, target: Target, *, hold: bool = 
     return max(min(vectors, spare // (columns + 1)), 1)
 
 
-def _layer_cost(
+def layer_cost(
     outputs: int, vectors: int, columns: int, wide: int, step_cost: Callable[[int, int], float]
 ) -> float:
+    """Cycles of all tiles of a layer, each of which takes `step_cost` of its columns and vectors."""
     whole, rest = divmod(outputs, columns)
     total = 0.0
     for width, times in ((wide, vectors // wide), (vectors % wide, 1)):

@@ -1,0 +1,124 @@
+"""What every instruction set's dot product offers to the kernels that are driven by it.
+
+A kernel keeps a tile of sums, `columns` neighbouring outputs of `vectors` vectors of channels, and adds to it in steps:
+
+    sums[column][channel] += sum over k < depth of x[column][k] * w[channel][k]
+
+It knows nothing of the instruction: `pack` arranges the weights of a step, `begin` makes the sums, `step` adds to them,
+`results` gives them as plain vectors of int32. All of it is exact, whatever the operands.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.targets.device import Target
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.dot.pointer import Pointer
+
+OVERHEAD = 0.1
+"""Cycles that a load takes from the arithmetic."""
+
+Inputs = Sequence[Pointer | None]
+"""For each column where its inputs of a step lie, one after another; None where it has none (outside the image)."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums of a tile in registers: `buffer` as the instruction wants them, and the bias where it is still due."""
+
+    buffer: tirx.Var
+    columns: int
+    vectors: int
+    bias: Pointer | None = None
+
+
+@dataclass(frozen=True)
+class Dot(ABC):
+    """One instruction's way to multiply bytes.
+
+    `lanes` are the output channels in a vector of results, `depth` the input channels of a step.
+    """
+
+    lanes: int
+    depth: int
+    name: ClassVar[str]
+
+    @property
+    def step_bytes(self) -> int:
+        """Elements of the packed weights of one vector for one step."""
+        return self.lanes * self.depth
+
+    def read_as(self, dtype: str) -> str:
+        """The type in which `step` reads inputs that are stored as `dtype`; the kernel widens what differs."""
+        return dtype
+
+    @abstractmethod
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """Weights [..., lanes, depth] in the order of a step, [..., lanes * depth].
+
+        A tile's step reads its vectors one after another: [vectors, lanes * depth].
+        """
+
+    def begin(self, columns: int, vectors: int, bias: Pointer | None = None) -> Sums:
+        """Sums of nothing but the bias: int32 for each channel of the tile."""
+        size = columns * vectors * self.lanes
+        sums = Sums(T.alloc_buffer((size,), "int32", scope="local"), columns, vectors)
+        for column, vector in places(sums):
+            start = tirx.Broadcast(tirx.const(0, "int32"), self.lanes)
+            if bias is not None:
+                start = (bias + vector * self.lanes).load(self.lanes)
+            self.sum_at(sums, column, vector).store(start)
+        return sums
+
+    @abstractmethod
+    def step(self, sums: Sums, inputs: Inputs, weights: Pointer) -> None:
+        """Add the products of `depth` inputs of each column with the weights of each vector."""
+
+    def results(self, sums: Sums) -> tirx.Var:
+        """A buffer of int32, [column, vector, lane]."""
+        return sums.buffer
+
+    def sum_at(self, sums: Sums, column: int, vector: int) -> Pointer:
+        """Where the results of a vector lie."""
+        return Pointer(sums.buffer, (column * sums.vectors + vector) * self.lanes)
+
+    # --- what a tile costs ---
+
+    @abstractmethod
+    def registers(self, columns: int, vectors: int) -> int:
+        """Vector registers that a tile needs."""
+
+    @abstractmethod
+    def cycles(self, columns: int, vectors: int, target: Target) -> float:
+        """Estimated cycles of a step of a tile."""
+
+
+def places(sums: Sums) -> Iterator[tuple[int, int]]:
+    """Columns and vectors of a tile."""
+    return product(range(sums.columns), range(sums.vectors))
+
+
+def busiest(arithmetic: float, loads: int, target: Target) -> float:
+    """Cycles of instructions that overlap; loads take issue slots from the arithmetic, too."""
+    return max(arithmetic, loads / target.loads_per_cycle) + OVERHEAD * loads
+
+
+def intrinsic(name: str, dtype: str, *operands: Expr) -> Expr:
+    """A call of one of LLVM's functions without side effects."""
+    return tirx.call_llvm_pure_intrin(dtype, name, *operands)
+
+
+def interleaved(weights: np.ndarray, group: int) -> np.ndarray:
+    """[..., lanes, depth] as [..., depth / group, lanes, group], flat: each lane's next `group` inputs together."""
+    *leading, lanes, depth = weights.shape
+    split = weights.reshape(*leading, lanes, depth // group, group)
+    return np.ascontiguousarray(np.moveaxis(split, -2, -3)).reshape(*leading, lanes * depth)

@@ -1,0 +1,82 @@
+"""Which instruction multiplies bytes, from what a target's processor has and what the operands are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.targets.device import Target
+from graphopt.targets.llvm import features_of
+from graphopt.targets.schedules.templates.dot.base import Dot
+from graphopt.targets.schedules.templates.dot.pairs import PairDot
+from graphopt.targets.schedules.templates.dot.portable import PortableDot
+from graphopt.targets.schedules.templates.dot.sdot import ElementDot
+from graphopt.targets.schedules.templates.dot.smlal import A32, WideningDot
+from graphopt.targets.schedules.templates.dot.smmla import MatrixDot
+from graphopt.targets.schedules.templates.dot.vnni import QuadDot
+
+LOWEST = -128
+"""The weight that some instructions have no room for."""
+
+BYTES = ("int8", "uint8")
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """An instruction: the features it needs, what it multiplies, how deep its steps may be, from what width on."""
+
+    features: frozenset[str]
+    inputs: tuple[str, ...]
+    depths: tuple[int, ...]
+    make: Callable[[int, int], Dot]
+    bits: int = 128
+    short: bool = False
+    lowest: bool = True
+    rows: bool = False
+
+    def fits(self, features: frozenset[str], bits: int, dtype: str, weights: np.ndarray, rows: int) -> bool:
+        if not self.features <= features or bits < self.bits or dtype not in self.inputs:
+            return False
+        if weights.dtype != np.int8 and not (self.short and weights.dtype == np.int16):
+            return False
+        return (self.lowest or not (weights == LOWEST).any()) and (rows > 1 or not self.rows)
+
+
+def _offer(features: str, *rest: object, **options: object) -> _Offer:
+    return _Offer(frozenset(features.split()), *rest, **options)  # type: ignore[arg-type]
+
+
+OFFERS = (
+    _offer("avx512vnni", ("uint8",), (4,), lambda bits, depth: QuadDot(bits // 32, depth), bits=256),
+    _offer("avxvnni", ("uint8",), (4,), lambda bits, depth: QuadDot(8, depth), bits=256),
+    _offer("avx512bw", BYTES, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
+    _offer("avx2", BYTES, (2, 4), lambda bits, depth: PairDot(8, depth), bits=256, short=True),
+    _offer("sse4.1", BYTES, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),
+    _offer("aarch64 i8mm", BYTES, (8, 16), lambda bits, depth: MatrixDot(4, depth), rows=True),
+    _offer("aarch64 dotprod", ("int8",), (4, 8, 16), lambda bits, depth: ElementDot(4, depth)),
+    _offer("aarch64 neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth), lowest=False),
+    _offer("arm neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth, A32), lowest=False),
+)
+"""The better ones first."""
+
+
+def choose_dot(target: Target, dtype: str, weights: np.ndarray, depth: int, columns: int = 2) -> Dot:
+    """The best way to multiply inputs of type `dtype` with `weights` on `target`.
+
+    Inputs come in runs of `depth` channels; a step takes all of one, or a part that divides it. `columns` is how many
+    outputs there are beside each other. What no instruction fits gets plain arithmetic.
+    """
+    features = features_of(target) | {_architecture(target)}
+    for offer in OFFERS:
+        fitting = [d for d in offer.depths if depth % d == 0]
+        if fitting and offer.fits(features, target.vector_bits, dtype, weights, columns):
+            return offer.make(target.vector_bits, fitting[-1])
+    return PortableDot(max(target.vector_bits // 32, 1), min(depth, 4))
+
+
+def _architecture(target: Target) -> str:
+    """LLVM's name, without the version."""
+    name = target.triple.split("-")[0]
+    return "arm" if name.startswith("arm") else name

@@ -1,0 +1,40 @@
+"""A place in a flat buffer, and vectors loaded from and stored to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.kernel import element_type
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The elements of `buffer` from `offset` on."""
+
+    buffer: tirx.Var
+    offset: Expr | int = 0
+
+    @property
+    def dtype(self) -> str:
+        """What the elements are."""
+        return element_type(self.buffer)
+
+    def __add__(self, elements: Expr | int) -> Pointer:
+        return Pointer(self.buffer, self.offset + elements)
+
+    def element(self) -> Expr:
+        """The next element."""
+        return self.buffer[self.offset]
+
+    def load(self, lanes: int, stride: int = 1) -> Expr:
+        """The next `lanes` elements, or every so many, as a vector."""
+        return self.buffer[tirx.Ramp(self.offset, stride, lanes)]
+
+    def store(self, vector: Expr) -> None:
+        """Write a vector over the next elements."""
+        lanes = vector.ty.dtype.lanes
+        T.buffer_store(self.buffer, vector, [tirx.Ramp(self.offset, 1, lanes)])

@@ -1,0 +1,149 @@
+"""Dot products of bytes: every instruction adds up what numpy does, with the largest numbers, on its own machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tvm import tirx
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.targets.device import Target, load_target
+from graphopt.targets.schedules.templates.dot import Dot, Pointer, choose_dot
+from graphopt.targets.schedules.templates.dot.pairs import PairDot
+from graphopt.targets.schedules.templates.dot.portable import PortableDot
+from graphopt.targets.schedules.templates.dot.vnni import QuadDot
+from tests.targets.conftest import runnable
+from tests.targets.raw_kernels import Call, run_kernels
+
+STEPS = 3
+TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
+"""Columns and vectors."""
+
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-255, 255)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A dot product in a tile, fed with numbers that are extreme or random."""
+
+    dot: Dot
+    dtype: str
+    columns: int
+    vectors: int
+    extreme: bool
+    weights: str = "int8"
+
+    @property
+    def depth(self) -> int:
+        return STEPS * self.dot.depth
+
+    def operands(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        random = np.random.default_rng(self.columns)
+        low, high = RANGES[self.dtype]
+        w_low, w_high = RANGES[self.weights]
+        w_low = max(w_low, -255 if self.weights == "int16" else -127)
+        shapes = (self.columns, self.depth), (self.vectors * self.dot.lanes, self.depth)
+        if self.extreme:
+            x = random.choice([low, high], shapes[0], p=[0.9, 0.1])
+            w = random.choice([w_low, w_high], shapes[1], p=[0.9, 0.1])
+        else:
+            x, w = random.integers(low, high + 1, shapes[0]), random.integers(w_low, w_high + 1, shapes[1])
+        bias = random.integers(-(10**6), 10**6, self.vectors * self.dot.lanes)
+        return x.astype(self.dtype), w.astype(self.weights), bias.astype(np.int32)
+
+    def expected(self) -> np.ndarray:
+        """The middle column of three or more has no inputs."""
+        x, w, bias = self.operands()
+        sums = x.astype(np.int64) @ w.T.astype(np.int64)
+        sums[list(self.missing)] = 0
+        return (sums + bias).astype(np.int32)
+
+    @property
+    def missing(self) -> set[int]:
+        return {1} if self.columns > 2 else set()
+
+    def call(self) -> Call:
+        x, w, bias = self.operands()
+        dot = self.dot
+        by_step = w.reshape(self.vectors, dot.lanes, STEPS, dot.depth).transpose(2, 0, 1, 3)
+        operands = x.astype(dot.read_as(self.dtype)), dot.pack(by_step), bias
+        return Call(self.kernel(), operands, self.expected())
+
+    def kernel(self) -> tirx.PrimFunc:
+        dot, columns, vectors = self.dot, self.columns, self.vectors
+        with IRBuilder() as builder, T.prim_func(s_tir=True):
+            T.func_name("main")
+            T.func_attr({"tirx.noalias": True})
+            x = T.arg("x", T.buffer((columns * self.depth,), dot.read_as(self.dtype)))
+            w = T.arg("w", T.buffer((STEPS * vectors * dot.step_bytes,), self.weights))
+            bias = T.arg("bias", T.buffer((vectors * dot.lanes,), "int32"))
+            y = T.arg("y", T.buffer((columns * vectors * dot.lanes,), "int32"))
+            sums = dot.begin(columns, vectors, Pointer(bias))
+            with T.serial(STEPS) as step:
+                starts = [Pointer(x, column * self.depth + step * dot.depth) for column in range(columns)]
+                inputs = [None if n in self.missing else start for n, start in enumerate(starts)]
+                dot.step(sums, inputs, Pointer(w, step * (vectors * dot.step_bytes)))
+            found = dot.results(sums)
+            for vector in range(columns * vectors):
+                here = vector * dot.lanes
+                Pointer(y, here).store(Pointer(found, here).load(dot.lanes))
+        return builder.get()
+
+
+def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
+    """A dot in every tile, with every type of inputs."""
+    return {
+        f"{dot.name}_{dot.lanes}_{dot.depth}_{dtype}_{weights}_{columns}x{vectors}_{int(extreme)}": Case(
+            dot, dtype, columns, vectors, extreme, weights
+        )
+        for dtype in types
+        for columns, vectors in TILES
+        for extreme in (False, True)
+    }
+
+
+def chosen(target: Target, dtype: str, depth: int) -> dict[str, Case]:
+    return cases(choose_dot(target, dtype, np.zeros(1, np.int8), depth), dtype)
+
+
+def check(wanted: dict[str, Case], target: Target, folder: Path) -> None:
+    results = run_kernels({name: case.call() for name, case in wanted.items()}, target, folder)
+    for name, case in wanted.items():
+        np.testing.assert_array_equal(results[name], case.expected(), err_msg=name)
+
+
+def boards() -> list[object]:
+    """Machines with every instruction of ARM."""
+    return [
+        pytest.param(name, marks=runnable(name)) for name in ("rpi4", "rpi5", "aarch64-v8.6", "rpi-armv7")
+    ]
+
+
+@pytest.mark.parametrize("name", boards())
+def test_instructions_of_arm(name: str, tmp_path: Path) -> None:
+    target = load_target(name)
+    wanted: dict[str, Case] = {}
+    for depth in (8, 16):
+        wanted |= chosen(target, "int8", depth) | chosen(target, "uint8", depth)
+    check(wanted, target, tmp_path)
+
+
+def test_instructions_of_x86(tmp_path: Path) -> None:
+    host = load_target("host")
+    if host.family != "x86":
+        pytest.skip("this is no x86 machine")
+    wanted = cases(PairDot(4, 4), "uint8", "int8")
+    if host.vector_bits >= 256:
+        wanted |= cases(PairDot(8, 4), "uint8", "int8") | cases(PairDot(8, 2), "uint8", weights="int16")
+    check(wanted, host, tmp_path)
+
+
+def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
+    """They are written out: packing and order are those of the instruction."""
+    wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
+    wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="int16")
+    check(wanted, load_target("host"), tmp_path)
