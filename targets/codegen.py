@@ -26,6 +26,7 @@ from tvm.ir import PointerType, PrimType
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
 from graphopt.targets.extrema import lower_extrema
+from graphopt.targets.requantize import lower_requantize
 from graphopt.targets.transcendental import approximate, vectorise
 
 LARGEST_STACK_BUFFER = 2048
@@ -65,11 +66,13 @@ def lower(
     vectorise()
     with tvm.transform.PassContext(opt_level=3):
         module = _lowering_passes()(module)
-    is_aarch64 = str(machine.attrs.get("mtriple", "")).startswith("aarch64")
+    triple = str(machine.attrs.get("mtriple", ""))
     unpacked, workspaces = {}, {}
     for variable, function in module.functions.items():
         name = variable.name_hint
         computed = function.with_body(approximate(function.body))
+        computed = computed.with_body(lower_requantize(computed.body, triple))
+        is_aarch64 = triple.startswith("aarch64")
         computed = computed.with_body(lower_extrema(computed.body, instructions=is_aarch64))
         unpacked[variable], workspaces[name] = _raw_pointers(computed, name)
     module = tirx.transform.BF16StorageLegalize()(tvm.IRModule(unpacked))

@@ -24,12 +24,14 @@ from graphopt.targets.lower.support import NARROW, where
 from graphopt.targets.lower.tensors import (
     Expr,
     Lowering,
+    dtype_of,
     normalise_axis,
     required,
     shape_of,
     storage,
     widen,
 )
+from graphopt.targets.requantize import BYTES, to_byte
 
 Parameter = Callable[[Sequence[Expr]], Expr]
 """From the indices of an element to its scale or zero point."""
@@ -62,6 +64,8 @@ def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None = None) -> Exp
     quotient = rounded_to(widen(dividend) / widen(divisor), divided)
     if target.is_float:
         return encode(quotient, target, saturate=bool(node.int("saturate", 1)))
+    if target.label in BYTES and dtype_of(quotient) == "float32":
+        return to_byte(quotient, zero, storage(target))
     return saturated(round_half_even(quotient), zero, target)
 
 

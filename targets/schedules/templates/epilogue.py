@@ -14,6 +14,7 @@ from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.elementwise import FUNCTIONS
 from graphopt.targets.lower.quantization import dequantized, quantized
 from graphopt.targets.lower.tensors import Expr, dtype_of, flat_index
+from graphopt.targets.requantize import apart
 
 TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
 """Operators that become dozens of instructions for each vector."""
@@ -43,7 +44,12 @@ CONVERSIONS: dict[str, Callable[..., Expr]] = {
 
 
 class _Elements:
-    """Element-wise nodes of a body, on the flat buffers of its inputs and outputs."""
+    """Element-wise nodes of a body, on the flat buffers of its inputs and outputs.
+
+    What is `exact` rounds every product by itself; else one may be contracted with the addition behind it.
+    """
+
+    exact = False
 
     def __init__(self, nodes: Sequence[Node], buffers: Mapping[Value, tirx.Var]) -> None:
         self.nodes = nodes
@@ -55,6 +61,8 @@ class _Elements:
             operands = [None if v is None else self.operand(v, indices, known) for v in node.inputs]
             function = CONVERSIONS.get(node.op_type) or FUNCTIONS[node.op_type]
             result = function(node, *operands)
+            if self.exact and _is_added(node):
+                result = apart(result)
             shared = len(node.output.uses) + node.output.is_graph_output > 1
             known[node.output] = T.bind(result) if shared else result
 
@@ -91,6 +99,7 @@ class Epilogue(_Elements):
         super().__init__([node for node in body.nodes if node not in before], buffers)
         self.body = body
         self.anchor = anchor
+        self.exact = anchor.output.dtype.is_integer
 
     @property
     def is_long(self) -> bool:
@@ -109,6 +118,12 @@ class Epilogue(_Elements):
         self.compute(known, indices)
         for value in self.body.outputs:
             T.buffer_store(self.buffers[value], known[value], [place(value, indices)])
+
+
+def _is_added(node: Node) -> bool:
+    """A product that is added to something."""
+    product = node.is_op("Mul", "DequantizeLinear")
+    return product and any(user.is_op("Add", "Sub", "Sum") for user in node.output.users)
 
 
 def leading(body: Graph, anchor: Node) -> list[Node]:
@@ -131,20 +146,27 @@ def place(value: Value, indices: Sequence[Expr]) -> Expr:
 
 
 def fits(
-    body: Graph, anchor: Node, types: Sequence[DType] = (DType.float32,), *, prologue: bool = False
+    body: Graph,
+    anchor: Node,
+    types: Sequence[DType] = (DType.float32,),
+    *,
+    operands: Sequence[DType] | None = None,
+    prologue: bool = False,
 ) -> bool:
     """Everything but `anchor` follows it element by element, over the elements it makes.
 
     With `prologue` something may also lead to its first operand, element by element and to nothing else. The anchor
-    computes in one of `types`; operands and results of other types are converted.
+    computes in one of `types`, and so its operands are, or in one of `operands`; operands and results of other types
+    are converted.
     """
     before = leading(body, anchor)
     if before and not (prologue and _lead(before, anchor)):
         return False
     shape, dtype = anchor.output.static_shape, anchor.output.dtype
-    if dtype not in types or any(v is not None and v.dtype is not dtype for v in anchor.inputs):
+    read = [v for v in anchor.inputs if v is not None]
+    if dtype not in types or any(v.dtype not in (operands or (dtype,)) for v in read):
         return False
-    if any(value.dtype not in STORED for value in (*body.inputs, *body.outputs)):
+    if any(v.dtype not in (*STORED, dtype) for v in (*body.inputs, *body.outputs) if v not in read):
         return False
     for value in body.outputs:
         if value.producer is None or value.producer in before or value.static_shape != shape:

@@ -17,20 +17,25 @@ Buffers = dict[Value, tirx.Var]
 
 
 def build_kernel(
-    body: Graph, emit: Callable[[Buffers], None], sizes: dict[int, int] | None = None
+    body: Graph,
+    emit: Callable[[Buffers], None],
+    sizes: dict[int, int] | None = None,
+    dtypes: dict[int, str] | None = None,
 ) -> tirx.PrimFunc:
     """A function on flat buffers: the body's inputs, then its outputs; `emit` writes its statements.
 
-    `sizes` tells the elements of inputs, by number, that are packed to another size than their type has.
+    `sizes` tells the elements of inputs, by number, that are packed to another size than their type has; `dtypes` the
+    types of those packed to others.
     """
-    packed = sizes or {}
+    packed, types = sizes or {}, dtypes or {}
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         T.func_name("main")
         T.func_attr({"tirx.noalias": True})
         buffers: Buffers = {}
         for number, value in enumerate(body.inputs):
             elements = packed.get(number, value.type.size if value.type else 0)
-            buffers[value] = T.arg(f"p{number}", T.buffer((elements,), value.dtype.label))
+            dtype = types.get(number, value.dtype.label)
+            buffers[value] = T.arg(f"p{number}", T.buffer((elements,), dtype))
         for number, value in enumerate(body.outputs):
             assert value.type is not None
             buffers[value] = T.arg(f"y{number}", T.buffer((value.type.size,), value.dtype.label))

@@ -47,12 +47,16 @@ class Window:
         )
 
     @property
-    def whole_rows(self) -> range:
-        """The rows of the result whose taps all lie in rows of the image."""
-        lines = Row(
+    def rows(self) -> Row:
+        """As `row`, from top to bottom."""
+        return Row(
             self.result[0], self.image[0], self.kernel[0], self.strides[0], self.dilations[0], self.pads[0]
         )
-        whole = [row for row in range(self.result[0]) if lines.is_inside(row, 1)]
+
+    @property
+    def whole_rows(self) -> range:
+        """The rows of the result whose taps all lie in rows of the image."""
+        whole = [row for row in range(self.result[0]) if self.rows.is_inside(row, 1)]
         return range(whole[0], whole[-1] + 1) if whole else range(0)
 
     def flat(self) -> Window:

@@ -1,0 +1,128 @@
+"""Floats to bytes: rounded to nearest even, moved by a zero point, cut to the range of the type.
+
+    q = saturate(round(x) + zero_point)
+
+`to_byte` is an operator of our own, which TVM carries along until its vectors are made; `lower_requantize` then writes
+it in what each processor has instructions for. What is out of range stays so at every step: conversions to int32, to
+int16 and to bytes saturate, and so does the addition between them. Elsewhere than on x86 and 64-bit ARM, where no
+conversion rounds, 1.5 * 2^23 is added: what is left of the fraction is rounded off. Source: Hacker's Delight, 2nd
+edition, section 17-5; exact here, for products in front are not contracted into that addition (`apart`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, Op, register_op_attr
+
+from graphopt.targets.lower.arithmetic import clamp
+from graphopt.targets.lower.tensors import Expr, dtype_of
+
+TO_BYTE = "graphopt.to_byte"
+
+BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
+
+LARGEST_BELOW = 2147483520.0
+"""The largest float32 that is an int32."""
+
+ROUNDER = 12582912.0
+"""1.5 * 2^23: floats around it are integers, `ROUNDER_BITS` their bits less the integer."""
+ROUNDER_BITS = 0x4B400000
+REACH = 1 << 20
+"""Cut to plus or minus this before it is added; beyond any byte and zero point."""
+
+
+def to_byte(x: Expr, zero: Expr | None, dtype: str) -> Expr:
+    """The float32 `x`, rounded, plus the integer `zero`, saturated to int8 or uint8."""
+    shift = tirx.const(0, "int16") if zero is None else zero.astype("int16")
+    return Call(_operator(), [x, shift], ret_ty=dtype)
+
+
+def apart(x: Expr) -> Expr:
+    """`x` as it is: a product that is not contracted with an addition behind it, and is rounded by itself."""
+    return tirx.call_llvm_pure_intrin(dtype_of(x), "llvm.arithmetic.fence", x)
+
+
+def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
+    """Write out every `to_byte`, for the architecture that a triple begins with."""
+    rounded = _rounding(machine)
+
+    def written_out(call: Call) -> Expr:
+        if getattr(call.op, "name", "") != TO_BYTE:
+            return call
+        x, zero = call.args
+        made = tvm.DataType(dtype_of(call))
+        value = tirx.Var("value", x.ty)
+        return tirx.Let(value, x, _narrowed(rounded(value, made.lanes), zero, made))
+
+    return tvm_ffi.structural_map(statement, (Call, written_out))
+
+
+def _narrowed(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
+    """int32 by way of int16 to bytes: each step is one instruction where a processor narrows with saturation."""
+    middle = clamp(total, -(1 << 15), (1 << 15) - 1).astype(_vector("int16", made.lanes))
+    if not _is_zero(zero):
+        middle = tirx.call_llvm_pure_intrin(dtype_of(middle), "llvm.sadd.sat", middle, zero)
+    return clamp(middle, *BYTES[str(made.with_lanes(1))]).astype(str(made))
+
+
+def _is_zero(zero: Expr) -> bool:
+    scalar = zero.value if isinstance(zero, tirx.Broadcast) else zero
+    return isinstance(scalar, tirx.IntImm) and int(scalar) == 0
+
+
+def _rounding(machine: str) -> Callable[[Expr, int], Expr]:
+    """How vectors of so many floats become int32."""
+    if machine.startswith("aarch64"):
+        return _rounded_on_aarch64
+    return _rounded_on_x86 if machine.startswith("x86") else _rounded_by_addition
+
+
+def _rounded_on_x86(x: Expr, lanes: int) -> Expr:
+    """cvtps2dq; what is too low, it takes for the lowest integer."""
+    return tirx.call_llvm_pure_intrin(
+        _vector("int32", lanes), "llvm.lrint", tirx.min(x, _constant(LARGEST_BELOW, x))
+    )
+
+
+def _rounded_on_aarch64(x: Expr, lanes: int) -> Expr:
+    """fcvtns, four floats at a time where they come in fours."""
+    width = 4 if lanes % 4 == 0 else 1
+    kinds = ("v4i32", "v4f32") if width == 4 else ("i32", "f32")
+    name = f"llvm.aarch64.neon.fcvtns.{kinds[0]}.{kinds[1]}"
+    kind = _vector("int32", width)
+    parts = [
+        tirx.call_llvm_pure_intrin(kind, name, x if lanes == width else _part(x, start, width))
+        for start in range(0, lanes, width)
+    ]
+    return parts[0] if len(parts) == 1 else tirx.Shuffle(parts, list(range(lanes)))
+
+
+def _part(x: Expr, start: int, width: int) -> Expr:
+    return tirx.Shuffle([x], list(range(start, start + width)))
+
+
+def _rounded_by_addition(x: Expr, lanes: int) -> Expr:
+    kind = _vector("int32", lanes)
+    cut = apart(clamp(x, -REACH, REACH))
+    return tirx.reinterpret(kind, cut + _constant(ROUNDER, x)) - tirx.const(ROUNDER_BITS, kind)
+
+
+def _vector(dtype: str, lanes: int) -> str:
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def _constant(value: float, like: Expr) -> Expr:
+    return tirx.const(value, dtype_of(like))
+
+
+@cache
+def _operator() -> Op:
+    register_op_attr(TO_BYTE, "TVectorizable", True)
+    register_op_attr(TO_BYTE, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
+    register_op_attr(TO_BYTE, "TScriptPrinterName", TO_BYTE)
+    return Op.get(TO_BYTE)
