@@ -112,7 +112,7 @@ def test_the_two_commands_of_the_use_work(folder: Path, monkeypatch: pytest.Monk
 
 def test_the_targets_are_those_there_are(tmp_path: Path) -> None:
     text = README.split("## Targets")[1].split("A target is a TOML file")[0]
-    assert sorted(re.findall(r"`([\w-]+)`", text)) == sorted(list_targets())
+    assert sorted(re.findall(r"`([\w.-]+)`", text)) == sorted(list_targets())
     (tmp_path / "mine.toml").write_text("\n".join(block("your own is accepted")))
     assert load_target(str(tmp_path / "mine.toml")).cores == 2
 
