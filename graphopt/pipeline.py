@@ -7,18 +7,16 @@ verifies the graph after each.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
 import time
-import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from graphopt.errors import GraphoptError, IRError, ModelError, UsageError, did_you_mean
+from graphopt.errors import GraphoptError, IRError, ModelError, UsageError
 from graphopt.ir import Graph, verify
 from graphopt.rewrite import Rule, Statistics, apply_rules
+from graphopt.spec import ITEM, made_from, spec_of
 
 VerifyLevel = Literal["off", "structure", "numeric"]
 
@@ -44,12 +42,7 @@ class Pass:
         return ()
 
     def __str__(self) -> str:
-        changed = [
-            f"{f.name}={_print_option(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
-            if getattr(self, f.name) != f.default
-        ]
-        return self.name + (f"{{{' '.join(changed)}}}" if changed else "")
+        return spec_of(self.name, self)
 
 
 class RulePass(Pass):
@@ -150,8 +143,8 @@ def parse_pipeline(spec: str, catalog: Mapping[str, type[Pass]]) -> Pipeline:
         return Pipeline(())
     passes: list[Pass] = []
     offset = 0
-    while match := _PASS.match(spec, offset):
-        passes.append(_parse_pass(match["name"], match["options"] or "", catalog))
+    while match := ITEM.match(spec, offset):
+        passes.append(made_from(match["name"], match["options"] or "", catalog, "pass", where="pipeline"))
         offset = match.end()
         if not match["comma"]:
             break
@@ -162,60 +155,6 @@ def parse_pipeline(spec: str, catalog: Mapping[str, type[Pass]]) -> Pipeline:
             hint="write pass,pass{option=value}",
         )
     return Pipeline(tuple(passes))
-
-
-_PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\}\s*)?(?P<comma>,)?")
-
-
-def _parse_pass(name: str, options: str, catalog: Mapping[str, type[Pass]]) -> Pass:
-    if name not in catalog:
-        hint = did_you_mean(name, catalog, f"passes: {', '.join(sorted(catalog))}")
-        raise UsageError(f"there is no pass '{name}'", where="pipeline", hint=hint)
-    cls = catalog[name]
-    types = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    given = {}
-    for item in re.findall(r"[^\s,]+", options):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise UsageError(f"'{item}' is not an option", where=f"pass '{name}'", hint=f"write {item}=VALUE")
-        if key not in known:
-            hint = did_you_mean(key, known, f"options: {', '.join(sorted(known)) or 'none'}")
-            raise UsageError(f"pass '{name}' has no option '{key}'", where="pipeline", hint=hint)
-        given[key] = _parse_option(name, key, value, types[key])
-    return cls(**given)
-
-
-def _parse_option(pass_name: str, key: str, text: str, type_: object) -> object:
-    try:
-        return _parsed(text, type_)
-    except (KeyError, ValueError):
-        wanted = "|".join(map(str, typing.get_args(type_))) or getattr(type_, "__name__", str(type_))
-        raise UsageError(
-            f"'{text}' is not a value for {key}", where=f"pass '{pass_name}'", hint=f"expected {wanted}"
-        ) from None
-
-
-def _parsed(text: str, type_: object) -> object:
-    """Raises KeyError or ValueError when `text` is no value of the type."""
-    if type_ is bool:
-        return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-    if type_ in (int, float, str):
-        return type_(text)  # type: ignore[operator]
-    if typing.get_origin(type_) is tuple:
-        item = typing.get_args(type_)[0]
-        return tuple(_parsed(part, item) for part in text.split("+")) if text else ()
-    if typing.get_origin(type_) is Literal and text in typing.get_args(type_):
-        return text
-    raise ValueError
-
-
-def _print_option(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "+".join(map(str, value))
-    return str(value)
 
 
 def _level_from_environment() -> VerifyLevel:

@@ -38,16 +38,18 @@ PASSES: dict[str, str] = {
 }
 """Spec name -> module and class."""
 
-DEFAULT = (
+UNFUSED = (
     "eliminate-dead-code,fold-constants,inline-branches,fold-shapes,fold-constants,inline-branches,"
     "canonicalize,"
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
     "recognize-lookup,"
     "eliminate-common-subexpressions,"
     "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,pool-first,merge-parallel,"
-    "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code,"
-    "fuse-activations,fuse-residual"
+    "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code"
 )
+"""As much of `DEFAULT` as leaves ONNX's operators alone: what is calibrated and quantised."""
+
+DEFAULT = f"{UNFUSED},fuse-activations,fuse-residual"
 """What `optimize` and `compile` run unless told otherwise."""
 
 

@@ -78,7 +78,7 @@ def liveness(graph: Graph, *, alignment: int = 1, varying: bool = False) -> Live
     storage = Storage(graph)
     elsewhere = {made for value in graph.outputs for made in storage.made_in(value)}
     if varying:
-        elsewhere |= _fixed(graph)
+        elsewhere |= fixed_values(graph)
     last_read: dict[Value, int] = {}
     for number, node in enumerate(steps):
         for value in reads(node):
@@ -97,7 +97,7 @@ def liveness(graph: Graph, *, alignment: int = 1, varying: bool = False) -> Live
     return Liveness(steps, tuple(lifetimes))
 
 
-def _fixed(graph: Graph) -> set[Value]:
+def fixed_values(graph: Graph) -> set[Value]:
     """The values that depend on constants alone."""
     fixed = set(graph.constants)
     for node in graph.nodes:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from graphopt.cli.files import written_beside
 from graphopt.errors import UsageError, did_you_mean
+from graphopt.runtime.files import written_beside
 
 MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 """How .npy and .npz files begin; an empty .npz has the last."""

@@ -82,9 +82,9 @@ def optimize(
 
 
 def _write(graph: Graph, out: Path | None, text: Path | None) -> None:
-    from graphopt.cli.files import reported, written_beside
     from graphopt.ir.text import to_text
     from graphopt.onnx_io.write import write_model
+    from graphopt.runtime.files import reported, written_beside
 
     if out is not None:
         with reported(out):

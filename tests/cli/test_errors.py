@@ -15,9 +15,9 @@ import pytest
 
 from graphopt.cli.arrays import read_inputs, read_npz, write_npz
 from graphopt.cli.errors import EXIT_CODES, guarded, warn
-from graphopt.cli.files import written_beside
 from graphopt.cli.progress import progress
 from graphopt.errors import IRError, ModelError, ToolchainError, UsageError, VerificationError
+from graphopt.runtime.files import written_beside
 from tests.cli.conftest import Cli
 
 RAISED: list[tuple[BaseException, int, str]] = [
