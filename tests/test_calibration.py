@@ -77,7 +77,7 @@ def test_ranges_are_kept_in_a_file(graph: Graph, tmp_path: Path, monkeypatch: py
     assert calibrate(graph, data, cache=cache) == found
     cache.write_text(cache.read_text().replace(f'"low": {found["x"].low}', '"low": -9'))
     assert calibrate(graph, data, cache=cache)["x"].low == -9  # edited by hand
-    for changed in ({"per_channel": True}, {"data": IMAGES}):
+    for changed in ({"observer": "mse"}, {"per_channel": True}, {"data": IMAGES}):
         with pytest.raises(TypeError):
             calibrate(graph, **{"data": data, "cache": cache, **changed})  # type: ignore[arg-type]
     np.savez(data, x=IMAGES[:4])
@@ -178,7 +178,7 @@ assert ranges["x0"].high > 3
 """A sample is 16 KiB, ten thousand are 156 MiB; the limit is 32 MiB above what a few took."""
 
 
-@pytest.mark.parametrize("observer", ["min-max"])
+@pytest.mark.parametrize("observer", ["min-max", "mse"])
 def test_ten_thousand_samples_take_the_memory_of_one(observer: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", TEN_THOUSAND, observer],

@@ -7,15 +7,23 @@ given.
 
 from graphopt.runtime.observers.base import Observation, Observer, as_channels
 from graphopt.runtime.observers.catalog import OBSERVERS, observer_named
+from graphopt.runtime.observers.entropy import Entropy
 from graphopt.runtime.observers.min_max import MinMax
+from graphopt.runtime.observers.moving_average import MovingAverage
+from graphopt.runtime.observers.mse import MeanSquaredError
+from graphopt.runtime.observers.percentile import Percentile
 from graphopt.runtime.observers.watch import Constant, Watch
 
 __all__ = [
     "OBSERVERS",
     "Constant",
+    "Entropy",
+    "MeanSquaredError",
     "MinMax",
+    "MovingAverage",
     "Observation",
     "Observer",
+    "Percentile",
     "Watch",
     "as_channels",
     "observer_named",

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from graphopt.errors import UsageError
 from graphopt.runtime.observers.base import Observer
+from graphopt.runtime.observers.entropy import Entropy
 from graphopt.runtime.observers.min_max import MinMax
+from graphopt.runtime.observers.moving_average import MovingAverage
+from graphopt.runtime.observers.mse import MeanSquaredError
+from graphopt.runtime.observers.percentile import Percentile
 from graphopt.spec import ITEM, made_from
 
-OBSERVERS: dict[str, type[Observer]] = {cls.name: cls for cls in (MinMax,)}
+OBSERVERS: dict[str, type[Observer]] = {
+    cls.name: cls for cls in (MinMax, MovingAverage, Percentile, Entropy, MeanSquaredError)
+}
 
 
 def observer_named(spec: str | Observer) -> Observer:
