@@ -33,35 +33,41 @@ class Metric(ABC):
         return f"{self.name} is not defined on these samples"
 
 
+class BadSample(UsageError):
+    """A sample that a metric cannot take. `index` counts those that were given together with it."""
+
+    def __init__(self, index: int, what: str, hint: str = "") -> None:
+        super().__init__(what, where=f"sample {index}", hint=hint)
+        self.index = index
+
+
 def finite(array: np.ndarray, what: str) -> np.ndarray:
-    """As float64. Raises UsageError, naming the sample, where a number is NaN or infinite."""
-    made = np.asarray(array, np.float64)
-    bad = ~np.isfinite(made).reshape(len(made), -1).all(axis=1)
-    if bad.any():
-        kind = "NaN" if np.isnan(made).any() else "infinity"
-        raise UsageError(f"{what} holds {kind} for sample {int(bad.argmax())} of {len(made)}")
+    """As float64. Raises BadSample where a number is NaN or infinite."""
+    made = ordered(array, what).astype(np.float64)
+    _refuse(np.isinf(made), f"{what} holds infinity")
     return made
 
 
 def ordered(array: np.ndarray, what: str) -> np.ndarray:
-    """Numbers that can be ranked, infinities among them. Raises UsageError, naming the sample, for NaN."""
-    if array.dtype.kind not in "fiub":
+    """Numbers that can be ranked, infinities among them. Raises BadSample for NaN, UsageError for texts."""
+    if array.dtype.kind not in "fiubV":  # V: bfloat16 and its like
         raise UsageError(f"{what} is {array.dtype}, not numbers")
-    bad = np.isnan(array.astype(np.float64)).reshape(len(array), -1).any(axis=1)
-    if bad.any():
-        raise UsageError(f"{what} holds NaN for sample {int(bad.argmax())} of {len(array)}")
+    _refuse(np.isnan(array.astype(np.float64)), f"{what} holds NaN")
     return array
 
 
 def class_numbers(labels: np.ndarray, classes: int | None = None) -> np.ndarray:
-    """Labels as int64, within 0 ... `classes` - 1 if that is known. Raises UsageError, naming the sample."""
+    """Labels as int64, within 0 ... `classes` - 1 if that is known. Raises BadSample, or UsageError for no integers."""
     if labels.dtype.kind not in "iubf" or not np.array_equal(labels, np.floor(labels.astype(np.float64))):
         raise UsageError(f"labels are {labels.dtype}, not numbers of classes", hint="give integers from 0 on")
     made = labels.astype(np.int64)
     bad = (made < 0) if classes is None else (made < 0) | (made >= classes)
-    if bad.any():
-        index = int(bad.reshape(len(made), -1).any(axis=1).argmax())
-        found = made[index][bad[index]].reshape(-1)[0]
-        known = "labels start from 0" if classes is None else f"the model has classes 0 to {classes - 1}"
-        raise UsageError(f"label {found} of sample {index} is out of range", hint=known)
+    known = "labels start from 0" if classes is None else f"the model has classes 0 to {classes - 1}"
+    _refuse(bad, f"its label is {made[bad].reshape(-1)[0] if bad.any() else ''}", known)
     return made
+
+
+def _refuse(bad: np.ndarray, what: str, hint: str = "") -> None:
+    """Raise BadSample for the first sample with an element that is bad."""
+    if bad.any():
+        raise BadSample(int(bad.reshape(len(bad), -1).any(axis=1).argmax()), what, hint)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.errors import UsageError
-from graphopt.metrics.base import Metric
+from graphopt.metrics.base import BadSample, Metric
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
@@ -56,11 +56,8 @@ class Tally:
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
+        self.samples = 0
         self._parts: list[np.ndarray] = []
-
-    @property
-    def samples(self) -> int:
-        return sum(map(len, self._parts))
 
     @property
     def rows(self) -> np.ndarray:
@@ -83,8 +80,13 @@ class Tally:
         if len(answers) != len(wanted):
             what = f"there are {len(answers)} outputs and {len(wanted)} labels"
             raise UsageError(what, hint="give a label for each sample")
-        if len(answers):
+        if not len(answers):
+            return
+        try:
             self._parts.append(self.metric.rows(answers, wanted))
+        except BadSample as bad:
+            raise BadSample(self.samples + bad.index, bad.what, bad.hint) from None
+        self.samples += len(answers)
 
     def score(self, replicates: int = REPLICATES) -> Score:
         """The value, and its interval from so many draws. Raises UsageError where it is not defined."""

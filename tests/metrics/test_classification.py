@@ -105,11 +105,9 @@ def test_intersection_over_union() -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "top2", "f1", "auc"])
 def test_labels_out_of_range_are_named(metric: str) -> None:
-    with pytest.raises(
-        UsageError, match=r"label 3 of sample 1 is out of range \[the model has classes 0 to 2"
-    ):
-        value(metric, np.eye(3), np.array([0, 3, 2]))
-    with pytest.raises(UsageError, match="label -1 of sample 0"):
+    with pytest.raises(UsageError, match=r"sample 1: its label is 3 \[the model has classes 0 to 2"):
+        value(metric, np.eye(3), np.array([0, 3, 2]), batch=1)
+    with pytest.raises(UsageError, match="sample 0: its label is -1"):
         value(metric, np.eye(3), np.array([-1, 1, 2]))
 
 
@@ -118,7 +116,7 @@ def test_nan_is_refused_with_its_sample(metric: str) -> None:
     outputs = np.zeros((4, 3, 2))
     outputs[2, 1, 0] = math.nan
     labels = {"mse": np.ones((4, 3, 2)), "sqnr": np.ones((4, 3, 2)), "iou": np.zeros((4, 2), int)}
-    with pytest.raises(UsageError, match="NaN for sample 2 of 4"):
+    with pytest.raises(UsageError, match="sample 2: the output holds NaN"):
         value(metric, outputs, labels.get(metric, np.zeros((4, 1) if metric == "cer" else 4, int)))
 
 
