@@ -19,8 +19,18 @@ from graphopt.targets.toolchain import Toolchain
 
 PROGRAM = """#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+typedef struct {{ void *sync_handle; int num_task; }} Launch;
+typedef int (*Task)(int task_id, Launch *launch, void *closure);
+static int launch(Task task, void *closure, int num_task) {{
+  Launch two = {{0, 2}};
+  (void)num_task;
+  return task(1, &two, closure) | task(0, &two, closure);
+}}
+int (*__TVMBackendParallelLaunch)(Task, void *, int) = launch;
 static void *bytes(FILE *file, size_t count) {{
   void *data = aligned_alloc(64, (count + 63) / 64 * 64 + 64);
+  memset(data, 0x5A, count);
   if (file && fread(data, 1, count, file) != count) exit(2);
   return data;
 }}

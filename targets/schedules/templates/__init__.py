@@ -19,6 +19,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.integer_product import IntegerProduct
 from graphopt.targets.schedules.templates.normalization import RowNormalization
 from graphopt.targets.schedules.templates.permutation import Permutation
 from graphopt.targets.schedules.templates.pooling import BlockedPool
@@ -62,6 +63,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     TransposedConvolution,
     BlockedPool,
     PackedProduct,
+    IntegerProduct,
     Permutation,
     FusedAttention,
     RowNormalization,

@@ -21,10 +21,11 @@ from tvm.script.ir_builder import tirx as T
 
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
-from graphopt.targets.lower.tensors import Expr, unflatten
-from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits, reads_by_pixel
-from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, fits
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
 from graphopt.targets.schedules.templates.multiply import Tile
+from graphopt.targets.schedules.templates.panels import PanelKernel
 from graphopt.targets.schedules.templates.tile import Held, best_tile
 
 WIDEST = 8
@@ -125,56 +126,29 @@ class PackedProduct:
         sizes = {self._number(1): self.depth * panels * decision["vectors"] * self.lanes}
         if self.anchor.input(2) is not None:
             sizes[self._number(2)] = self.vectors * self.lanes
-        return build_kernel(self.body, lambda buffers: _Emission(self, decision, buffers).emit(), sizes)
+        return build_kernel(self.body, lambda buffers: _Kernel(self, decision, buffers).emit(), sizes)
 
 
-class _Emission:
+class _Kernel(PanelKernel):
     """Writes one kernel."""
 
     def __init__(self, layer: PackedProduct, decision: Mapping[str, int], buffers: Buffers) -> None:
         self.layer = layer
-        self.columns = decision["columns"]
         self.vectors = decision["vectors"]
         self.hold = bool(decision["hold"])
         self.parts = decision["parts"]
-        self.panels = -(-layer.vectors // self.vectors)
+        wide = self.vectors * layer.lanes
+        super().__init__(layer.body, layer.anchor, layer.rows, layer.width, decision["columns"], wide)
         a, b, c = (layer.anchor.input(number) for number in range(3))
         assert a is not None and b is not None
         self.a, self.b = buffers[a], buffers[b]
         self.c = None if c is None else buffers[c]
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
-        rank = layer.anchor.output.rank or 0
-        self.flat = not reads_by_pixel(layer.body, layer.anchor, range(rank - 1))
 
     def emit(self) -> None:
-        layer = self.layer
-        pieces = -(-layer.rows // self.columns)
-        rest = layer.rows % self.columns
-        with spread(self.panels * pieces, layer.rows * layer.depth * layer.width) as self.task:
-            panel, piece = taken_apart(self.task, self.panels, pieces)
-            if rest and pieces > 1:
-                with T.If(piece < pieces - 1):
-                    with T.Then():
-                        self._panel(panel, piece * self.columns, self.columns)
-                    with T.Else():
-                        self._panel(panel, piece * self.columns, rest)
-            else:
-                self._panel(panel, piece * self.columns, rest or self.columns)
+        self.spread_tiles(self.rows * self.layer.depth * self.width)
 
-    def _panel(self, panel: Expr, start: Expr, columns: int) -> None:
-        """The tile of `columns` rows in a panel; the last panel may be narrower."""
-        layer = self.layer
-        missing = self.panels * self.vectors * layer.lanes - layer.width
-        if missing and self.panels > 1:
-            with T.If(panel < self.panels - 1):
-                with T.Then():
-                    self._tile(panel, start, columns, self.vectors * layer.lanes)
-                with T.Else():
-                    self._tile(panel, start, columns, self.vectors * layer.lanes - missing)
-        else:
-            self._tile(panel, start, columns, self.vectors * layer.lanes - missing)
-
-    def _tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
+    def tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
         depth, lanes = self.layer.depth, self.layer.lanes
         tile = Tile(columns, -(-width // lanes), lanes, self.parts, self.layer.dtype)
         first = panel * self.vectors
@@ -211,13 +185,4 @@ class _Emission:
                     self._finish(total, start + column, panel * self.vectors + vector, lane)
 
     def _finish(self, total: Expr, row: Expr, vector: Expr, lane: Expr) -> None:
-        self.epilogue.store(total, self._indices(row, vector * self.layer.lanes + lane))
-
-    def _indices(self, row: Expr, column: Expr) -> list[Expr]:
-        """The indices of an output; where nothing tells the leading axes apart they count as one."""
-        leading = self.layer.anchor.output.static_shape[:-1]
-        if self.flat:
-            longer = [axis for axis, dim in enumerate(leading) if dim > 1]
-            at = longer[-1] if longer else 0
-            return [*(row if axis == at else tirx.const(0, "int32") for axis in range(len(leading))), column]
-        return [*unflatten(row, leading), column]
+        self.epilogue.store(total, self.indices(row, vector * self.layer.lanes + lane))

@@ -4,8 +4,18 @@ Kernels are driven by `Dot`; `choose_dot` finds the best one for a target and th
 """
 
 from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums
-from graphopt.targets.schedules.templates.dot.choice import choose_dot
-from graphopt.targets.schedules.templates.dot.pointer import Pointer
-from graphopt.targets.schedules.templates.dot.tile import best_dot_tile
+from graphopt.targets.schedules.templates.dot.choice import choose_dot, fitting_dots
+from graphopt.targets.schedules.templates.dot.pointer import Pointer, Words
+from graphopt.targets.schedules.templates.dot.tile import best_dot_tile, tile_of
 
-__all__ = ["Dot", "Inputs", "Pointer", "Sums", "best_dot_tile", "choose_dot"]
+__all__ = [
+    "Dot",
+    "Inputs",
+    "Pointer",
+    "Sums",
+    "Words",
+    "best_dot_tile",
+    "choose_dot",
+    "fitting_dots",
+    "tile_of",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ LOWEST = -128
 
 BYTES = ("int8", "uint8")
 
+PLAIN_DEPTH = 4
+"""Inputs of a step in plain arithmetic."""
+
 
 @dataclass(frozen=True)
 class _Offer:
@@ -34,14 +38,13 @@ class _Offer:
     bits: int = 128
     short: bool = False
     lowest: bool = True
-    rows: bool = False
 
-    def fits(self, features: frozenset[str], bits: int, dtype: str, weights: np.ndarray, rows: int) -> bool:
+    def fits(self, features: frozenset[str], bits: int, dtype: str, weights: np.ndarray) -> bool:
         if not self.features <= features or bits < self.bits or dtype not in self.inputs:
             return False
         if weights.dtype != np.int8 and not (self.short and weights.dtype == np.int16):
             return False
-        return (self.lowest or not (weights == LOWEST).any()) and (rows > 1 or not self.rows)
+        return self.lowest or not (weights == LOWEST).any()
 
 
 def _offer(features: str, *rest: object, **options: object) -> _Offer:
@@ -54,7 +57,7 @@ OFFERS = (
     _offer("avx512bw", BYTES, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
     _offer("avx2", BYTES, (2, 4), lambda bits, depth: PairDot(8, depth), bits=256, short=True),
     _offer("sse4.1", BYTES, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),
-    _offer("aarch64 i8mm", BYTES, (8, 16), lambda bits, depth: MatrixDot(4, depth), rows=True),
+    _offer("aarch64 i8mm", BYTES, (8, 16), lambda bits, depth: MatrixDot(4, depth)),
     _offer("aarch64 dotprod", ("int8",), (4, 8, 16), lambda bits, depth: ElementDot(4, depth)),
     _offer("aarch64 neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth), lowest=False),
     _offer("arm neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth, A32), lowest=False),
@@ -62,18 +65,24 @@ OFFERS = (
 """The better ones first."""
 
 
-def choose_dot(target: Target, dtype: str, weights: np.ndarray, depth: int, columns: int = 2) -> Dot:
-    """The best way to multiply inputs of type `dtype` with `weights` on `target`.
+def fitting_dots(target: Target, dtype: str, weights: np.ndarray, depth: int) -> list[Dot]:
+    """All ways to multiply inputs of type `dtype` with `weights` on `target`, plain arithmetic the last of them.
 
-    Inputs come in runs of `depth` channels; a step takes all of one, or a part that divides it. `columns` is how many
-    outputs there are beside each other. What no instruction fits gets plain arithmetic.
+    Inputs come in runs of `depth` channels; a step takes all of one, or a part that divides it.
     """
     features = features_of(target) | {_architecture(target)}
+    found: list[Dot] = []
     for offer in OFFERS:
-        fitting = [d for d in offer.depths if depth % d == 0]
-        if fitting and offer.fits(features, target.vector_bits, dtype, weights, columns):
-            return offer.make(target.vector_bits, fitting[-1])
-    return PortableDot(max(target.vector_bits // 32, 1), min(depth, 4))
+        depths = [d for d in offer.depths if depth % d == 0]
+        if depths and offer.fits(features, target.vector_bits, dtype, weights):
+            found.append(offer.make(target.vector_bits, depths[-1]))
+    return [*found, PortableDot(max(target.vector_bits // 32, 1), math.gcd(depth, PLAIN_DEPTH))]
+
+
+def choose_dot(target: Target, dtype: str, weights: np.ndarray, depth: int, columns: int = 2) -> Dot:
+    """The best of `fitting_dots` where there are `columns` outputs beside each other."""
+    dots = fitting_dots(target, dtype, weights, depth)
+    return next(dot for dot in dots if columns > 1 or not isinstance(dot, MatrixDot))
 
 
 def _architecture(target: Target) -> str:

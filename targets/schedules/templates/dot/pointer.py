@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import tvm
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
@@ -38,3 +39,20 @@ class Pointer:
         """Write a vector over the next elements."""
         lanes = vector.ty.dtype.lanes
         T.buffer_store(self.buffer, vector, [tirx.Ramp(self.offset, 1, lanes)])
+
+
+@dataclass(frozen=True)
+class Words(Pointer):
+    """Numbers of int32 that lie in a buffer of narrower integers; `offset` counts those."""
+
+    @property
+    def elements_per_word(self) -> int:
+        return 32 // tvm.DataType(self.dtype).bits
+
+    def __add__(self, elements: Expr | int) -> Words:
+        return Words(self.buffer, self.offset + elements * self.elements_per_word)
+
+    def load(self, lanes: int, stride: int = 1) -> Expr:
+        """The next `lanes` numbers, which lie side by side."""
+        assert stride == 1
+        return tirx.reinterpret(f"int32x{lanes}", super().load(lanes * self.elements_per_word))

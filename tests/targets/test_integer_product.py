@@ -1,0 +1,225 @@
+"""Products of bytes by every instruction: what the reference says to the bit, odd sizes and extreme numbers first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphopt.ir import DType, Graph, Node, Value
+from graphopt.ir.fused import body_of, is_fused
+from graphopt.preparation import grouped_for, legalized
+from graphopt.runtime.reference import run
+from graphopt.targets.device import Target, load_target
+from graphopt.targets.kernels import constant_operands
+from graphopt.targets.schedules.templates import choose
+from graphopt.targets.schedules.templates.dot import Dot
+from graphopt.targets.schedules.templates.dot.portable import PortableDot
+from graphopt.targets.schedules.templates.dot.vnni import QuadDot
+from graphopt.targets.schedules.templates.integer_product import IntegerProduct, Reading
+from tests.passes.helpers import Draft
+from tests.targets.conftest import runnable
+from tests.targets.raw_kernels import Call, run_kernels
+
+Layer = Callable[[Draft], Value]
+
+X_SCALE = 0.05
+
+
+def rows(g: Draft, *shape: int, dtype: DType = DType.uint8, zero: int = 130) -> Value:
+    x = g.input(*shape, dtype=dtype)
+    return g.op("DequantizeLinear", x, g.const(X_SCALE), g.const(zero, dtype.numpy))
+
+
+def times(g: Draft, x: Value, width: int, *, low: int = -127, bias: bool = False, zero: int = 0) -> Value:
+    """The product with weights that are extreme or random, a scale for each column."""
+    depth = x.static_shape[-1]
+    data = g.random.integers(low, 128, (depth, width))
+    data = np.where(g.random.random(data.shape) < 0.3, g.random.choice((low, 127), data.shape), data)
+    scale = g.random.uniform(0.5, 1.0, width) / (500 * np.sqrt(depth))
+    zeros = g.const(np.full(width, zero), np.int8)
+    w = g.op("DequantizeLinear", g.const(data, np.int8), g.const(scale), zeros, axis=1)
+    y = g.op("MatMul", x, w)
+    if bias:
+        numbers = g.const(g.random.integers(-9999, 9999, width), np.int32)
+        units = g.const((scale.astype(np.float32) * np.float32(X_SCALE)).astype(np.float32))
+        y = g.op("Add", y, g.op("DequantizeLinear", numbers, units, axis=0))
+    return y
+
+
+def as_bytes(g: Draft, y: Value, dtype: type = np.uint8, zero: int = 120) -> Value:
+    return g.op("QuantizeLinear", y, g.const(0.03), g.const(zero, dtype))
+
+
+def odd_rows(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 5, 37), 29, bias=True))
+
+
+def single_row(g: Draft) -> Value:
+    return as_bytes(g, g.op("Relu", times(g, rows(g, 1, 300, zero=0), 137)), zero=0)
+
+
+def single_column(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 17, 9, dtype=DType.int8, zero=-7), 1), np.int8, -3)
+
+
+def whole_steps(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 2, 13, 64, dtype=DType.int8, zero=5), 48, bias=True), np.int8, 11)
+
+
+def whole_steps_of_unsigned(g: Draft) -> Value:
+    return as_bytes(g, g.op("HardSwish", times(g, rows(g, 11, 32, zero=3), 80)))
+
+
+def lowest_weights(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 3, 48, dtype=DType.int8, zero=-128), 20, low=-128), np.int8, 0)
+
+
+def wide_weights(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 4, 24, zero=9), 21, zero=-50))
+
+
+def residual(g: Draft) -> Value:
+    y = times(g, rows(g, 2, 3, 7, 20), 33)
+    return as_bytes(g, g.op("Add", y, rows(g, 2, 3, 7, 33, zero=100)))
+
+
+def floats(g: Draft) -> Value:
+    return times(g, rows(g, 6, 50), 10, bias=True)
+
+
+def long_epilogue(g: Draft) -> Value:
+    return as_bytes(g, g.op("Gelu", times(g, rows(g, 9, 40), 18)), zero=4)
+
+
+EXACT: tuple[Layer, ...] = (
+    odd_rows,
+    single_row,
+    single_column,
+    whole_steps,
+    whole_steps_of_unsigned,
+    lowest_weights,
+    wide_weights,
+    residual,
+    floats,
+)
+LAYERS = (*EXACT, long_epilogue)
+
+STEP = {long_epilogue.__name__: 1}
+"""Of the bytes, by layer: approximations of functions may fall on the other side of a tie. The others are exact."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A layer as the one group it becomes."""
+
+    graph: Graph
+    group: Node
+
+    @classmethod
+    def of(cls, build: Layer, target: Target) -> Product:
+        draft = Draft()
+        draft.output(build(draft))
+        graph = legalized(draft.graph)
+        (group,) = (node for node in grouped_for(graph, target).nodes if is_fused(node))
+        return cls(graph, group)
+
+    def inputs(self) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(3)
+        found = {}
+        for value in self.graph.inputs:
+            bounds = np.iinfo(value.dtype.numpy)
+            data = random.integers(bounds.min, bounds.max + 1, value.static_shape)
+            data[random.random(data.shape) < 0.2] = bounds.min
+            found[value.name] = data.astype(value.dtype.numpy)
+        return found
+
+    def expected(self) -> np.ndarray:
+        (result,) = run(self.graph, self.inputs()).values()
+        return result
+
+    def template(self, target: Target) -> IntegerProduct:
+        choice = choose(body_of(self.group), constant_operands(self.group), target)
+        assert choice is not None and isinstance(choice.template, IntegerProduct)
+        return choice.template
+
+    def call(self, template: IntegerProduct, number: int | None = None) -> Call:
+        """The kernel with its operands, by the dot product of a number or by that chosen."""
+        decision = dict(template.defaults())
+        if number is not None:
+            like = {**decision, "dot": number, "vectors": 2}
+            decision = dict(template.defaults(like))
+        packed = template.pack(decision, constant_operands(self.group))
+        data: Mapping[str, np.ndarray] = self.inputs()
+        operands = [
+            packed.get(n, value.constant if value.constant is not None else data.get(value.name))  # type: ignore[union-attr]
+            for n, value in enumerate(self.group.inputs)
+        ]
+        return Call(template.build(decision), operands, self.expected())  # type: ignore[arg-type]
+
+
+def check(calls: Mapping[str, Call], target: Target, folder: Path) -> None:
+    results = run_kernels(calls, target, folder)
+    for name, call in calls.items():
+        want = call.result
+        assert len(np.unique(want)) > 4, name
+        allowed = STEP.get(name.split("__")[0], 0)
+        error = np.abs(results[name].astype(float) - want).max()
+        assert error <= allowed, f"{name} is off by {error}"
+
+
+def all_calls(target: Target) -> dict[str, Call]:
+    """Every layer with every way to read it."""
+    calls = {}
+    for build in LAYERS:
+        product = Product.of(build, target)
+        template = product.template(target)
+        for number in (None, *range(len(template.readings))):
+            calls[f"{build.__name__}__{number}"] = product.call(template, number)
+    return calls
+
+
+BOARDS = [pytest.param(name, marks=runnable(name)) for name in ("rpi4", "rpi5", "aarch64-v8.6", "rpi-armv7")]
+
+
+@pytest.mark.parametrize("name", ["host", *BOARDS])
+def test_layers(name: str, tmp_path: Path) -> None:
+    check(all_calls(load_target(name)), load_target(name), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "dot", [QuadDot(16, 4, emulated=True), QuadDot(8, 4, emulated=True), PortableDot(8, 4)], ids=str
+)
+def test_instructions_this_machine_may_lack(dot: Dot, tmp_path: Path) -> None:
+    host = load_target("host")
+    target = dataclasses.replace(host, vector_bits=512, vector_registers=32)
+    calls = {}
+    for build in LAYERS:
+        if build is wide_weights and isinstance(dot, QuadDot):
+            continue
+        product = Product.of(build, target)
+        shift = 128 if product.group.inputs[0].dtype is DType.int8 and isinstance(dot, QuadDot) else 0  # type: ignore[union-attr]
+        template = dataclasses.replace(product.template(target), readings=(Reading(dot, shift),))
+        calls[build.__name__] = product.call(template)
+    check(calls, host, tmp_path)
+
+
+def test_what_it_leaves_to_others() -> None:
+    """Weights that are not constant."""
+    draft = Draft()
+    draft.output(as_bytes(draft, draft.op("MatMul", rows(draft, 3, 8), rows(draft, 8, 4))))
+    target = load_target("host")
+    groups = [node for node in grouped_for(legalized(draft.graph), target).nodes if is_fused(node)]
+    assert all(choose(body_of(node), constant_operands(node), target) is None for node in groups)
+
+
+def test_equal_weights_are_packed_alike() -> None:
+    target = load_target("x86-64-v3")
+    template = Product.of(odd_rows, target).template(target)
+    few = dataclasses.replace(template, rows=1)
+    like = template.defaults()
+    again = few.defaults(like)
+    assert (again["dot"], again["vectors"]) == (like["dot"], like["vectors"])
