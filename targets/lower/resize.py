@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +38,7 @@ from graphopt.targets.lower.tensors import (
     shape_of,
     wide_dtype,
 )
+from graphopt.targets.schedules.inline import STORED
 
 UNROLLED_TAPS = 4
 """Up to so many taps an element is written as one sum, which fuses; more become a reduction."""
@@ -45,7 +46,8 @@ UNROLLED_TAPS = 4
 
 @dataclass(frozen=True)
 class Axis:
-    """One resized axis: `size` elements become `out`, `scale` times as many; `start` and `end` bound the region."""
+    """One resized axis: `size` elements become `out`, `scale` times as many; `start` and `end` bound the region. What
+    comes of it is stored for the axes that follow, or computed again for each of their elements."""
 
     axis: int
     size: int
@@ -53,6 +55,7 @@ class Axis:
     scale: float
     start: float
     end: float
+    is_stored: bool = False
 
     @property
     def is_kept(self) -> bool:
@@ -65,11 +68,22 @@ def resize(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     x = inputs[0]
     assert x is not None
     step = _nearest if node.str("mode", "nearest") == "nearest" else _weighted
+    shape = shape_of(x)
+    resized = [axis for axis in _axes(node, shape) if not axis.is_kept]
     y = x
-    for axis in _axes(node, shape_of(x)):
-        if not axis.is_kept:
-            y = _extrapolated(node, axis, step(node, axis, y))
+    for axis in _in_order(resized, len(shape)):
+        y = _extrapolated(node, axis, step(node, axis, y))
     return _rounded(y, node.output.dtype)
+
+
+def _in_order(axes: list[Axis], rank: int) -> list[Axis]:
+    """Along the innermost axis elements are gathered one by one, along the others whole rows are added. So where rows
+    become more the former comes first, for each row of the input, and its results are stored."""
+    if len(axes) < 2:
+        return axes
+    *others, last = sorted(axes, key=lambda axis: axis.axis)
+    grown = math.prod(axis.out for axis in others) > math.prod(axis.size for axis in others)
+    return [replace(last, is_stored=True), *others] if grown and last.axis == rank - 1 else axes
 
 
 def _axes(node: Node, shape: tuple[int, ...]) -> list[Axis]:
@@ -147,16 +161,14 @@ def _nearest(node: Node, axis: Axis, x: te.Tensor) -> te.Tensor:
 
 def _along(axis: Axis, x: te.Tensor, index: Callable[[Expr], Expr]) -> te.Tensor:
     """x read at `index` of the output's place on the axis."""
-    return te.compute(
-        _resized(axis, x),
-        lambda *i: x(*i[: axis.axis], index(i[axis.axis]), *i[axis.axis + 1 :]),
-        name="resize",
-    )
+    return _stage(axis, x, lambda *i: x(*i[: axis.axis], index(i[axis.axis]), *i[axis.axis + 1 :]))
 
 
-def _resized(axis: Axis, x: te.Tensor) -> tuple[int, ...]:
+def _stage(axis: Axis, x: te.Tensor, element: Callable[..., Expr]) -> te.Tensor:
+    """x with `element` along the axis."""
     shape = shape_of(x)
-    return (*shape[: axis.axis], axis.out, *shape[axis.axis + 1 :])
+    made = (*shape[: axis.axis], axis.out, *shape[axis.axis + 1 :])
+    return te.compute(made, element, name="resize", attrs={STORED: 1} if axis.is_stored else None)
 
 
 def _inside(axis: Axis, index: Expr) -> Expr:
@@ -188,9 +200,9 @@ def _weighted(node: Node, axis: Axis, x: te.Tensor) -> te.Tensor:
                 value = value + term(i, k)
             return value
 
-        return te.compute(_resized(axis, x), total, name="resize")
+        return _stage(axis, x, total)
     k = te.reduce_axis((0, 2 * reach), "rk")
-    return te.compute(_resized(axis, x), lambda *i: te.sum(term(i, k), axis=k), name="resize")
+    return _stage(axis, x, lambda *i: te.sum(term(i, k), axis=k))
 
 
 def _weights(

@@ -8,12 +8,15 @@ from tvm.s_tir.schedule import SBlockRV, ScheduleError
 from graphopt.targets.schedules.access import is_dear, loads
 from graphopt.targets.schedules.blocks import block_names, is_reduction, iterations, written
 
+STORED = "is_stored"
+"""Attribute of a stage that its lowering wants stored."""
+
 RECOMPUTE_LIMIT = 4
 """A dear stage is computed again at most this often per element."""
 
 
 def inline_stages(sch: Schedule) -> None:
-    """Inline every stage that may be; padded inputs and results of reductions stay."""
+    """Inline every stage that may be; padded inputs, results of reductions and what is to be stored stay."""
     for name in block_names(sch):
         block = sch.get_sblock(name)
         consumers = sch.get_consumers(block)
@@ -26,6 +29,8 @@ def inline_stages(sch: Schedule) -> None:
 
 
 def _worth(sch: Schedule, block: SBlockRV, consumers: list[SBlockRV]) -> bool:
+    if STORED in sch.get(block).annotations:
+        return False
     made = iterations(sch, block)
     read = sum(iterations(sch, consumer) for consumer in consumers)
     if any(is_reduction(sch, consumer) for consumer in consumers):

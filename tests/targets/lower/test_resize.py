@@ -14,6 +14,7 @@ from tests.targets.lower.kernels import (
     assert_same,
     case,
     expected_of,
+    kernel_of,
     names,
     run_cases,
 )
@@ -25,6 +26,7 @@ TOLERANCE = 3e-6
 to twice as large as those of the output."""
 
 X = RANDOM.normal(size=(1, 2, 6, 5)).astype(np.float32)
+VOLUME = RANDOM.normal(size=(2, 3, 2, 4, 5)).astype(np.float32)
 ROI = np.asarray([0, 0, 0.25, -0.125, 1, 1, 0.875, 1.25], np.float32)
 TRANSFORMATIONS = (
     "align_corners",
@@ -68,6 +70,7 @@ NEAREST = [
     scaled(X, 2, 3, mode="nearest"),
     scaled(RANDOM.integers(-9, 9, (1, 2, 6, 4)).astype(np.int8), 0.5, 2, nearest_mode="floor"),
     sized(X, 1, 2, 1, 8, coordinate_transformation_mode="align_corners"),
+    sized(VOLUME, 2, 3, 5, 4, 7, nearest_mode="floor"),
 ]
 """Copies: equal to the bit."""
 
@@ -90,6 +93,7 @@ WEIGHTED = [
     not_smaller(),
     sized(X, 1, 1, 1, 1, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
     sized(X[0], 3, 9, 5, mode="linear", antialias=1),
+    sized(VOLUME, 2, 3, 5, 3, 9, mode="linear"),
     scaled(X.astype(np.float64), 1.3, 2.2, mode="cubic"),
     scaled(BYTES, 1.7, 0.6, mode="linear"),
     scaled(BYTES.astype(np.int8), 1.7, 0.6, mode="cubic", antialias=1),
@@ -111,3 +115,10 @@ def test_nearest(number: int, results: list[Outputs]) -> None:
 @pytest.mark.parametrize("number", range(len(WEIGHTED)), ids=names(WEIGHTED))
 def test_weighted(number: int, results: list[Outputs]) -> None:
     assert_close(results[len(NEAREST) + number], WEIGHTED[number], TOLERANCE)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_elements_are_gathered_before_there_are_more_rows(mode: str) -> None:
+    kept = "alloc_buffer((1, 2, 6, 10)"
+    assert kept in kernel_of(scaled(X, 3, 2, mode=mode))
+    assert kept not in kernel_of(scaled(X, 0.5, 2, mode=mode))
