@@ -10,6 +10,7 @@ from graphopt.errors import GraphoptError
 if TYPE_CHECKING:
     from graphopt.api import compile, load, optimize
     from graphopt.ir import Graph
+    from graphopt.quantization import quantize
     from graphopt.runtime.module import Module
     from graphopt.targets.bundle import Bundle
 
@@ -22,9 +23,20 @@ _HOMES = {
     "compile": "graphopt.api",
     "load": "graphopt.api",
     "optimize": "graphopt.api",
+    "quantize": "graphopt.quantization",
 }
 
-__all__ = ["Bundle", "Graph", "GraphoptError", "Module", "__version__", "compile", "load", "optimize"]
+__all__ = [
+    "Bundle",
+    "Graph",
+    "GraphoptError",
+    "Module",
+    "__version__",
+    "compile",
+    "load",
+    "optimize",
+    "quantize",
+]
 
 
 def __getattr__(name: str) -> object:

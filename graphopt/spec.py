@@ -38,20 +38,23 @@ def made_from(name: str, options: str, catalog: Mapping[str, type[T]], kind: str
         hint = did_you_mean(name, catalog, f"there are {', '.join(sorted(catalog))}")
         raise UsageError(f"there is no {kind} '{name}'", where=where, hint=hint)
     cls = catalog[name]
+    return cls(**options_of(options, cls, f"{kind} '{name}'", where=where))
+
+
+def options_of(text: str, cls: type, owner: str, *, where: str = "") -> dict[str, typing.Any]:
+    """`key=value` texts as what the fields of the dataclass `cls` hold; `owner` has them. Raises UsageError."""
     types = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {f.name for f in dataclasses.fields(cls)}
     given = {}
-    for item in re.findall(r"[^\s,]+", options):
+    for item in re.findall(r"[^\s,]+", text):
         key, equals, value = item.partition("=")
         if not equals:
-            raise UsageError(
-                f"'{item}' is not an option", where=f"{kind} '{name}'", hint=f"write {item}=VALUE"
-            )
+            raise UsageError(f"'{item}' is not an option", where=owner, hint=f"write {item}=VALUE")
         if key not in known:
             hint = did_you_mean(key, known, f"options: {', '.join(sorted(known)) or 'none'}")
-            raise UsageError(f"{kind} '{name}' has no option '{key}'", where=where, hint=hint)
-        given[key] = _option(f"{kind} '{name}'", key, value, types[key])
-    return cls(**given)
+            raise UsageError(f"{owner} has no option '{key}'", where=where, hint=hint)
+        given[key] = _option(owner, key, value, types[key])
+    return given
 
 
 def _option(where: str, key: str, text: str, type_: object) -> object:

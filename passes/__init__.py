@@ -25,6 +25,7 @@ PASSES: dict[str, str] = {
     "merge-parallel": "merge_parallel:MergeParallel",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "pool-first": "pool_first:PoolFirst",
+    "quantize": "quantize:Quantize",
     "recognize-activations": "recognize_activations:RecognizeActivations",
     "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
@@ -47,7 +48,10 @@ UNFUSED = (
     "sink-transposes,fold-pad,fold-batchnorm,squeeze-convolution,normalize-matmul,fold-affine,pool-first,merge-parallel,"
     "fold-constants,canonicalize,eliminate-common-subexpressions,eliminate-dead-code"
 )
-"""As much of `DEFAULT` as leaves ONNX's operators alone: what is calibrated and quantised."""
+"""As much of `DEFAULT` as leaves ONNX's operators alone."""
+
+QUANTIZABLE = UNFUSED.replace("recognize-attention,", "").replace("merge-parallel,", "")
+"""What a model is calibrated and quantised behind: each product is a node of its own, with ranges of its own."""
 
 DEFAULT = f"{UNFUSED},fuse-activations,fuse-residual"
 """What `optimize` and `compile` run unless told otherwise."""

@@ -1,0 +1,180 @@
+"""Quantisation, from a float model and samples to a model with QuantizeLinear and DequantizeLinear.
+
+    result = graphopt.quantize("model.onnx", "calibration.npz")
+    write_model(result.graph, "model.int8.onnx")
+
+The float model is optimised, calibrated and quantised layer by layer (`graphopt.passes.quantize`). The result holds
+standard operators alone: ONNX Runtime runs it as it is, and `graphopt.compile` makes integer kernels of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphopt.analysis.macs import macs
+from graphopt.analysis.ranges import Ranges
+from graphopt.api import Progress, load, optimize
+from graphopt.errors import UsageError
+from graphopt.ir import Graph, Node
+from graphopt.passes import QUANTIZABLE
+from graphopt.passes.quantization.layers import candidates, layer_name, layers_of, weights_of
+from graphopt.passes.quantization.scheme import STORED, Scheme, parse_scheme
+from graphopt.passes.quantize import bounds_of, insert_quantization
+
+if TYPE_CHECKING:
+    import onnx
+
+QUANTISED = frozenset(
+    "DequantizeLinear DynamicQuantizeLinear QuantizeLinear QLinearConv QLinearMatMul".split()
+)
+
+LISTED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What became of a layer: its scheme, or why it stays float."""
+
+    name: str
+    operator: str
+    macs: int
+    weights: int
+    scheme: Scheme | None
+    reason: str = ""
+
+    @property
+    def in_integers(self) -> bool:
+        return self.scheme is not None and self.scheme.computes_in_integers
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every layer, and what else is worth telling."""
+
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def share_of_macs(self) -> float:
+        """Multiplications of integers, of all."""
+        return _share((layer.macs, layer.in_integers) for layer in self.layers)
+
+    @property
+    def share_of_weights(self) -> float:
+        """Weights kept as integers, of all."""
+        kept = (
+            (layer.weights, layer.scheme is not None and layer.scheme.weights in STORED)
+            for layer in self.layers
+        )
+        return _share(kept)
+
+
+def _share(parts: Iterable[tuple[int, bool]]) -> float:
+    listed = list(parts)
+    total = sum(count for count, _ in listed)
+    return sum(count for count, counts in listed if counts) / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done."""
+
+    graph: Graph
+    ranges: Ranges
+    report: Report
+
+
+def quantize(
+    model: Graph | str | Path | bytes | onnx.ModelProto,
+    data: object = None,
+    *,
+    scheme: str | Scheme = "int8",
+    ranges: Ranges | None = None,
+    observer: str = "min-max",
+    preprocess: str | None = None,
+    limit: int | None = None,
+    exclude: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> QuantizeResult:
+    """Quantise `model` by `scheme`, with the ranges that its values take on `data`.
+
+    `data` may have any form that `graphopt.data.open_samples` takes; schemes for weights alone need none. `ranges` from
+    an earlier run stand in for it. Layers that `exclude` names, `*` standing for any letters, stay float.
+
+    Raises UsageError for data that do not fit, a model that is quantised already, and weights that hold nothing but
+    zeros or are no numbers.
+    """
+    chosen = parse_scheme(scheme)
+    original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
+    refuse_quantised(original)
+    if progress:
+        progress("optimising", 0, 1)
+    graph = optimize(original, QUANTIZABLE)
+    layers = layers_of(graph, chosen, exclude)
+    notes = check_weights(layers)
+    if ranges is None:
+        ranges = _calibrated(graph, chosen, data, observer, preprocess, limit, progress)
+    ranges.check(graph)
+    report = Report(tuple(_layers(graph, layers)), tuple(notes))
+    if progress:
+        progress("quantising", 0, 1)
+    insert_quantization(graph, layers, bounds_of(ranges))
+    return QuantizeResult(graph, ranges, report)
+
+
+def _calibrated(
+    graph: Graph,
+    scheme: Scheme,
+    data: object,
+    observer: str,
+    preprocess: str | None,
+    limit: int | None,
+    progress: Progress | None,
+) -> Ranges:
+    if scheme.activation_type is None:
+        return Ranges({})
+    from graphopt.calibration import calibrate
+    from graphopt.data import open_samples
+
+    if data is None:
+        hint = "give samples of what the model will see, or choose a scheme such as weights-int8"
+        raise UsageError(f"scheme '{scheme}' needs data to find ranges of activations", hint=hint)
+    samples = open_samples(data, graph, preprocess=preprocess, limit=limit)
+    return calibrate(graph, samples, observer=observer, progress=progress)
+
+
+def refuse_quantised(graph: Graph) -> None:
+    """Raise UsageError for a model that is quantised already."""
+    for node in graph.all_nodes():
+        if node.op_type in QUANTISED:
+            raise UsageError(
+                "the model is quantised already",
+                where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
+                hint="`graphopt compile` takes it as it is; quantise the float model otherwise",
+            )
+
+
+def check_weights(layers: Iterable[Node]) -> list[str]:
+    """What to tell of weights that are zero. Raises UsageError where all are, or where there is no layer."""
+    tensors = [value for node in layers for value in weights_of(node)]
+    if not any(True for _ in layers):
+        raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")
+    zeros = [value for value in tensors if value.constant is not None and not value.constant.any()]
+    if zeros and len(zeros) == len(tensors):
+        names = ", ".join(f"'{value.name}'" for value in zeros[:LISTED_AT_MOST])
+        more = f" and {len(zeros) - LISTED_AT_MOST} more" if len(zeros) > LISTED_AT_MOST else ""
+        hint = "export the trained model"
+        raise UsageError(f"all its weights are zero: {names}{more}", where="model", hint=hint)
+    return [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
+
+
+def _layers(graph: Graph, layers: Mapping[Node, Scheme]) -> Iterable[Layer]:
+    for node, reason in candidates(graph).items():
+        scheme = layers.get(node)
+        weights = sum(value.size for value in weights_of(node))
+        told = "" if scheme else reason or "it is excluded"
+        yield Layer(layer_name(node), node.op_type, macs(node) or 0, weights, scheme, told)

@@ -1,0 +1,52 @@
+"""The layers of a graph: the nodes whose weights or products a scheme is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from graphopt.errors import UsageError, did_you_mean
+from graphopt.ir import Graph, Node, Value
+from graphopt.passes.quantization.operators import PRODUCTS, RECURRENT, is_float
+from graphopt.passes.quantization.recurrent import why_not_recurrent
+from graphopt.passes.quantization.scheme import Scheme
+
+
+def layer_name(node: Node) -> str:
+    """What a user calls the layer: the name of the node of the model that it comes from."""
+    return node.origin.known_as(node.name)
+
+
+def candidates(graph: Graph) -> dict[Node, str]:
+    """Every product and recurrence of floats, with the reason why it cannot be quantised; empty where it can."""
+    found = {}
+    for node in graph.nodes:
+        if node.is_op(*PRODUCTS) and is_float(node.output):
+            found[node] = ""
+        elif node.is_op(*RECURRENT) and is_float(node.output):
+            found[node] = why_not_recurrent(node)
+    return found
+
+
+def weights_of(node: Node) -> list[Value]:
+    """The constant weights of a layer."""
+    operands = node.inputs[1:3] if node.is_op(*RECURRENT) else node.inputs[:2]
+    return [value for value in operands if value is not None and value.constant is not None]
+
+
+def layers_of(graph: Graph, scheme: Scheme, exclude: Iterable[str] = ()) -> dict[Node, Scheme]:
+    """The layers that can be quantised, all but those that `exclude` names (`*` and `?` stand for any letters).
+
+    Raises UsageError for a name that fits no layer.
+    """
+    layers = [node for node, reason in candidates(graph).items() if not reason]
+    names = {node: {node.name, layer_name(node), *node.origin.sources} for node in layers}
+    left_out: set[Node] = set()
+    for pattern in exclude:
+        found = {n for n in layers if any(pattern == name or fnmatchcase(name, pattern) for name in names[n])}
+        if not found:
+            known = [layer_name(node) for node in layers]
+            hint = did_you_mean(pattern, known, f"layers: {', '.join(known[:5])}, ...")
+            raise UsageError(f"there is no layer '{pattern}'", where="exclude", hint=hint)
+        left_out |= found
+    return {node: scheme for node in layers if node not in left_out}

@@ -1,0 +1,68 @@
+"""`graphopt quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "samples.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+def test_writes_a_model_of_standard_operators(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.onnx"
+    done = cli("quantize", model, "--calibration", data, "-o", out, "--layers")
+    assert (done.code, done.err) == (0, "")
+    for text in ("2 int8", "100.0%", str(out), "dense"):
+        assert text in done.out
+    onnx.checker.check_model(out, full_check=True)
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in onnx.load(out).graph.node}
+
+
+def test_numbers_and_ranges_for_a_program(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    ranges = tmp_path / "ranges.json"
+    told = cli("quantize", model, "-c", data, "--ranges", ranges, "--exclude", "dense", "--json").data
+    assert told["out"] is None and 0 < told["share_of_macs"] < 1
+    assert [layer["scheme"] for layer in told["layers"]] == ["int8", None]
+    written = tmp_path / "again.onnx"
+    pipeline = f"quantize{{ranges={ranges} exclude=dense}}"
+    done = cli("optimize", model, "-o", written, "--pipeline", f"fold-batchnorm,{pipeline}")
+    assert "ranges are of another model" in done.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "needs data"),
+        (["-c", "missing.npz"], "missing.npz"),
+        (["-c", "DATA", "--scheme", "int9"], "did you mean"),
+        (["-c", "DATA", "--exclude", "dens"], "did you mean dense"),
+        (["-c", "DATA", "--observer", "mean"], "mean"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    cli: Cli, model: Path, data: Path, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    out = tmp_path / "out.onnx"
+    given = [str(data) if argument == "DATA" else argument for argument in arguments]
+    failed = cli("quantize", model, "-o", out, *given)
+    assert failed.code == 2 and told in failed.error
+    assert not out.exists()
+
+
+def test_samples_that_are_no_numbers_are_refused(cli: Cli, model: Path, tmp_path: Path) -> None:
+    x = np.zeros((4, 3, 8, 8), np.float32)
+    x[2, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "bad.npz", x=x)
+    failed = cli("quantize", model, "-c", tmp_path / "bad.npz", "-o", tmp_path / "out.onnx")
+    assert failed.code == 2 and "'x'" in failed.error and "NaN" in failed.error
+    assert not (tmp_path / "out.onnx").exists()
