@@ -104,6 +104,8 @@ def main() -> None:
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
     chosen = {name: make for name, make in models().items() if name.startswith(wanted)}
     title = "One inference, one thread, emulated: counts are exact, cycles are modelled, neither is a time"
+    for cpu in sorted(cycles.ONLY_RANKED.intersection(device.cpu for device in devices)):
+        title += f"; cycles on {cpu} rank kernels, and are no share of a bound"
     report = Report(title, LAYERS if options.kernels else COLUMNS)
     for name, device in progress(
         [(n, d) for n in chosen for d in devices], lambda pair: f"{pair[0]} {pair[1].name}"
@@ -165,7 +167,7 @@ class Counted:
         peers = table.get((self.name, self.device.name), ())
         row: dict = {"model": self.name, "device": self.device.name, "MMACs": macs / 1e6}
         row |= {"M instructions": self.counts.instructions / 1e6, "M cycles": timing.cycles / 1e6}
-        row |= {"of bound": self._bound(macs) / timing.cycles, "error": self.error}
+        row |= {"of bound": self._share(macs, timing), "error": self.error}
         if peers:
             best = min(peers, key=lambda peer: peer.instructions)
             row |= {"best peer": best.runtime, "its M instructions": best.instructions}
@@ -193,16 +195,18 @@ class Counted:
                 "per MAC": instructions / macs if macs else None,
                 "M cycles": timing.cycles / 1e6,
                 "share": timing.cycles / whole,
-                "of bound": self._bound(macs) / timing.cycles if macs else None,
+                "of bound": self._share(macs, timing) if macs else None,
                 "inner": self._inner(timing),
             }
 
-    def _bound(self, macs: int) -> float:
-        """The least cycles for the multiply-adds."""
-        return macs / LANES[self.precision] / self.device.fma_per_cycle
+    def _share(self, macs: int, timing: Timing) -> float | None:
+        """The least cycles for the multiply-adds over those that were modelled."""
+        if self.device.cpu in cycles.ONLY_RANKED:
+            return None
+        return macs / LANES[self.precision] / self.device.fma_per_cycle / timing.cycles
 
     def _inner(self, timing: Timing) -> float | None:
-        if not timing.inner_cycles:
+        if not timing.inner_cycles or self.device.cpu in cycles.ONLY_RANKED:
             return None
         return timing.inner_multiply_adds / self.device.fma_per_cycle / timing.inner_cycles
 
