@@ -27,6 +27,8 @@ CARRIERS = frozenset("Flatten MaxPool Relu Reshape Squeeze Transpose Unsqueeze".
 """They commute with a multiplication by a positive number: each element of the result is one of the first operand,
 or zero, and the order of elements is kept."""
 
+BYTES = (DType.int8, DType.uint8)
+
 Range = tuple[float, float]
 
 

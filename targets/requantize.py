@@ -19,10 +19,13 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Op, register_op_attr
 
+from graphopt.ir import DType, Node
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
 TO_BYTE = "graphopt.to_byte"
+
+ADDING = frozenset("Add AveragePool GlobalAveragePool ReduceMean ReduceSum Sub Sum".split())
 
 BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
 
@@ -45,6 +48,12 @@ def to_byte(x: Expr, zero: Expr | None, dtype: str) -> Expr:
 def apart(x: Expr) -> Expr:
     """`x` as it is: a product that is not contracted with an addition behind it, and is rounded by itself."""
     return tirx.call_llvm_pure_intrin(dtype_of(x), "llvm.arithmetic.fence", x)
+
+
+def is_added(node: Node) -> bool:
+    """A product in float32 that is added to something."""
+    product = node.is_op("Mul", "DequantizeLinear") and node.output.dtype is DType.float32
+    return product and any(user.op_type in ADDING for user in node.output.users)
 
 
 def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import te, tirx
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import Graph, Node, Value
+from graphopt.ir import QUANT, Graph, Node, Value
 from graphopt.targets.lower.support import ELEMENTWISE, is_supported, where
 from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
-from graphopt.targets.lower.tensors import copied, literal, narrowed, placeholder
+from graphopt.targets.lower.tensors import Expr, copied, literal, narrowed, placeholder
+from graphopt.targets.requantize import apart, is_added
 
 FLAT = ELEMENTWISE - {"DequantizeLinear", "Dropout", "QuantizeLinear"}
 """Operators whose kernels look at no axis."""
@@ -30,8 +33,12 @@ def lower(body: Graph) -> tirx.PrimFunc:
     shape = (body.outputs[0].size,) if _is_flat(body) else None
     tensors = {value: placeholder(value, f"p{index}", shape) for index, value in enumerate(body.inputs)}
     parameters = list(tensors.values())
+    exact = any(node.domain == QUANT or node.op_type == "DequantizeLinear" for node in nodes)
     for node in nodes:
         _lower_node(node, tensors)
+        if exact and is_added(node):  # a product of quantised numbers is rounded by itself
+            product = tensors[node.output]
+            tensors[node.output] = te.compute(product.shape, _apart(product), name="product")
     return te.create_prim_func([*parameters, *_results(body, tensors)])
 
 
@@ -58,6 +65,10 @@ def _lower_node(node: Node, tensors: dict[Value, te.Tensor]) -> None:
     outputs = LOWERINGS[node.key](node, inputs)
     for value, tensor in zip(node.outputs, outputs if isinstance(outputs, list) else [outputs], strict=False):
         tensors[value] = narrowed(tensor, value.dtype)
+
+
+def _apart(product: te.Tensor) -> Callable[..., Expr]:
+    return lambda *i: apart(product(*i))
 
 
 def _check(node: Node) -> None:

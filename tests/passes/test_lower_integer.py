@@ -105,6 +105,32 @@ def pooled(g: Draft) -> Value:
     return g.op("Flatten", x)
 
 
+def padded(g: Draft) -> Value:
+    x = g.op("Pad", dequantized(g, 1, 2, 3, 3), g.ints(0, 0, 1, 1, 0, 0, 1, 1))
+    return g.op("Resize", x, None, g.const([1.0, 1.0, 2.0, 2.0]), mode="nearest")
+
+
+def parted(g: Draft) -> Value:
+    x, y = g.ops("Split", dequantized(g, 1, 4, 3), outputs=2, axis=1, num_outputs=2)
+    g.output(y, x)
+    return x
+
+
+def joined(g: Draft) -> Value:
+    return g.op("Concat", dequantized(g, 1, 2, 3), dequantized(g, 1, 4, 3), axis=1)
+
+
+def joined_floats(g: Draft) -> Value:
+    """One operand is quantised as the result is, one otherwise, one is a constant."""
+    same = g.op("DequantizeLinear", g.input(1, 2, dtype=DType.int8), g.const(SY), g.const(ZY, np.int8))
+    return quantized(g, g.op("Concat", same, dequantized(g, 1, 2), g.weight(1, 3), axis=1))
+
+
+def quantized_last(g: Draft) -> Value:
+    x = g.op("Pad", g.input(1, 2, 4, 4), g.ints(0, 0, 0, 0, 0, 0, 1, 0), g.const(0.0))
+    return quantized(g, g.op("MaxPool", g.op("Transpose", x, perm=(0, 1, 3, 2)), kernel_shape=(2, 2)))
+
+
 def transposed_rows(g: Draft) -> Value:
     x, (w, scale) = dequantized(g, 6, 2), weights(g, 4, 6)
     return quantized(g, g.op("Gemm", x, w, bias(g, 4, SX * scale), transA=1, transB=1))
@@ -140,6 +166,13 @@ def mean_of_equal_scale(g: Draft) -> Value:
         (PRODUCT, transposed_rows),
         ("lower-integer-attention", attention),
         ("dequantize-behind", pooled),
+        ("dequantize-behind", padded),
+        ("dequantize-behind", parted),
+        ("concat-of-bytes", joined),
+        ("same-quantization", joined_floats),
+        ("quantize-before-concat", joined_floats),
+        ("quantize-constant", joined_floats),
+        ("quantize-before", quantized_last),
         ("relu-of-bytes", pooled),
         ("add-integer-bias", product),
         ("lower-integer-mean", mean),
@@ -217,6 +250,43 @@ def other_bias_scale_of_product(g: Draft) -> Value:
     return g.op("Add", g.op("MatMul", x, w), bias(g, 4, SX * scale * np.float32(1.5)))
 
 
+def between_pixels(g: Draft) -> Value:
+    return g.op("Resize", dequantized(g, 1, 1, 3, 3), None, g.const([1.0, 1.0, 2.0, 2.0]), mode="linear")
+
+
+def padded_with_one(g: Draft) -> Value:
+    return g.op("Pad", dequantized(g, 2, 3), g.ints(0, 1, 0, 0), g.const(1.0))
+
+
+def places_too(g: Draft) -> Value:
+    x, places = g.ops("MaxPool", dequantized(g, 1, 1, 4, 4), outputs=2, kernel_shape=(2, 2))
+    g.output(places)
+    return x
+
+
+def pool_of_16_bits(g: Draft) -> Value:
+    return g.op("MaxPool", dequantized(g, 1, 1, 4, 4, dtype=DType.int16), kernel_shape=(2, 2))
+
+
+def joined_of_two_kinds(g: Draft) -> Value:
+    return g.op("Concat", dequantized(g, 2, 2), dequantized(g, 2, 2, zero=0), axis=1)
+
+
+def requantized_bytes(g: Draft) -> Value:
+    return quantized(g, dequantized(g, 2, 3))
+
+
+def quantized_by_channel(g: Draft) -> Value:
+    x = g.op("Transpose", g.input(3, 4), perm=(1, 0))
+    return g.op("QuantizeLinear", x, g.weight(3, positive=True), axis=1)
+
+
+def moved_for_two(g: Draft) -> Value:
+    x = g.op("Transpose", g.input(3, 4), perm=(1, 0))
+    g.output(x, quantized(g, x))
+    return x
+
+
 def computed_weights(g: Draft) -> Value:
     w = g.op("DequantizeLinear", g.input(4, 6, dtype=DType.int8), g.const(0.1))
     return g.op("Gemm", dequantized(g, 2, 6), w, transB=1)
@@ -282,6 +352,14 @@ def quantised_floats(g: Draft) -> Value:
         (PRODUCT, long_sum, "do not fit 32 bits"),
         (PRODUCT, doubled, "alpha or beta is not one"),
         (PRODUCT, grouped_transpose, "a channel of every group"),
+        ("dequantize-behind", between_pixels, "computes between elements"),
+        ("dequantize-behind", padded_with_one, "another number than zero"),
+        ("dequantize-behind", places_too, "it tells places too"),
+        ("dequantize-behind", pool_of_16_bits, "no pools of 16 bits"),
+        ("concat-of-bytes", joined_of_two_kinds, "not all is dequantised with the same"),
+        ("same-quantization", requantized_bytes, "it is quantised otherwise"),
+        ("quantize-before", quantized_by_channel, "for each channel"),
+        ("quantize-before", moved_for_two, "is a graph output"),
         ("lower-integer-mean", mean_of_floats, "is not dequantised with one scale"),
         ("add-integer-bias", bias_of_floats, "want Cast"),
         ("add-integer-bias", other_bias_scale_of_product, "another scale"),

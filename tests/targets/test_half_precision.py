@@ -148,15 +148,18 @@ def test_sums_of_whole_numbers_are_exact(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [RPI5])
+@pytest.mark.parametrize("size", [1.0, 5000.0])
 def test_transformed_convolutions_are_off_by_what_independent_roundings_make(
-    name: str, tmp_path: Path
+    size: float, name: str, tmp_path: Path
 ) -> None:
+    """Numbers are up to four times their `size`; transformed as they are the larger ones would leave float16."""
     channels = 3 * LONGEST_TRANSFORMED
     draft = Draft()
     x = draft.input(1, channels, 6, 9)
     same = draft.const(np.eye(channels).reshape(channels, channels, 1, 1))
-    draft.output(conv(draft, draft.op("Conv", x, same), 16, (3, 3), pads=(1, 1, 1, 1), bias=False))
-    inputs = {x.name: draft.random.normal(size=x.static_shape).astype(np.float32)}
+    weights = draft.const(draft.random.normal(size=(16, channels, 3, 3)) / 20)
+    draft.output(draft.op("Conv", draft.op("Conv", x, same), weights, pads=(1, 1, 1, 1)))
+    inputs = {x.name: (draft.random.normal(size=x.static_shape) * size).astype(np.float32)}
     (want,) = run(draft.graph, inputs).values()
     bundle = graphopt.compile(draft.graph, target=name, precision="float16", out=tmp_path / "net.bundle")
     assert any("winograd-convolution{outputs=4" in layer["schedule"] for layer in bundle.report["layers"])

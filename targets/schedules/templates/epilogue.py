@@ -14,7 +14,7 @@ from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.elementwise import FUNCTIONS
 from graphopt.targets.lower.quantization import dequantized, quantized
 from graphopt.targets.lower.tensors import Expr, dtype_of, flat_index
-from graphopt.targets.requantize import apart
+from graphopt.targets.requantize import apart, is_added
 
 TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
 """Operators that become dozens of instructions for each vector."""
@@ -61,7 +61,7 @@ class _Elements:
             operands = [None if v is None else self.operand(v, indices, known) for v in node.inputs]
             function = CONVERSIONS.get(node.op_type) or FUNCTIONS[node.op_type]
             result = function(node, *operands)
-            if self.exact and _is_added(node):
+            if self.exact and is_added(node):
                 result = apart(result)
             shared = len(node.output.uses) + node.output.is_graph_output > 1
             known[node.output] = T.bind(result) if shared else result
@@ -83,6 +83,7 @@ class Prologue(_Elements):
         x = anchor.input(0)
         assert x is not None
         self.x = x
+        self.exact = any(node.is_op("DequantizeLinear") for node in self.nodes)
 
     def read(self, indices: Sequence[Expr]) -> Expr:
         """The element of the operand at `indices`."""
@@ -118,12 +119,6 @@ class Epilogue(_Elements):
         self.compute(known, indices)
         for value in self.body.outputs:
             T.buffer_store(self.buffers[value], known[value], [place(value, indices)])
-
-
-def _is_added(node: Node) -> bool:
-    """A product that is added to something."""
-    product = node.is_op("Mul", "DequantizeLinear")
-    return product and any(user.is_op("Add", "Sub", "Sum") for user in node.output.users)
 
 
 def leading(body: Graph, anchor: Node) -> list[Node]:

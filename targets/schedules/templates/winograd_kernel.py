@@ -10,6 +10,7 @@ Winograd-based convolution for manycore CPUs", 2018.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ from graphopt.targets.schedules.templates.sums import steps_at_once
 from graphopt.targets.schedules.templates.tile import Row, Segment
 from graphopt.targets.schedules.templates.window import Window
 from graphopt.targets.schedules.templates.winograd_transform import Transform
+
+Stages = tuple[np.ndarray, np.ndarray]
 
 LONGEST_TRANSFORMED = 64
 """Products that are added up one by one in float16: the output transform amplifies what they are off by."""
@@ -113,6 +116,7 @@ class WinogradKernel:
         self.layer, self.grid, self.target = layer, grid, target
         self.transform = transform
         self.places = transform.inputs**self.AXES
+        self.shrunk_input, self.grown_output = self._scaled_stages()
         self.columns, self.vectors = decision["columns"], decision["vectors"]
         self.hold = bool(decision["hold"])
         self.tiles = int(np.prod(grid))
@@ -130,6 +134,14 @@ class WinogradKernel:
             Row(grid[1 + axis], window.image[axis], size, m, 1, window.pads[axis]) for axis in range(2)
         )
         self.columns_out = Row(grid[2], window.result[1], m, m)
+
+    def _scaled_stages(self) -> tuple[Stages, Stages]:
+        """For one axis, which float16 needs: what the input transform makes larger is made smaller by a power of two
+        before it is, and larger again where the sums are transformed."""
+        grown = self.transform.growth**self.AXES
+        scale = 2.0 ** math.floor(math.log2(grown)) if self.dtype == "float16" else 1.0
+        (before, after), (inner, outer) = self.transform.input_stages, self.transform.output_stages
+        return (before / scale, after), (inner, outer * scale)
 
     # --- the order of the work ---
 
@@ -219,7 +231,7 @@ class WinogradKernel:
                 position = self.columns_in.position(tile.column, tap)
                 outside = tile.border and not 0 <= int(position) < width
                 values.append(None if outside else self.x[(pixel + position) * lanes + lane])
-            for j, value in enumerate(applied(self.transform.input_stages, values, self.dtype)):
+            for j, value in enumerate(applied(self.shrunk_input, values, self.dtype)):
                 T.buffer_store(row, value, [j * lanes + lane])
 
     def _clear(self, row: tirx.Var) -> None:
@@ -374,7 +386,7 @@ class WinogradKernel:
         def finished(lane: Expr) -> list[Expr]:
             bias = None if self.bias is None else self.bias[vector * lanes + lane]
             values = [row[j * lanes + lane] for j in range(self.transform.inputs)]
-            return applied(self.transform.output_stages, values, self.dtype, bias)[:inside]
+            return applied(self.grown_output, values, self.dtype, bias)[:inside]
 
         def store(value: Expr, column: Expr, lane: Expr) -> None:
             pixel = self.layer.window.pixel(line, tile.column * m + column)
@@ -394,7 +406,7 @@ class WinogradKernel:
 
 
 def applied(
-    stages: tuple[np.ndarray, np.ndarray],
+    stages: Stages,
     values: Sequence[Expr | None],
     dtype: str,
     begin: Expr | None = None,

@@ -113,7 +113,7 @@ class _RowKernel(WinogradKernel):
                 position = self.columns_in.position(tile.column, tap)
                 outside = tile.border and not 0 <= int(position) < width
                 values.append(None if outside else self.x[(pixel + position) * self.block + inner + lane])
-            for place, value in enumerate(applied(self.transform.input_stages, values, self.dtype)):
+            for place, value in enumerate(applied(self.shrunk_input, values, self.dtype)):
                 T.buffer_store(self.v.buffer, value, [self.v.index(strand, place, vector, lane)])
 
     def transform_output(self, tile: Tile, vector: Expr, strand: Expr, made: Expr) -> None:

@@ -101,6 +101,11 @@ class Transform:
         return second @ first
 
     @property
+    def growth(self) -> float:
+        """How many times the largest input what B makes of it can be, along one axis."""
+        return float(np.abs(self.input).sum(axis=1).max())
+
+    @property
     def amplification(self) -> float:
         """How much larger than a convolution's own the bound on its rounding error becomes, in two dimensions."""
         return self.amplification_in_a_row**2

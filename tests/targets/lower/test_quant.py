@@ -99,6 +99,10 @@ def network() -> Graph:
     z = quantized(g, convolved(g, total, 32, 1), 90)
     z = quantized(g, convolved(g, z, 32, 3, group=2, pads=(0, 1, 1, 0)), 100)
     pooled = g.op("MaxPool", dequantized(g, z, 100), kernel_shape=(2, 2), strides=(2, 2))
+    larger = g.op("Resize", dequantized(g, z, 100), None, g.const([1.0, 1.0, 2.0, 2.0]), mode="nearest")
+    first, second = g.ops("Split", larger, outputs=2, axis=1, num_outputs=2)
+    both = quantized(g, g.op("Concat", second, first, axis=1), 100)
+    g.output(quantized(g, convolved(g, both, 16, 1, strides=(2, 2)), 111))
     mean = quantized(g, g.op("AveragePool", pooled, kernel_shape=pooled.static_shape[2:]))
     w = g.op("DequantizeLinear", g.const(g.random.integers(-127, 128, (32, 5)), np.int8), g.const(0.002))
     rows = g.op("Reshape", dequantized(g, mean), g.ints(1, 32))
@@ -122,7 +126,7 @@ def test_the_contract_of_blocks() -> None:
     groups = [node for node in grouped_for(legalized(network()), load_target("host")).nodes if is_fused(node)]
     bodies = [body_of(node) for node in groups]
     anchors = [node for body in bodies for node in body.nodes if node.is_op("Conv", domain=QUANT)]
-    assert [blocked_of(node.inputs[0].type).block for node in anchors] == [4, 16, 16, 16, 16]  # type: ignore[union-attr]
+    assert [blocked_of(node.inputs[0].type).block for node in anchors] == [4, *[16] * 5]  # type: ignore[union-attr]
     assert {blocked_of(node.output.type).block for node in anchors} == {16}  # type: ignore[union-attr]
     assert all(node.ints("kernel_shape") and node.output.dtype is DType.int32 for node in anchors)
     assert all(value.dtype in (DType.int8, DType.uint8) for node in groups for value in node.outputs)
