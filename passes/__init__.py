@@ -13,6 +13,7 @@ PASSES: dict[str, str] = {
     "eliminate-common-subexpressions": "eliminate_common_subexpressions:EliminateCommonSubexpressions",
     "eliminate-dead-code": "eliminate_dead_code:EliminateDeadCode",
     "expand-functions": "expand_functions:ExpandFunctions",
+    "expand-quantized": "expand_quantized:ExpandQuantized",
     "fold-affine": "fold_affine:FoldAffine",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-constants": "fold_constants:FoldConstants",
@@ -40,7 +41,7 @@ PASSES: dict[str, str] = {
 """Spec name -> module and class."""
 
 UNFUSED = (
-    "eliminate-dead-code,fold-constants,inline-branches,fold-shapes,fold-constants,inline-branches,"
+    "eliminate-dead-code,fold-constants,expand-quantized,inline-branches,fold-shapes,fold-constants,inline-branches,"
     "canonicalize,"
     "recognize-activations,recognize-layernorm,recognize-rmsnorm,recognize-softmax,recognize-attention,"
     "recognize-lookup,"
