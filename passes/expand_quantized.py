@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,16 +55,20 @@ class Spelling:
             if origin.static_shape != shape:
                 numbers = np.broadcast_to(origin.constant, shape)
                 origin = self.build.const(np.ascontiguousarray(numbers), name=origin.name)
-        attributes = {} if axis is None or factor is None or not factor.static_shape else {"axis": axis}
+        attributes: dict[str, Any] = (
+            {} if axis is None or factor is None or not factor.static_shape else {"axis": axis}
+        )
         return self.build.op("DequantizeLinear", self.operand(x), factor, origin, **attributes)
 
     def quantized(self, x: Value, scale: int, zero: int, like: int) -> Value:
         """`x` as numbers of the zero point's type, or of operand `like`'s."""
         origin = self.number(zero)
-        kind = {} if origin is not None else {"output_dtype": self.operand(like).dtype.onnx_code}
+        kind: dict[str, Any] = (
+            {} if origin is not None else {"output_dtype": self.operand(like).dtype.onnx_code}
+        )
         return self.build.op("QuantizeLinear", x, self.number(scale), origin, **kind)
 
-    def attributes(self, *without: str) -> dict[str, object]:
+    def attributes(self, *without: str) -> dict[str, Any]:
         return {k: v for k, v in self.node.attributes.items() if k not in without}
 
     def product_of_scales(self, first: int, second: int) -> Value:

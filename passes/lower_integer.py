@@ -4,7 +4,8 @@
     Gemm, MatMul of the like                 -->  Mul(Cast(quant::MatMul(x, W, b) {a_zero_point: z}), s r)
     MatMul(DQ(a, s, z), DQ(b, r, y))         -->  Mul(Cast(quant::MatMul(a, b) {a_zero_point: z, b_zero_point: y}), s r)
 
-and behind them rules of `requantize`, so that a layer ends in one multiplication and `QuantizeLinear(..., 1, zero)`.
+with rules of `requantize` behind them, so that a layer ends in one multiplication and `QuantizeLinear(..., 1, zero)`,
+of `move_quantization`, and of `lower_dynamic` for zero points that are known at run time alone.
 Sums of integers are exact in any order, where float sums of dequantised numbers are not; the results are those of ONNX
 Runtime's integer kernels (QLinearConv, QGemm) to the bit.
 
@@ -30,14 +31,15 @@ What follows in a group is `Cast` to float32, `Mul` by a scalar or by one number
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import QUANT, DType, Node, TensorType, Value
+from graphopt.ir import DType, Node, Value
 from graphopt.passes.algebra import channel_axis, per_channel
+from graphopt.passes.integer_sums import as_floats, by_channel, fits, floats, integer_sums, narrowest
 from graphopt.passes.integers import (
     EXACT,
     LARGEST_SUM,
@@ -50,8 +52,9 @@ from graphopt.passes.integers import (
     weight_axis,
     weights_of,
 )
+from graphopt.passes.lower_dynamic import DYNAMIC
 from graphopt.passes.move_quantization import MOVING
-from graphopt.passes.requantize import REQUANTIZING, floats
+from graphopt.passes.requantize import REQUANTIZING
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
 
@@ -75,7 +78,7 @@ class IntegerProduct(Rule):
         weights = weights_of(match.node("weights"), weight_axis(node))
         if weights is None or weights.integers.ndim < 2:
             return "the weights are not quantised by output channel"
-        if not _fits(weights.integers, np.int16):
+        if not fits(weights.integers, np.int16):
             return "the weights do not fit 16 bits"
         if node.op_type == "Gemm" and (node.float("alpha", 1.0) != 1 or node.float("beta", 1.0) != 1):
             return "alpha or beta is not one"
@@ -93,21 +96,24 @@ class IntegerProduct(Rule):
         scale = source.scale * weights.scale
         bias = None if match.get("b") is None else _bias_of(match, scale)
         inside = bias is not None and bias.is_integer and _fits_sum(node, source.reach, weights, bias)
-        operands = [source.x, *_weights(match, build, weights)]
+        integers = weights.integers.T if node.int("transB") else weights.integers
+        operands = [source.x, narrowest(build, integers, match.node("weights").output.name)]
         if inside and bias is not None:
             operands.append(build.const(bias.numbers.astype(np.int32), name=match["b"].name))
         if node.op_type in ("Gemm", "MatMul"):
             if node.int("transA"):
                 operands[0] = build.op("Transpose", source.x, perm=(1, 0))
-            sums = _sums(build, node, "MatMul", operands, {"a_zero_point": source.zero_point})
+            zero = {"a_zero_point": source.zero_point}
+            sums = integer_sums(build, "MatMul", operands, zero, node.output.shape)
         else:
             attributes = {**node.attributes, "x_zero_point": source.zero_point}
-            sums = _sums(build, node, node.op_type, operands, attributes)
+            sums = integer_sums(build, node.op_type, operands, attributes, node.output.shape)
+        sums = as_floats(build, sums)
         if bias is not None and bias.is_integer and not inside:
-            sums = build.op("Add", sums, floats(build, _by_channel(node, bias.numbers), match["b"].name))
-        result = build.op("Mul", sums, floats(build, _by_channel(node, scale), f"{node.name}.scale"))
+            sums = build.op("Add", sums, floats(build, by_channel(node, bias.numbers), match["b"].name))
+        result = build.op("Mul", sums, floats(build, by_channel(node, scale), f"{node.name}.scale"))
         if bias is not None and not bias.is_integer:
-            result = build.op("Add", result, floats(build, _by_channel(node, bias.numbers), match["b"].name))
+            result = build.op("Add", result, floats(build, by_channel(node, bias.numbers), match["b"].name))
         return result
 
 
@@ -133,10 +139,9 @@ class IntegerAttention(Rule):
         a, b = dequantized(match["a"]), dequantized(match["b"])
         assert a is not None and b is not None
         zeros = {"a_zero_point": a.zero_point, "b_zero_point": b.zero_point}
-        sums = _sums(build, match.root, "MatMul", [a.x, b.x], zeros)
-        return build.op(
-            "Mul", sums, floats(build, (a.scale * b.scale).reshape(()), f"{match.root.name}.scale")
-        )
+        sums = integer_sums(build, "MatMul", [a.x, b.x], zeros, match.root.output.shape)
+        scale = floats(build, (a.scale * b.scale).reshape(()), f"{match.root.name}.scale")
+        return build.op("Mul", as_floats(build, sums), scale)
 
 
 class IntegerMean(Rule):
@@ -191,11 +196,6 @@ def _bias_of(match: Match, scale: np.ndarray) -> _Bias | None:
     return _Bias(data * bias.scale, False)
 
 
-def _fits(integers: np.ndarray, kind: type[np.signedinteger]) -> bool:
-    bounds = np.iinfo(kind)
-    return not integers.size or bool(integers.min() >= bounds.min and integers.max() <= bounds.max)
-
-
 def _fits_sum(node: Node, reach: float, weights: Weights, bias: _Bias) -> bool:
     """Whether the sums fit int32 with the bias in them."""
     by_channel = filter_reach(node, weights.integers)
@@ -204,31 +204,7 @@ def _fits_sum(node: Node, reach: float, weights: Weights, bias: _Bias) -> bool:
     return bool((reach * by_channel + np.abs(bias.numbers)).max(initial=0.0) < LARGEST_SUM)
 
 
-def _weights(match: Match, build: Builder, weights: Weights) -> list[Value]:
-    """The integers as a constant of the narrowest type; those of a Gemm as a MatMul takes them."""
-    integers = weights.integers.T if match.root.int("transB") else weights.integers
-    kind = np.int8 if _fits(integers, np.int8) else np.int16
-    return [build.const(np.ascontiguousarray(integers.astype(kind)), name=match.node("weights").output.name)]
-
-
-def _sums(
-    build: Builder, node: Node, op_type: str, operands: Sequence[Value], attributes: Mapping[str, object]
-) -> Value:
-    """An integer operator in the place of `node`, its results as floats."""
-    type = TensorType(DType.int32, node.output.shape)
-    (sums,) = build.ops(op_type, *operands, outputs=1, domain=QUANT, types=(type,), **attributes)  # type: ignore[arg-type]
-    return build.op("Cast", sums, to=DType.float32.onnx_code)
-
-
-def _by_channel(node: Node, data: np.ndarray) -> np.ndarray:
-    """One number per output channel as it broadcasts against the node's output; a single one stays single."""
-    if data.size == 1:
-        return data.reshape(())
-    spatial = (node.output.rank or 2) - 2 if channel_axis(node) == 1 else 0
-    return data.reshape(-1, *(1,) * spatial)
-
-
-RULES = (IntegerProduct(), IntegerAttention(), IntegerMean(), *REQUANTIZING, *MOVING)
+RULES = (IntegerProduct(), IntegerAttention(), IntegerMean(), *DYNAMIC, *REQUANTIZING, *MOVING)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.ir import QUANT, DType, Value
+from graphopt.passes.integer_sums import as_floats, floats, integer_sums
 from graphopt.passes.integers import LARGEST_SUM, holds_integers, limits, same_scale, weights_of
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
-
-
-def floats(build: Builder, data: np.ndarray, name: str) -> Value:
-    """A constant of float32."""
-    return build.const(np.asarray(data, np.float32), name=name)
 
 
 class IntegerBias(Rule):
@@ -47,19 +43,11 @@ class IntegerBias(Rule):
 
     def rewrite(self, match: Match, build: Builder) -> Value:
         product, bias = match.node("product"), weights_of(match.node("bias"), -1)
-        assert bias is not None and product.output.type is not None
+        assert bias is not None
         numbers = build.const(bias.integers.astype(np.int32), name=match["b"].name)
-        (sums,) = build.ops(
-            "MatMul",
-            match["x"],
-            match["w"],
-            numbers,
-            outputs=1,
-            domain=QUANT,
-            types=(product.output.type,),
-            **product.attributes,
-        )
-        return build.op("Mul", build.op("Cast", sums, to=DType.float32.onnx_code), match["c"])
+        operands = [match["x"], match["w"], numbers]
+        sums = integer_sums(build, "MatMul", operands, product.attributes, product.output.shape)
+        return build.op("Mul", as_floats(build, sums), match["c"])
 
 
 def _reach(match: Match) -> float:

@@ -193,6 +193,8 @@ def _is_known(node: Node) -> bool:
         stored = node.output.dtype in STORED
         return stored and all(v is None or v.scalar() is not None for v in node.inputs[1:])
     known = HALF if node.output.dtype is DType.float16 else FUNCTIONS.keys()
+    if node.output.dtype is DType.int32:
+        return node.is_op("Add", "Sub")
     return node.op_type in known and node.output.dtype in FLOATS
 
 
