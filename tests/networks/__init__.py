@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx
 
-from tests.networks import convolutional, keras, recurrent, transformers
+from tests.networks import convolutional, keras, quantised, recurrent, transformers
 
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "densenet": convolutional.densenet,
@@ -22,6 +22,7 @@ NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "yolo": convolutional.yolo,
     "keras_mobilenet": keras.mobilenet,
     "keras_quantised": keras.quantised,
+    "qlinear": quantised.qlinear,
     "keras_dense": keras.dense,
     "flax": keras.flax,
     "magika": keras.magika,
