@@ -7,7 +7,7 @@ function in plain C that calls the kernels one after another.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def compile_model(
     weights = Weights()
     programs = tuple(build_program(g, kernels.name_of, kernels.workspaces, weights) for g in graphs)
     for program in programs:
-        _check_memory(program, weights, target)
+        _check_memory(program, weights, target, kernels.schedules)
     check_shapes([program.signature for program in programs])
     abi = ModelAbi(
         name,
@@ -78,14 +78,16 @@ def compile_model(
     return CompiledModel(abi, library, programs, weights, kernels.schedules)
 
 
-def _check_memory(program: Program, weights: Weights, target: Target) -> None:
+def _check_memory(program: Program, weights: Weights, target: Target, schedules: Mapping[str, str]) -> None:
     """Raise UnsupportedError when the target cannot hold weights, workspace, inputs and outputs at once."""
     tensors = sum(spec.nbytes for spec in (*program.signature.inputs, *program.signature.outputs))
     needed = len(weights.blob) + program.plan.size + tensors
     if target.memory_bytes and needed > target.memory_bytes:
+        transformed = any("winograd" in schedule for schedule in schedules.values())
+        fewer = "compile with --no-winograd, whose weights are smaller, " if transformed else ""
         raise UnsupportedError(
             f"a run needs {needed >> 20} MiB, {target.name} has {target.memory_bytes >> 20} MiB",
-            hint="give smaller input shapes, or name a larger target",
+            hint=f"{fewer}give smaller input shapes, or name a larger target",
         )
 
 

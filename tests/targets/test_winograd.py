@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from graphopt.errors import UnsupportedError
 from graphopt.ir import DType, Graph
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.preparation import grouped_for, legalized
@@ -279,3 +280,13 @@ def test_it_can_be_switched_off() -> None:
     assert any("winograd" in schedule for schedule in with_it.schedules.values())
     assert not any("winograd" in schedule for schedule in without.schedules.values())
     assert len(without.weights.blob) < len(with_it.weights.blob)
+
+
+def test_a_machine_that_cannot_hold_the_weights_is_told_of_smaller_ones() -> None:
+    graph = of_one(Layer(1, 256, 256, (14, 14)))
+    plain = 4 * 9 * 256 * 256
+    target = dataclasses.replace(load_target("rpi4"), ram_mb=2 * plain >> 20)
+    with pytest.raises(UnsupportedError, match="a run needs .* MiB.*--no-winograd"):
+        compile_model([grouped_for(graph, target)], target, "net")
+    smaller = compile_model([grouped_for(graph, target)], target, "net", winograd=False)
+    assert len(smaller.weights.blob) < 1.2 * plain
