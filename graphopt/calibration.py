@@ -10,7 +10,7 @@ there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,13 +51,15 @@ def calibrate(
     """The ranges of `values` of `graph` on `data` (see `graphopt.data.open_samples`).
 
     Without `values` every float that depends on an input. `per_channel` asks for a range of each channel wherever a
-    value has them (`graphopt.analysis.channels`), or of those values alone that it names, along its axis. A tensor that
-    has one number throughout all samples is refused, and so is a channel of an input image, unless `allow_constant`:
-    its range would clip whatever else comes. `cache` names a file: ranges in it are taken where they are of the same
-    graph, observer and data files, else they are written to it.
+    value has them (`graphopt.analysis.channels`), or of those values alone that it names, along its axis.
 
-    Raises UsageError, naming the tensor, for data that do not fit the model, NaN and infinity in inputs or inner
-    values, constant tensors, and when there is no sample. Nothing is written then.
+    A tensor that has one number throughout all samples has no range, unless `allow_constant`: it would clip whatever
+    else comes. Nor has one that is infinite, such as a mask. Of inputs, images' channels, and `values` that were asked
+    for, that is an error; others are left out, with the reason (`Ranges.left_out`).
+
+    `cache` names a file: ranges in it are taken where they are of the same graph, observer and data files, else they
+    are written to it. Raises UsageError, naming the tensor, also for data that do not fit the model, for NaN, and when
+    there is no sample. Nothing is written then.
     """
     samples = open_samples(data, graph)
     observing = observer_named(observer)
@@ -66,11 +68,13 @@ def calibrate(
     kept = _cached(cache, head, axes)
     if kept is not None:
         return kept
-    watches = [Watch(observing, axes), Watch(MinMax(), _image_axes(graph, axes))]
-    count = _run(tapped(graph, axes, progress=progress), samples, watches, progress)
-    if not allow_constant:
-        refuse_constants([*watches[0].constants(), *watches[1].constants(channels=True)], samples.name)
-    ranges = replace(head, by_name=watches[0].ranges(), samples=count)
+    inputs = {value.name for value in graph.inputs}
+    optional = axes.keys() - inputs if values is None else frozenset[str]()
+    watch, images = Watch(observing, axes, optional), Watch(MinMax(), _image_axes(graph, axes))
+    count = _run(tapped(graph, axes, progress=progress), samples, [watch, images], progress)
+    left_out = _left_out(watch, images, optional, allow_constant, samples.name)
+    found = {name: range for name, range in watch.ranges().items() if name not in left_out}
+    ranges = replace(head, by_name=found, samples=count, left_out=left_out)
     if cache is not None:
         save_ranges(ranges, cache)
     return ranges
@@ -89,7 +93,20 @@ def _run(model: TappedModel, samples: Samples, watches: list[Watch], progress: P
     return count
 
 
-def refuse_constants(found: list[Constant], where: str) -> None:
+def _left_out(
+    watch: Watch, images: Watch, optional: Collection[str], allow_constant: bool, where: str
+) -> dict[str, str]:
+    """The values without a range, and why. Raises UsageError where that may not be."""
+    left_out = {name: f"it is infinite in {place}" for name, place in watch.infinite.items()}
+    if allow_constant:
+        return left_out
+    constants = watch.constants()
+    wrong = [constant for constant in constants if constant.name not in optional]
+    _refuse_constants([*wrong, *images.constants(channels=True)], where)
+    return {**left_out, **{c.name: f"it is {c.number:g} in all samples" for c in constants}}
+
+
+def _refuse_constants(found: list[Constant], where: str) -> None:
     """Raise UsageError naming what had one number throughout."""
     distinct = list(dict.fromkeys(found))
     if not distinct:

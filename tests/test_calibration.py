@@ -131,16 +131,36 @@ def test_constant_channels_may_be_allowed(graph: Graph) -> None:
     assert ranges["x"].low[1] == ranges["x"].high[1] == 0.5
 
 
-def test_an_inner_value_that_is_infinite_or_dead_is_named() -> None:
+def test_an_inner_value_that_is_infinite_has_no_range() -> None:
     graph = made(reciprocal)
+    data = np.array([[1, 2, 3, 4], [-1, 2, 3, 4]], np.float32)
     with pytest.raises(UsageError, match="data, sample 1, value 'Reciprocal.0': the model makes it infinite"):
-        calibrate(graph, np.array([[1, 2, 3, 4], [-1, 2, 3, 4]], np.float32))
-    dead = made(lambda g: g.op("Relu", g.input(1, 4)))
+        calibrate(graph, data, values=["Reciprocal.0"])
+    ranges = calibrate(graph, data)
+    assert ranges.left_out == {"Reciprocal.0": "it is infinite in data, sample 1"}
+    with pytest.raises(UsageError, match="'Reciprocal.0': it has no range: it is infinite in data, sample 1"):
+        ranges.require("Reciprocal.0")
+
+
+def test_an_inner_value_that_is_dead_has_no_range(tmp_path: Path) -> None:
+    graph = made(lambda g: g.op("Relu", g.input(1, 4)))
+    data, cache = -np.abs(IMAGES[:, 0, 0, :4]), tmp_path / "ranges.json"
     with pytest.raises(UsageError, match="'Relu.0' is 0 in all samples.*allow_constant"):
-        calibrate(dead, -np.abs(IMAGES[:, 0, 0, :4]))
-    assert calibrate(dead, -np.abs(IMAGES[:, 0, 0, :4]), allow_constant=True)["Relu.0"] == Range(
-        np.asarray(0.0), np.asarray(0.0)
-    )
+        calibrate(graph, data, values=["Relu.0"], cache=cache)
+    assert not cache.exists()
+    ranges = calibrate(graph, data, cache=cache)
+    assert sorted(ranges) == ["x0"] and ranges.left_out == {"Relu.0": "it is 0 in all samples"}
+    assert load_ranges(cache) == ranges
+    assert calibrate(graph, data, allow_constant=True)["Relu.0"] == Range(np.asarray(0.0), np.asarray(0.0))
+
+
+def nan_inside(g: Draft) -> Value:
+    return g.op("Log", g.input(1, 4))
+
+
+def test_an_inner_value_that_is_no_number_is_refused() -> None:
+    with pytest.raises(UsageError, match="data, sample 0, value 'Log.0': the model makes it NaN"):
+        calibrate(made(nan_inside), np.array([[1, 2, 3, -4]], np.float32))
 
 
 def test_values_that_cannot_be_calibrated(graph: Graph) -> None:

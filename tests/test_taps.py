@@ -24,8 +24,8 @@ def graph() -> Graph:
 def expected(graph: Graph, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every value that is computed, by the numpy reference."""
     copy = graph.clone()
-    for node in list(copy.nodes):
-        copy.add_output(node.output, f"value {node.output.name}")
+    for value in [output for node in copy.nodes for output in node.outputs]:
+        copy.add_output(value, f"value {value.name}")
     return {
         name.removeprefix("value "): array
         for name, array in run(copy, sample).items()

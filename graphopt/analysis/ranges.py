@@ -17,6 +17,8 @@ from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph
 from graphopt.ir.text import to_text
 
+LEFT_OUT_HINT = "give samples in which it varies, allow constant values, or leave the layer in float"
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -57,13 +59,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Ranges(Mapping[str, Range]):
-    """Ranges by value name; which observer found them, over how many samples, and the digest of the graph."""
+    """Ranges by value name; which observer found them, over how many samples, and the digest of the graph.
+
+    `left_out` has the values that have no range, each with the reason; `data` tells the samples apart.
+    """
 
     by_name: Mapping[str, Range]
     observer: str = ""
     samples: int = 0
     model: str = ""
     data: str = field(default="", compare=False)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Range:
         """Raises KeyError; `require` says what to do about it."""
@@ -77,6 +83,10 @@ class Ranges(Mapping[str, Range]):
 
     def require(self, name: str) -> Range:
         """The range of a value. Raises UsageError where there is none."""
+        if name in self.left_out:
+            raise UsageError(
+                f"it has no range: {self.left_out[name]}", where=f"value '{name}'", hint=LEFT_OUT_HINT
+            )
         if name not in self.by_name:
             hint = did_you_mean(name, self.by_name, "calibrate again")
             raise UsageError("no range is known for it", where=f"value '{name}'", hint=hint)
@@ -92,7 +102,9 @@ class Ranges(Mapping[str, Range]):
             raise UsageError("they are ranges of two models, which cannot be merged", hint="calibrate again")
         both = {name: range.union(other[name]) if name in other else range for name, range in self.items()}
         observer = self.observer if self.observer == other.observer else f"{self.observer} + {other.observer}"
-        return Ranges({**other.by_name, **both}, observer, self.samples + other.samples, self.model)
+        known = {**other.by_name, **both}
+        left_out = {n: why for n, why in {**self.left_out, **other.left_out}.items() if n not in known}
+        return Ranges(known, observer, self.samples + other.samples, self.model, left_out=left_out)
 
     def check(self, graph: Graph) -> None:
         """Raise UsageError, with the reason, when these are not the ranges of `graph`."""

@@ -58,6 +58,8 @@ def ranges_to_json(ranges: Ranges) -> str:
         "samples": ranges.samples,
     }
     lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items() if value != ""]
+    if ranges.left_out:
+        lines.append(f' "left_out": {json.dumps(dict(ranges.left_out))},')
     entries = [f"  {json.dumps(name)}: {json.dumps(_entry(range))}" for name, range in ranges.items()]
     return "\n".join(["{", *lines, ' "values": {', ",\n".join(entries), " }", "}"]) + "\n"
 
@@ -80,7 +82,11 @@ def ranges_from_json(text: str, where: str = "ranges") -> Ranges:
         kept = str(data.get("observer", "")), int(data.get("samples", 0)), str(data.get("model", ""))
     except (TypeError, ValueError):
         raise UsageError("'samples' is no number", where=where, hint="write 0 when it is not known") from None
-    return Ranges(ranges, *kept, data=str(data.get("data", "")))
+    left_out = data.get("left_out", {})
+    if not isinstance(left_out, dict):
+        raise UsageError("'left_out' is no object", where=where, hint="write names with reasons, or nothing")
+    reasons = {name: str(why) for name, why in left_out.items() if name not in ranges}
+    return Ranges(ranges, *kept, data=str(data.get("data", "")), left_out=reasons)
 
 
 def _entry(range: Range) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,16 +30,24 @@ class Constant:
 
 
 class Watch:
-    """Observes values by name; `axes` has the channels' axis of each, None for a range of the whole tensor."""
+    """Observes values by name; `axes` has the channels' axis of each, None for a range of the whole tensor.
 
-    def __init__(self, observer: Observer, axes: Mapping[str, int | None]) -> None:
-        self._axes = axes
+    A value that becomes infinite is an error, unless it is `optional`: that one is no longer observed, and stands in
+    `infinite` with the place where it was.
+    """
+
+    def __init__(
+        self, observer: Observer, axes: Mapping[str, int | None], optional: Collection[str] = ()
+    ) -> None:
+        self.infinite: dict[str, str] = {}
+        self._axes = dict(axes)
+        self._optional = optional
         self._observations = {name: observer.start() for name in axes}
         self._extremes = {name: MinMax().start() for name in axes}
 
     def look(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Take one sample. Raises UsageError, naming the value, for a number that is not finite."""
-        for name, axis in self._axes.items():
+        for name, axis in list(self._axes.items()):
             array = arrays[name]
             if array.size == 0:
                 raise UsageError("it has no elements", where=f"{where}, value '{name}'")
@@ -49,6 +57,10 @@ class Watch:
             low, high = channels.min(axis=1), channels.max(axis=1)
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 kind = "NaN" if np.isnan(low).any() else "infinite"
+                if kind == "infinite" and name in self._optional:
+                    self.infinite[name] = where
+                    del self._axes[name]
+                    continue
                 hint = "leave the sample out, or the value if that is its nature"
                 raise UsageError(f"the model makes it {kind}", where=f"{where}, value '{name}'", hint=hint)
             self._extremes[name].add(channels, low, high)
