@@ -22,6 +22,7 @@ from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches, why_open
 from graphopt.passes.lower_integer import LowerInteger
+from graphopt.passes.recentre_bytes import RecentreBytes
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.pipeline import Pipeline
@@ -96,14 +97,16 @@ def is_quantised(graph: Graph) -> bool:
 
 
 def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
-    """A copy of `graph` with images in blocks: one vector of the target wide (with `half`, of float16); those of a
-    quantised graph `BYTES` wide, whatever they hold."""
+    """A copy of `graph` with images in blocks and bytes of the sign that the target multiplies.
+
+    A block is one vector of the target (with `half`, of float16); in a quantised graph it has `BYTES` channels.
+    """
     dtype = DType.float16 if half else DType.float32
     block = BYTES if is_quantised(graph) else target.vector_bits // dtype.bits
     copy = graph.clone()
     inline_fused(copy)
     layout = AssignLayout(block=block, dtype=dtype.label)
-    Pipeline((layout, EliminateDeadCode())).run(copy)
+    Pipeline((RecentreBytes(target.multiplies_signed), layout, EliminateDeadCode())).run(copy)
     return copy
 
 

@@ -27,6 +27,7 @@ PASSES: dict[str, str] = {
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "pool-first": "pool_first:PoolFirst",
     "quantize": "quantize:Quantize",
+    "recentre-bytes": "recentre_bytes:RecentreBytes",
     "recognize-activations": "recognize_activations:RecognizeActivations",
     "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",

@@ -132,6 +132,8 @@ def holds_integers(value: Value) -> bool:
     operands = [v for v in node.inputs if v is not None]
     if node.op_type == "Cast":
         return operands[0].dtype.is_integer
+    if node.op_type == "DequantizeLinear":
+        return operands[0].dtype.is_integer and operands[1].scalar() == 1
     if node.op_type in ("Add", "Sub"):
         return all(map(holds_integers, operands))
     return node.op_type in {*MEANS, *CARRIERS} and holds_integers(operands[0])

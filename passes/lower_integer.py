@@ -37,7 +37,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import DType, Node, Value
+from graphopt.ir import Node, Value
 from graphopt.passes.algebra import channel_axis, per_channel
 from graphopt.passes.integer_sums import as_floats, by_channel, fits, floats, integer_sums, narrowest
 from graphopt.passes.integers import (
@@ -145,7 +145,7 @@ class IntegerAttention(Rule):
 
 
 class IntegerMean(Rule):
-    """GlobalAveragePool(DQ(x, s, z)) --> Mul(GlobalAveragePool(x - z), s), sums of integers in float32."""
+    """GlobalAveragePool(DQ(x, s, z)) --> Mul(GlobalAveragePool(DQ(x, 1, z)), s), sums of integers in float32."""
 
     name = "lower-integer-mean"
     pattern = Op(MEANS, Any("x"), Const("axes", optional=True))
@@ -154,6 +154,8 @@ class IntegerMean(Rule):
         source, x = dequantized(match["x"]), match["x"]
         if source is None:
             return f"'{x.name}' is not dequantised with one scale"
+        if source.scale[0] == 1:
+            return "its scale is one"
         if not x.is_static or not match.root.output.is_static:
             return "the number of elements in a mean is not known"
         largest = source.reach * (x.size // max(match.root.output.size, 1))
@@ -162,9 +164,11 @@ class IntegerMean(Rule):
     def rewrite(self, match: Match, build: Builder) -> Value:
         node, source = match.root, dequantized(match["x"])
         assert source is not None
-        centred = build.op("Cast", source.x, to=DType.float32.onnx_code)
-        if source.zero_point:
-            centred = build.op("Sub", centred, floats(build, np.asarray(source.zero_point), "zero_point"))
+        producer = match["x"].producer
+        assert producer is not None
+        centred = build.op(
+            "DequantizeLinear", source.x, floats(build, np.ones(()), "one"), *producer.inputs[2:]
+        )
         mean = build.op(node.op_type, centred, *node.inputs[1:], **node.attributes)
         return build.op("Mul", mean, floats(build, source.scale.reshape(()), f"{node.name}.scale"))
 

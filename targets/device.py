@@ -83,6 +83,11 @@ class Target:
         return not host.HALF_ARITHMETIC.isdisjoint(self.features)
 
     @property
+    def multiplies_signed(self) -> bool:
+        """Its dot products are of int8 with int8 (ARM); elsewhere (x86) one factor is uint8."""
+        return self.triple.startswith(("aarch64", "arm", "thumb"))
+
+    @property
     def cpu_flags(self) -> tuple[str, ...]:
         """What /proc/cpuinfo lists on every machine that can run the library, by the kernel's names."""
         names = [n for level, added in host.X86_LEVELS.items() if level <= self._x86_level for n in added]

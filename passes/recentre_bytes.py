@@ -1,0 +1,195 @@
+"""Bytes with the sign that a processor multiplies: uint8 as int8 with a zero point 128 lower, or the other way round.
+
+    quant::Conv(x) {x_zero_point: z}   -->  quant::Conv(x') {x_zero_point: z - 128}
+    DQ(x, s, z)                        -->  DQ(x', s, z - 128)
+    Q(v, s, z)                         -->  Q(v, s, z - 128)                  x' comes so from where x was quantised
+    MaxPool(x), Reshape(x), ...        -->  the same of x'
+    x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
+
+Only what a product reads is recentred, as far as it is moved about before. The second operand of a product of two
+computed matrices takes the part of weights, and becomes int8 everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.ir import QUANT, DType, Graph, Node, Value
+from graphopt.passes.integers import BYTES
+from graphopt.passes.move_quantization import MOVEMENT
+from graphopt.pipeline import Pass
+from graphopt.rewrite import Builder, Statistics
+
+HALF = 128
+
+CARRIERS = frozenset([*MOVEMENT, "Concat", "Max", "Min", "Split"])
+"""Each element of the result is one of some operand. Constants among the operands are bytes, or tell where."""
+
+
+@dataclass(frozen=True)
+class RecentreBytes(Pass):
+    """Give what is multiplied the sign that the target multiplies."""
+
+    name: ClassVar[str] = "recentre-bytes"
+    signed: bool = True
+
+    def run(self, graph: Graph, statistics: Statistics) -> None:
+        work = _Recentring(graph, DType.int8 if self.signed else DType.uint8, self.name)
+        for node in list(graph.nodes):
+            fired = work.recentre(node)
+            statistics.tried[self.name] += 1
+            statistics.fired[self.name] += fired
+        work.settle()
+        graph.remove_unused_constants()
+
+
+class _Recentring:
+    """`twins` leads from values to what they are with the other sign."""
+
+    def __init__(self, graph: Graph, wanted: DType, rule: str) -> None:
+        self.graph = graph
+        self.rule = rule
+        self.wanted = _wanted(graph, wanted)
+        self.twins: dict[Value, Value] = {}
+
+    def recentre(self, node: Node) -> bool:
+        """Read twins instead of operands, make twins of results; whether anything changed."""
+        build = Builder(self.graph, node, node.origin.merged(self.rule, [node]))
+        if node.is_op(*CARRIERS) and any(value in self.wanted for value in node.outputs):
+            self._carry(node, build)
+        elif node.is_op("QuantizeLinear") and node.output in self.wanted:
+            self._quantize(node, build)
+        elif node.is_op("DequantizeLinear") and self._is_replaced(node.inputs[0]):
+            self._dequantize(node, build)
+        elif node.domain == QUANT:
+            return self._multiply(node, build)
+        else:
+            return False
+        return True
+
+    def settle(self) -> None:
+        """Give those who know nothing of it what they read, from the twins; remove what nobody reads."""
+        for value, twin in reversed(self.twins.items()):
+            node = value.producer
+            if node is None or node.graph is None or not self._is_replaced(value):
+                continue
+            assert twin.producer is not None
+            if value.uses or value.is_graph_output:
+                value.replace_uses(_flipped(Builder(self.graph, twin.producer.next, node.origin), twin))
+            if not any(v.uses or v.is_graph_output for v in node.outputs):
+                self._remove(node, twin.producer)
+
+    def _remove(self, node: Node, made: Node) -> None:
+        """`made` takes the names of `node`, whose place it has."""
+        name, names = node.name, [value.name for value in node.outputs]
+        self.graph.remove(node)
+        self.graph.rename_node(made, name, keep_if_taken=True)
+        for value, old in zip(made.outputs, names, strict=True):
+            self.graph.rename(value, old, keep_if_taken=True)
+
+    def _is_replaced(self, value: Value | None) -> bool:
+        """Whether the twin is made as `value` is, and not of it."""
+        twin = None if value is None else self.twins.get(value)
+        if value is None or twin is None or value.producer is None or twin.producer is None:
+            return False
+        return twin.producer.op_type == value.producer.op_type
+
+    def _multiply(self, node: Node, build: Builder) -> bool:
+        places = ("x_zero_point",) if node.op_type != "MatMul" else ("a_zero_point", "b_zero_point")
+        fired = False
+        for index, place in enumerate(places):
+            value = node.inputs[index]
+            if value is not None and value.constant is None and value in self.wanted:
+                node.set_input(index, self._twin(value, build))
+                node.attributes[place] = node.int(place) + _shift(value.dtype)
+                fired = True
+        return fired
+
+    def _dequantize(self, node: Node, build: Builder) -> None:
+        x = node.inputs[0]
+        assert x is not None
+        operands = (self.twins[x], node.input(1), self._zero(node.input(2), x, build))
+        made = build.op("DequantizeLinear", *operands, **node.attributes)
+        node.output.replace_uses(made)
+        assert made.producer is not None
+        self._remove(node, made.producer)
+
+    def _quantize(self, node: Node, build: Builder) -> None:
+        zero = self._zero(node.input(2), node.output, build)
+        kept = {k: v for k, v in node.attributes.items() if k != "output_dtype"}
+        self.twins[node.output] = build.op("QuantizeLinear", *node.inputs[:2], zero, **kept)
+
+    def _zero(self, zero: Value | None, x: Value, build: Builder) -> Value:
+        """The zero point of the twin of `x`."""
+        if zero is None:
+            return build.const(np.asarray(_shift(x.dtype), _other(x.dtype).numpy), name="zero_point")
+        return self._twin(zero, build)
+
+    def _carry(self, node: Node, build: Builder) -> None:
+        operands = [
+            v if v is None or v.type is None or v.dtype not in BYTES else self._twin(v, build)
+            for v in node.inputs
+        ]
+        made = build.ops(node.op_type, *operands, outputs=len(node.outputs), **node.attributes)
+        self.twins.update(zip(node.outputs, made, strict=True))
+
+    def _twin(self, value: Value, build: Builder) -> Value:
+        if value not in self.twins:
+            if value.constant is not None:
+                data = (value.constant.astype(np.int16) + _shift(value.dtype)).astype(
+                    _other(value.dtype).numpy
+                )
+                return build.const(data, name=value.name)
+            self.twins[value] = _flipped(build, value)
+        return self.twins[value]
+
+
+def _other(dtype: DType) -> DType:
+    return DType.int8 if dtype is DType.uint8 else DType.uint8
+
+
+def _shift(dtype: DType) -> int:
+    """What is added to numbers of `dtype` to have them with the other sign."""
+    return -HALF if dtype is DType.uint8 else HALF
+
+
+def _flipped(build: Builder, x: Value) -> Value:
+    """The highest bit the other way round, read with the other sign."""
+    mask = build.const(np.uint8(HALF), name="sign")
+    if x.dtype is DType.uint8:
+        return build.op("Cast", build.op("BitwiseXor", x, mask), to=DType.int8.onnx_code)
+    return build.op("BitwiseXor", build.op("Cast", x, to=DType.uint8.onnx_code), mask)
+
+
+def _wanted(graph: Graph, wanted: DType) -> set[Value]:
+    """What must have its other sign: what products read and do not find as they want it, and where that comes from."""
+    found: set[Value] = set()
+    waiting = list(_multiplied(graph, wanted))
+    while waiting:
+        value = waiting.pop()
+        if value in found or value.constant is not None:
+            continue
+        found.add(value)
+        if value.producer is not None and value.producer.is_op(*CARRIERS):
+            operands = [v for v in value.producer.inputs if v is not None and v.type is not None]
+            waiting += [v for v in operands if v.dtype is value.dtype]
+            waiting += value.producer.outputs
+        for user in value.users:
+            if user.is_op(*CARRIERS):
+                waiting += [v for v in user.outputs if v.type is not None and v.dtype is value.dtype]
+    return found
+
+
+def _multiplied(graph: Graph, wanted: DType) -> Iterator[Value]:
+    for node in graph.nodes:
+        if node.domain != QUANT:
+            continue
+        x, weights = node.inputs[0], node.inputs[1]
+        if x is not None and x.constant is None and x.dtype is _other(wanted):
+            yield x
+        if weights is not None and weights.constant is None and weights.dtype is DType.uint8:
+            yield weights

@@ -1,0 +1,95 @@
+"""Bytes with the other sign: the same results, inputs and outputs of the same types, nothing converted in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphopt.ir import QUANT, DType, Graph, Value, verify
+from graphopt.passes.eliminate_dead_code import EliminateDeadCode
+from graphopt.passes.lower_integer import LowerInteger
+from graphopt.passes.recentre_bytes import RecentreBytes
+from graphopt.pipeline import Pipeline
+from graphopt.runtime.reference import run
+from tests.passes.helpers import Draft
+
+SCALE = 0.05
+
+
+def dequantized(g: Draft, x: Value, zero: int) -> Value:
+    return g.op("DequantizeLinear", x, g.const(SCALE), g.const(zero, x.dtype.numpy.type))
+
+
+def quantized(g: Draft, x: Value, zero: int, dtype: DType) -> Value:
+    return g.op("QuantizeLinear", x, g.const(SCALE), g.const(zero, dtype.numpy.type))
+
+
+def product(g: Draft, x: Value, width: int) -> Value:
+    data = g.const(g.random.integers(-127, 128, (x.static_shape[-1], width)), np.int8)
+    return g.op("MatMul", x, g.op("DequantizeLinear", data, g.const(0.003)))
+
+
+def network(dtype: DType) -> Graph:
+    """Moves, a join with a constant, an outside reader, a residual, an output that is read inside, attention."""
+    g, kind = Draft(), dtype.numpy.type
+    x = g.input(2, 3, 8, dtype=dtype)
+    y = quantized(g, product(g, dequantized(g, x, 3), 8), 9, dtype)
+    z = g.op("Concat", g.op("Transpose", y, perm=(0, 2, 1)), g.const(np.full((2, 8, 1), 4), kind), axis=2)
+    z = g.op("Max", z, g.const(5, kind))
+    left, right = g.ops("Split", z, g.ints(2, 2), outputs=2, axis=2)
+    u = quantized(g, product(g, dequantized(g, left, 9), 8), 1, dtype)
+    attended = g.op("MatMul", dequantized(g, y, 9), dequantized(g, u, 1))
+    total = quantized(g, g.op("Add", dequantized(g, y, 9), dequantized(g, x, 3)), 2, dtype)
+    seen = g.op("Cast", right, to=DType.float32.onnx_code)
+    g.output(total, attended, seen, product(g, dequantized(g, total, 2), 4))
+    return g.graph
+
+
+def recentred(graph: Graph, signed: bool) -> Graph:
+    copy = graph.clone()
+    Pipeline((RecentreBytes(signed), EliminateDeadCode())).run(copy)
+    verify(copy)
+    return copy
+
+
+@pytest.mark.parametrize("dtype", [DType.int8, DType.uint8])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_same_results(dtype: DType, signed: bool) -> None:
+    graph = network(dtype)
+    Pipeline((LowerInteger(),)).run(graph)
+    bounds = np.iinfo(dtype.numpy)
+    x = np.random.default_rng(1).integers(bounds.min, bounds.max + 1, (2, 3, 8)).astype(dtype.numpy)
+    want, got = run(graph, {"x0": x}), run(recentred(graph, signed), {"x0": x})
+    assert list(want) == list(got)
+    for name, expected in want.items():
+        assert len(np.unique(expected)) > 4
+        assert got[name].dtype == expected.dtype
+        np.testing.assert_array_equal(got[name], expected)
+
+
+def multiplied(graph: Graph, operand: int) -> set[DType]:
+    found = (node.inputs[operand] for node in graph.nodes if node.domain == QUANT)
+    return {value.dtype for value in found if value is not None and value.constant is None}
+
+
+def test_everything_multiplied_has_the_sign() -> None:
+    """Bytes are converted where the graph takes and gives them, and for the one reader that knows nothing of it."""
+    graph = network(DType.uint8)
+    Pipeline((LowerInteger(),)).run(graph)
+    signed = recentred(graph, True)
+    assert multiplied(signed, 0) == multiplied(signed, 1) == {DType.int8}
+    flips = [node for node in signed.nodes if node.is_op("BitwiseXor")]
+    read = [node.inputs[0].name for node in flips if node.inputs[0] is not None]
+    assert len(flips) == 3 and "x0" in read
+
+
+def test_weights_of_attention_become_signed_everywhere() -> None:
+    graph = network(DType.uint8)
+    Pipeline((LowerInteger(),)).run(graph)
+    assert multiplied(recentred(graph, False), 1) == {DType.int8}
+
+
+def test_nothing_is_left_to_do() -> None:
+    graph = network(DType.int8)
+    Pipeline((LowerInteger(),)).run(graph)
+    assert not Pipeline((RecentreBytes(True),)).run(graph).statistics().fired["recentre-bytes"]
