@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from graphopt.cli.bench import bench
+from graphopt.cli.compare import compare
 from graphopt.cli.compile import compile_model
 from graphopt.cli.errors import EXIT_CODES
 from graphopt.cli.inspect import inspect
@@ -41,7 +42,7 @@ def graphopt(
         typer.echo(context.get_help())
 
 
-for command in (inspect, optimize, quantize, run, verify, bench):
+for command in (inspect, optimize, quantize, run, verify, compare, bench):
     app.command(no_args_is_help=True)(command)
 app.command("compile", no_args_is_help=True)(compile_model)
 app.add_typer(targets, name="targets")
