@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import graphopt
 from bench.network import Network
+from graphopt import roofline
 from graphopt.cli import main
 from graphopt.measurement import LayerTime, layer_times
 from graphopt.roofline import Roofline
@@ -48,6 +50,14 @@ def test_a_plain_library_has_no_counters(bundles: tuple[Path, Path]) -> None:
     assert "net_run_profiled" in (bundles[1] / "net.h").read_text()
     with pytest.raises(graphopt.GraphoptError, match="--profile"):
         graphopt.Module(bundles[0]).profile({"input": np.zeros((1, 3, 32, 32), np.float32)})
+
+
+def test_starting_threads_is_no_part_of_a_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "SECONDS", 0.02)
+    sleep = 0.01
+    work = [lambda: None, lambda: time.sleep(sleep)]
+    assert roofline._least_seconds(work[:1]) < 5e-6
+    assert sleep <= roofline._least_seconds(work) < 2 * sleep
 
 
 def test_the_roof_is_the_lower_of_two() -> None:

@@ -51,7 +51,14 @@ def bench(
     if per_layer and against:
         raise UsageError("--per-layer and --against exclude each other", hint="measure one after the other")
     if per_layer:
-        _layers(bundle, (_numbers(threads) or [1])[0], seconds, save=save, json=json)
+        count, *more = _numbers(threads) or [1]
+        if more:
+            raise UsageError("layers are timed on one number of threads", where="--threads", hint="give one")
+        if shape:
+            raise UsageError(
+                "layers are timed on the first shape alone", where="--shape", hint="compile this shape first"
+            )
+        _layers(bundle, count, seconds, save=save, json=json)
         return
     if save:
         raise UsageError("there are no layers to save", where="--save", hint="add --per-layer")

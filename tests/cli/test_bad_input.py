@@ -171,6 +171,11 @@ def test_a_command_alone_shows_its_help_and_no_error(cli: Cli, command: list[str
         (["bench", "BUNDLE", "--threads", "1,two"], ["--threads", "1,two", "write 1,2,4"]),
         (["bench", "BUNDLE", "--threads", ""], ["--threads", "write 1,2,4"]),
         (["bench", "BUNDLE", "--per-layer", "--against", "MODEL"], ["--per-layer and --against exclude"]),
+        (["bench", "BUNDLE", "--per-layer", "--threads", "1,2"], ["on one number of threads", "give one"]),
+        (
+            ["bench", "BUNDLE", "--per-layer", "--shape", "1"],
+            ["on the first shape alone", "compile this shape"],
+        ),
         (["compile", "MODEL", "-o", "MODEL/x"], ["is a file, not a folder"]),
         (["run", "MODEL", "--random"], ["not a bundle"]),
         (["run", "FOLDER", "--random"], ["not a bundle", "graphopt compile"]),
