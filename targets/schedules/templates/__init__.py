@@ -19,6 +19,8 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
+from graphopt.targets.schedules.templates.integer_depthwise import IntegerDepthwise
 from graphopt.targets.schedules.templates.integer_product import IntegerProduct
 from graphopt.targets.schedules.templates.normalization import RowNormalization
 from graphopt.targets.schedules.templates.permutation import Permutation
@@ -60,6 +62,8 @@ TEMPLATES: tuple[type[Template], ...] = (
     WinogradRowConvolution,
     DirectConvolution,
     DepthwiseConvolution,
+    IntegerDepthwise,
+    IntegerConvolution,
     TransposedConvolution,
     BlockedPool,
     PackedProduct,

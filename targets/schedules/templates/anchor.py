@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, QUANT, DType, Graph, Node, Value
 from graphopt.ir.layout import Blocked, blocked_of
 from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
+
+INTEGERS = (DType.int8, DType.uint8, DType.int16, DType.int32)
+"""Types of what sums of integers are made of."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,21 @@ class Anchor:
         nodes = [node for node in body.nodes if node.is_op(op_type, domain=KERNEL)]
         if len(nodes) != 1 or not fits(body, nodes[0], FLOATS, prologue=prologue):
             return None
-        (node,) = nodes
+        return cls._of(nodes[0])
+
+    @classmethod
+    def of_bytes(cls, body: Graph, op_type: str = "Conv") -> Anchor | None:
+        """The same for a convolution of bytes in blocks, which makes sums in int32 in blocks."""
+        nodes = [node for node in body.nodes if node.is_op(op_type, domain=QUANT)]
+        if len(nodes) != 1 or blocked_of(nodes[0].output.type) is None:
+            return None
+        if not fits(body, nodes[0], (DType.int32,), operands=INTEGERS):
+            return None
+        found = cls._of(nodes[0])
+        return found if found and found.read and found.x.dtype in (DType.int8, DType.uint8) else None
+
+    @classmethod
+    def _of(cls, node: Node) -> Anchor | None:
         x, weights = node.input(0), node.input(1)
         made, kernel = blocked_of(node.output.type), node.ints("kernel_shape")
         assert x is not None and weights is not None and made is not None and kernel is not None

@@ -7,8 +7,7 @@ element, or held: loaded once in vectors along the row, each element multiplied 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -22,51 +21,27 @@ from graphopt.targets.schedules.templates.kernel import (
     build_kernel,
     copied,
     each,
-    either,
     only_if,
     repeated,
-    spread,
-    taken_apart,
 )
 from graphopt.targets.schedules.templates.prefetch import fetch_ahead
 from graphopt.targets.schedules.templates.sums import Totals
-from graphopt.targets.schedules.templates.tile import Segment
+from graphopt.targets.schedules.templates.tiled_image import Tile, TiledImage
 
 if TYPE_CHECKING:
     from graphopt.targets.schedules.templates.convolution import DirectConvolution
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Neighbouring outputs whose sums are in registers at once: columns `start` and on, of `vectors` of channels.
-
-    `first` is the first vector of all; `part` numbers the weights; `source` the first block of channels read.
-    At a `border` some taps fall outside, and `start` is a number.
-    """
-
-    image: Expr
-    first: Expr
-    part: Expr
-    source: Expr
-    row: Expr
-    start: Expr
-    columns: int
-    border: bool
-    vectors: int
-
-
-class ConvolutionKernel:
+class ConvolutionKernel(TiledImage):
     """Writes one kernel, whose weights begin at element `weights` of their buffer."""
 
     def __init__(self, layer: DirectConvolution, decision: Mapping[str, int], weights: int = 0) -> None:
+        batch = layer.anchor.output.static_shape[0]
+        sizes = batch, layer.groups, layer.blocks, layer.vectors
+        super().__init__(layer.window, *sizes, decision["columns"], decision["vectors"])
         self.layer = layer
         self.weights = weights
-        self.columns = decision["columns"]
-        self.vectors = decision["vectors"]
         self.hold = bool(decision["hold"])
-        self.batch = layer.anchor.output.static_shape[0]
-        self.blocks = layer.blocks
-        self.tiles = -(-layer.vectors // self.vectors)
 
     def function(self) -> tirx.PrimFunc:
         return build_kernel(self.layer.body, self.emit, self.sizes())
@@ -90,51 +65,9 @@ class ConvolutionKernel:
         self.x, self.w = buffers[x], buffers[w]
         self.bias = buffers[rest[0]] if rest and rest[0] is not None else None
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
-        rows = layer.window.result[0]
-        work = self.batch * layer.groups * layer.filters * layer.channels
-        work *= rows * layer.window.result[1] * layer.window.taps
-        segments = layer.window.row.segments(self.columns)
-        if rows == 1:
-            count = sum(segment.count for segment in segments)
-            with spread(self.batch * layer.groups * self.tiles * count, work) as self.task:
-                image, group, tile, piece = taken_apart(
-                    self.task, self.batch, layer.groups, self.tiles, count
-                )
-                self._piece(image, group, tile, piece, segments)
-            return
-        with spread(self.batch * layer.groups * self.tiles * rows, work) as self.task:
-            image, group, tile, row = taken_apart(self.task, self.batch, layer.groups, self.tiles, rows)
-            for segment in segments:
-                with repeated(segment.count) as piece:
-                    self._tiles(image, group, tile, row, segment, piece)
+        self.walk(layer.filters * layer.channels * layer.window.taps)
 
-    def _piece(self, image: Expr, group: Expr, tile: Expr, piece: Expr, segments: Sequence[Segment]) -> None:
-        """Tile number `piece` of a single row."""
-        first, *others = segments
-        either(
-            piece < first.count if others else None,
-            lambda: self._tiles(image, group, tile, 0, first, 0 if first.border else piece),
-            lambda: self._piece(image, group, tile, piece - first.count, others),
-        )
-
-    def _tiles(self, image: Expr, group: Expr, tile: Expr, row: Expr, segment: Segment, piece: Expr) -> None:
-        """One tile; the last of a row of tiles may have fewer vectors."""
-
-        def write(vectors: int) -> None:
-            first = group * self.layer.vectors + tile * self.vectors
-            part = group * self.tiles + tile
-            source = image * (self.blocks * self.layer.groups) + group * self.blocks
-            start = segment.start + piece * segment.columns
-            place = (image, first, part, source, row, start)
-            self._tile(Tile(*place, segment.columns, segment.border, vectors))
-
-        rest = self.layer.vectors % self.vectors
-        if rest and self.tiles > 1:
-            either(tile < self.tiles - 1, lambda: write(self.vectors), lambda: write(rest))
-        else:
-            write(rest or self.vectors)
-
-    def _tile(self, tile: Tile) -> None:
+    def write_tile(self, tile: Tile) -> None:
         sums = self._begun(tile, self.bias)
         self._reduce(sums, tile)
         self._store(sums, tile)

@@ -15,10 +15,11 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel, Tile
+from graphopt.targets.schedules.templates.convolution_kernel import ConvolutionKernel
 from graphopt.targets.schedules.templates.epilogue import Epilogue, Prologue
 from graphopt.targets.schedules.templates.kernel import Buffers, either, repeated, spread, taken_apart
 from graphopt.targets.schedules.templates.tile import Segment
+from graphopt.targets.schedules.templates.tiled_image import Tile
 
 
 class PreparedKernel(ConvolutionKernel):

@@ -1,0 +1,114 @@
+"""Templates for convolutions of bytes: the same bits as numpy's sums, on every kind of machine.
+
+All layers of a machine are compiled into one library. An activation with an exponential in it may be off by one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphopt.api import compile
+from graphopt.ir import DType, Graph
+from graphopt.preparation import grouped_for
+from graphopt.runtime.reference import run
+from graphopt.targets.aot import compile_model
+from graphopt.targets.device import Target, load_target
+from graphopt.targets.schedules.templates import integer_convolution
+from graphopt.targets.schedules.templates.dot.vnni import QuadDot
+from graphopt.verification import runner
+from tests.passes.helpers import Draft
+from tests.targets.compiled import run_compiled
+from tests.targets.conftest import runnable
+from tests.targets.layers.base import Layer
+from tests.targets.layers.integers import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    FEW,
+    depthwise,
+    depthwise_residual,
+    depthwise_unsigned,
+    depthwise_wider_than_image,
+    lowest_weights,
+    odd_channels,
+    photograph,
+)
+
+APPROXIMATE = {"swish"}
+PORTABLE = (depthwise_residual, depthwise_unsigned, depthwise_wider_than_image)
+BOARDS = {
+    "rpi4": (*FEW, depthwise, lowest_weights),
+    "rpi5": FEW,
+    "aarch64-v8.6": FEW[:5],
+    "rpi-armv7": (odd_channels, photograph, depthwise_residual),
+}
+"""Layers by machine."""
+
+
+def network(*layers: Layer) -> tuple[Graph, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The layers side by side, inputs that fill the range of their type, and what comes out."""
+    draft, random = Draft(), np.random.default_rng(2)
+    for build in layers:
+        draft.graph.add_output(build(draft), build.__name__)
+    inputs = {}
+    for value in draft.graph.inputs:
+        bounds = np.iinfo(value.dtype.numpy)
+        inputs[value.name] = random.integers(bounds.min, bounds.max + 1, value.static_shape).astype(
+            value.dtype.numpy
+        )
+    return draft.graph, inputs, run(draft.graph, inputs)
+
+
+def assert_same(results: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> None:
+    for name, right in want.items():
+        assert len(np.unique(right)) > 2
+        off = np.abs(results[name].astype(np.int64) - right)
+        assert off.max() <= (name in APPROXIMATE), name
+
+
+def on_this_machine(target: Target, folder: Path, *layers: Layer) -> dict[str, str]:
+    """Compares, and tells how each kernel is scheduled."""
+    graph, inputs, want = network(*layers)
+    compiled = compile_model([grouped_for(graph, target)], target, "layers")
+    assert_same(run_compiled(compiled, inputs, folder), want)
+    return compiled.schedules
+
+
+def host(**changes: object) -> Target:
+    return dataclasses.replace(load_target("host"), **changes)  # type: ignore[arg-type]
+
+
+def test_here(tmp_path: Path) -> None:
+    schedules = on_this_machine(host(), tmp_path, *CONVOLUTIONS, *DEPTHWISE)
+    anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
+    assert anchors and all(schedule.startswith("integer-") for schedule in anchors)
+
+
+def test_with_the_portable_ones(tmp_path: Path) -> None:
+    on_this_machine(host(family="other", vector_bits=64, vector_registers=8), tmp_path, *PORTABLE)
+
+
+def test_with_dot_products_this_machine_may_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def emulated(*_: object) -> QuadDot:
+        return QuadDot(16, 4, emulated=True)
+
+    monkeypatch.setattr(integer_convolution, "choose_dot", emulated)
+    unsigned = [build for build in CONVOLUTIONS if _reads_unsigned(build)]
+    assert len(unsigned) > 1
+    on_this_machine(host(), tmp_path, *unsigned)
+
+
+def _reads_unsigned(build: Layer) -> bool:
+    draft = Draft()
+    build(draft)
+    return draft.graph.inputs[0].dtype is DType.uint8
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=runnable(name)) for name in BOARDS])
+def test_on_boards(name: str, tmp_path: Path) -> None:
+    graph, inputs, want = network(*BOARDS[name])
+    execute, _ = runner(compile(graph, target=name, out=tmp_path / "layers"))
+    assert_same(execute(inputs), want)
