@@ -9,6 +9,7 @@ from graphopt.errors import GraphoptError
 
 if TYPE_CHECKING:
     from graphopt.api import compile, load, optimize
+    from graphopt.calibration import calibrate
     from graphopt.ir import Graph
     from graphopt.quantization import quantize
     from graphopt.runtime.module import Module
@@ -20,6 +21,7 @@ _HOMES = {
     "Bundle": "graphopt.targets.bundle",
     "Graph": "graphopt.ir",
     "Module": "graphopt.runtime.module",
+    "calibrate": "graphopt.calibration",
     "compile": "graphopt.api",
     "load": "graphopt.api",
     "optimize": "graphopt.api",

@@ -87,7 +87,10 @@ class Histogram:
             places -= first
             indices = places.astype(np.intp)
             indices += rows
-            flat += np.bincount(indices.reshape(-1), minlength=flat.size)
+            if indices.size < flat.size:  # one by one, rather than pass over all bins
+                np.add.at(flat, indices.reshape(-1), 1)
+            else:
+                flat += np.bincount(indices.reshape(-1), minlength=flat.size)
 
 
 def _index(numbers: np.ndarray, exponents: np.ndarray) -> np.ndarray:

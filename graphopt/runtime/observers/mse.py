@@ -28,6 +28,9 @@ STEP = 0.3
 ROUNDS = 3
 """Times that each bound is moved between such neighbours; ever more closely."""
 
+BLOCK = 16
+"""Ranges that are tried at once: their errors stay in the cache."""
+
 BOTH, LOW, HIGH = np.array([True, True]), np.array([True, False]), np.array([False, True])
 """What moves."""
 
@@ -60,7 +63,7 @@ class _LeastError(Counting):
         histogram, levels = self.histogram, (1 << self._observer.bits) - 1
         edges, counts = histogram.edges(channel), histogram.counts[channel]
         filled = counts > 0
-        error = _Error((edges[:-1] + edges[1:])[filled] / 2, counts[filled])
+        error = _Error((edges[:-1] + edges[1:])[filled] / 2, counts[filled].astype(np.float64))
         low, high = min(histogram.low[channel], 0.0), max(histogram.high[channel], 0.0)
         if self._observer.symmetric:
             high = max(-low, high)
@@ -79,8 +82,20 @@ class _Error:
         """Of each range, with steps from 0 to `levels`."""
         scale = np.maximum((highs - lows) / levels, np.finfo(np.float64).tiny)[:, None]
         zero_point = np.rint(-lows[:, None] / scale)
-        steps = np.clip(np.rint(self.numbers / scale) + zero_point, 0, levels) - zero_point
-        return ((steps * scale - self.numbers) ** 2) @ self.counts
+        errors = [
+            self._of(scale[start : start + BLOCK], zero_point[start : start + BLOCK], levels)
+            for start in range(0, len(scale), BLOCK)
+        ]
+        return np.concatenate(errors)
+
+    def _of(self, scale: np.ndarray, zero_point: np.ndarray, levels: int) -> np.ndarray:
+        steps = self.numbers / scale
+        np.rint(steps, out=steps)
+        np.clip(steps, -zero_point, levels - zero_point, out=steps)
+        steps *= scale
+        steps -= self.numbers
+        np.square(steps, out=steps)
+        return steps @ self.counts
 
     def least(self, low: float, high: float, levels: int, *, together: bool = False) -> tuple[float, float]:
         """The best range inside [low, high] that holds zero; with `together` both bounds shrink alike."""
