@@ -34,6 +34,7 @@ __all__ = [
     "GraphoptError",
     "Module",
     "__version__",
+    "calibrate",
     "compile",
     "load",
     "optimize",
