@@ -25,6 +25,7 @@ from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.recentre_bytes import RecentreBytes
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
+from graphopt.passes.tabulate_activations import TabulateActivations
 from graphopt.pipeline import Pipeline
 from graphopt.targets.lower.support import REFUSED, SUPPORTED, unsupported
 
@@ -53,7 +54,7 @@ def legalized(graph: Graph) -> Graph:
     What a quantised model sums is summed as integers, in operators of `graphopt.quant`, where they fit 32 bits; other
     weights are dequantised here.
     """
-    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
+    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions(), TabulateActivations())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
     shapes = (fold, FoldShapes(), fold)

@@ -38,6 +38,7 @@ PASSES: dict[str, str] = {
     "share-buffers": "share_buffers:ShareBuffers",
     "sink-transposes": "sink_transposes:SinkTransposes",
     "squeeze-convolution": "squeeze_convolution:SqueezeConvolutions",
+    "tabulate-activations": "tabulate_activations:TabulateActivations",
 }
 """Spec name -> module and class."""
 

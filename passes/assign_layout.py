@@ -95,6 +95,8 @@ class _Assignment:
     def convert(self, node: Node) -> str:
         """Build the blocked counterpart of `node` before it; or say why not."""
         if node.domain == QUANT:
+            if node.op_type == "Lookup":
+                return self._lookup(node)
             return self._product(node) if node.op_type == "MatMul" else self._integer_convolution(node)
         if node.is_op("Slice", "Split"):
             return self._parts(node)
@@ -305,6 +307,14 @@ class _Assignment:
         if any(v is not None and v.scalar() is None for v in node.inputs[1:]):
             return "it has a scale for each channel"
         return self._elementwise(node)
+
+    def _lookup(self, node: Node) -> str:
+        x, table = node.inputs
+        assert x is not None
+        if x not in self.twins:
+            return "its input is not in blocks"
+        self._make(node, self._builder(node), "Lookup", self.twins[x], table, domain=QUANT)
+        return ""
 
     def _elementwise(self, node: Node) -> str:
         shape = node.output.static_shape

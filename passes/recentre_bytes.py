@@ -2,6 +2,7 @@
 
     quant::Conv(x) {x_zero_point: z}   -->  quant::Conv(x') {x_zero_point: z - 128}
     DQ(x, s, z)                        -->  DQ(x', s, z - 128)
+    quant::Lookup(x, table)            -->  quant::Lookup(x', table')         in the order of the other bits
     Q(v, s, z)                         -->  Q(v, s, z - 128)                  x' comes so from where x was quantised
     MaxPool(x), Reshape(x), ...        -->  the same of x'
     x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
@@ -18,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphopt.ir import QUANT, DType, Graph, Node, Value
+from graphopt.ir import QUANT, DType, Graph, Node, TensorType, Value
 from graphopt.passes.integers import BYTES
 from graphopt.passes.move_quantization import MOVEMENT
 from graphopt.pipeline import Pass
@@ -65,6 +66,8 @@ class _Recentring:
             self._quantize(node, build)
         elif node.is_op("DequantizeLinear") and self._is_replaced(node.inputs[0]):
             self._dequantize(node, build)
+        elif node.is_op("Lookup", domain=QUANT):
+            return self._look_up(node, build)
         elif node.domain == QUANT:
             return self._multiply(node, build)
         else:
@@ -118,6 +121,27 @@ class _Recentring:
         assert made.producer is not None
         self._remove(node, made.producer)
 
+    def _look_up(self, node: Node, build: Builder) -> bool:
+        x, table = node.inputs
+        assert x is not None and table is not None and table.constant is not None
+        replaced, given = self._is_replaced(x), node.output in self.wanted
+        data = table.constant
+        if replaced:
+            x, data = self.twins[x], np.roll(data, HALF)
+        if given:
+            data = _with_other_sign(data)
+        if replaced or given:
+            type = TensorType(DType.of(data.dtype), node.output.shape)
+            operands = (x, build.const(data, name=table.name))
+            (made,) = build.ops("Lookup", *operands, outputs=1, domain=QUANT, types=(type,))
+            if given:
+                self.twins[node.output] = made
+            else:
+                node.output.replace_uses(made)
+                assert made.producer is not None
+                self._remove(node, made.producer)
+        return replaced or given
+
     def _quantize(self, node: Node, build: Builder) -> None:
         zero = self._zero(node.input(2), node.output, build)
         kept = {k: v for k, v in node.attributes.items() if k != "output_dtype"}
@@ -140,10 +164,7 @@ class _Recentring:
     def _twin(self, value: Value, build: Builder) -> Value:
         if value not in self.twins:
             if value.constant is not None:
-                data = (value.constant.astype(np.int16) + _shift(value.dtype)).astype(
-                    _other(value.dtype).numpy
-                )
-                return build.const(data, name=value.name)
+                return build.const(_with_other_sign(value.constant), name=value.name)
             self.twins[value] = _flipped(build, value)
         return self.twins[value]
 
@@ -155,6 +176,11 @@ def _other(dtype: DType) -> DType:
 def _shift(dtype: DType) -> int:
     """What is added to numbers of `dtype` to have them with the other sign."""
     return -HALF if dtype is DType.uint8 else HALF
+
+
+def _with_other_sign(data: np.ndarray) -> np.ndarray:
+    dtype = DType.of(data.dtype)
+    return (data.astype(np.int16) + _shift(dtype)).astype(_other(dtype).numpy)
 
 
 def _flipped(build: Builder, x: Value) -> Value:

@@ -93,7 +93,7 @@ def kind_of(node: Node) -> Kind:
     if is_fused(node):
         return max(kind_of(member) for member in body_of(node).nodes)
     if node.key in INTEGER:
-        return Kind.ANCHOR
+        return Kind.INJECTIVE if node.op_type == "Lookup" else Kind.ANCHOR
     if node.key in BLOCKED:
         return Kind.INJECTIVE if node.op_type in ("Pack", "Unpack") else Kind.ANCHOR
     if node.domain or node.op_type in OPAQUE_OPERATORS or is_plain(node):

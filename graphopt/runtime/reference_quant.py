@@ -21,6 +21,8 @@ def evaluate_quant(node: Node, operands: Operands) -> list[np.ndarray]:
     """The outputs of a node of the domain `graphopt.quant` on plain tensors."""
     if node.op_type == "MatMul":
         return [_as_sums(_matmul(node, operands))]
+    if node.op_type == "Lookup":
+        return [_looked_up(operands)]
     if node.op_type == "Conv":
         return [_as_sums(conv(node, _centred(node, operands)))]
     if node.op_type == "ConvTranspose":
@@ -40,6 +42,13 @@ def _matmul(node: Node, operands: Operands) -> np.ndarray:
     assert a is not None and b is not None
     product = np.matmul(a - node.int("a_zero_point"), b - node.int("b_zero_point"))
     return product + rest[0] if rest and rest[0] is not None else product
+
+
+def _looked_up(operands: Operands) -> np.ndarray:
+    """A table holds the results in the order of the bits of what is looked up."""
+    x, table = operands[0], operands[1]
+    assert x is not None and table is not None
+    return table[x.view(np.uint8)]
 
 
 def _as_sums(exact: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ They serve what no template does; images in blocks are unpacked and packed again
 
 from __future__ import annotations
 
-from tvm import te
+from tvm import te, tirx
 
 from graphopt.ir import QUANT, Node
 from graphopt.ir.layout import blocked_of
@@ -34,6 +34,14 @@ def matmul(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
     return te.compute(y.shape, lambda *i: y(*i) + bias(i[-1]), name="bias")
 
 
+def lookup(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+    """The entry of a table for each byte, whose bits count as a number without sign."""
+    x, table = required(inputs, 0), required(inputs, 1)
+    return te.compute(
+        x.shape, lambda *i: table(tirx.reinterpret("uint8", x(*i)).astype("int32")), name="lookup"
+    )
+
+
 def _centred(x: te.Tensor, zero: int) -> te.Tensor:
     return te.compute(x.shape, lambda *i: x(*i).astype("int32") - zero, name="centred")
 
@@ -51,5 +59,6 @@ def _in_blocks_too(lowering: Lowering) -> Lowering:
 LOWERINGS: dict[str, Lowering] = {
     f"{QUANT}::Conv": _in_blocks_too(conv),
     f"{QUANT}::ConvTranspose": _in_blocks_too(conv),
+    f"{QUANT}::Lookup": lookup,
     f"{QUANT}::MatMul": matmul,
 }

@@ -120,8 +120,8 @@ BLOCKED = frozenset(
 )
 """Operators on blocked images: see `passes/assign_layout.py`."""
 
-INTEGER = frozenset(f"{QUANT}::{name}" for name in "Conv ConvTranspose MatMul".split())
-"""Sums of integers: see `passes/lower_integer.py`."""
+INTEGER = frozenset(f"{QUANT}::{name}" for name in "Conv ConvTranspose Lookup MatMul".split())
+"""Sums of integers, and tables: see `passes/lower_integer.py`, `passes/tabulate_activations.py`."""
 
 SUPPORTED: frozenset[str] = (
     ANCHORS

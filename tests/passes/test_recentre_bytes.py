@@ -9,6 +9,7 @@ from graphopt.ir import QUANT, DType, Graph, Value, verify
 from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.recentre_bytes import RecentreBytes
+from graphopt.passes.tabulate_activations import TabulateActivations
 from graphopt.pipeline import Pipeline
 from graphopt.runtime.reference import run
 from tests.passes.helpers import Draft
@@ -30,7 +31,8 @@ def product(g: Draft, x: Value, width: int) -> Value:
 
 
 def network(dtype: DType) -> Graph:
-    """Moves, a join with a constant, an outside reader, a residual, an output that is read inside, attention."""
+    """Moves, a join with a constant, an outside reader, a table, a residual, an output that is read inside,
+    attention."""
     g, kind = Draft(), dtype.numpy.type
     x = g.input(2, 3, 8, dtype=dtype)
     y = quantized(g, product(g, dequantized(g, x, 3), 8), 9, dtype)
@@ -41,7 +43,10 @@ def network(dtype: DType) -> Graph:
     attended = g.op("MatMul", dequantized(g, y, 9), dequantized(g, u, 1))
     total = quantized(g, g.op("Add", dequantized(g, y, 9), dequantized(g, x, 3)), 2, dtype)
     seen = g.op("Cast", right, to=DType.float32.onnx_code)
-    g.output(total, attended, seen, product(g, dequantized(g, total, 2), 4))
+    gate = quantized(g, g.op("Sigmoid", dequantized(g, right, 9)), 4, dtype)
+    g.output(
+        total, attended, seen, product(g, dequantized(g, total, 2), 4), product(g, dequantized(g, gate, 4), 4)
+    )
     return g.graph
 
 
@@ -56,7 +61,7 @@ def recentred(graph: Graph, signed: bool) -> Graph:
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_same_results(dtype: DType, signed: bool) -> None:
     graph = network(dtype)
-    Pipeline((LowerInteger(),)).run(graph)
+    Pipeline((LowerInteger(), TabulateActivations())).run(graph)
     bounds = np.iinfo(dtype.numpy)
     x = np.random.default_rng(1).integers(bounds.min, bounds.max + 1, (2, 3, 8)).astype(dtype.numpy)
     want, got = run(graph, {"x0": x}), run(recentred(graph, signed), {"x0": x})
@@ -75,7 +80,7 @@ def multiplied(graph: Graph, operand: int) -> set[DType]:
 def test_everything_multiplied_has_the_sign() -> None:
     """Bytes are converted where the graph takes and gives them, and for the one reader that knows nothing of it."""
     graph = network(DType.uint8)
-    Pipeline((LowerInteger(),)).run(graph)
+    Pipeline((LowerInteger(), TabulateActivations())).run(graph)
     signed = recentred(graph, True)
     assert multiplied(signed, 0) == multiplied(signed, 1) == {DType.int8}
     flips = [node for node in signed.nodes if node.is_op("BitwiseXor")]
@@ -85,11 +90,11 @@ def test_everything_multiplied_has_the_sign() -> None:
 
 def test_weights_of_attention_become_signed_everywhere() -> None:
     graph = network(DType.uint8)
-    Pipeline((LowerInteger(),)).run(graph)
+    Pipeline((LowerInteger(), TabulateActivations())).run(graph)
     assert multiplied(recentred(graph, False), 1) == {DType.int8}
 
 
 def test_nothing_is_left_to_do() -> None:
     graph = network(DType.int8)
-    Pipeline((LowerInteger(),)).run(graph)
+    Pipeline((LowerInteger(), TabulateActivations())).run(graph)
     assert not Pipeline((RecentreBytes(True),)).run(graph).statistics().fired["recentre-bytes"]

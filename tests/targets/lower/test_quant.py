@@ -53,6 +53,8 @@ CASES = [
         "MatMul", integers(np.int8, 2, 3, 4), integers(np.uint8, 2, 4, 5), a_zero_point=-1, b_zero_point=128
     ),
     quant("MatMul", integers(np.int8, 33), integers(np.int8, 33, 5), a_zero_point=-128),
+    quant("Lookup", X, integers(np.uint8, 256)),
+    quant("Lookup", U, integers(np.int8, 256)),
     quant("MatMul", np.full((1, 60000), 255, np.uint8), np.full((60000, 3), -127, np.int8)),
 ]
 
@@ -106,6 +108,9 @@ def network() -> Graph:
     mean = quantized(g, g.op("AveragePool", pooled, kernel_shape=pooled.static_shape[2:]))
     w = g.op("DequantizeLinear", g.const(g.random.integers(-127, 128, (32, 5)), np.int8), g.const(0.002))
     rows = g.op("Reshape", dequantized(g, mean), g.ints(1, 32))
+    both = g.op("Max", dequantized(g, total), dequantized(g, y, 9))
+    looked = quantized(g, g.op("Sigmoid", dequantized(g, total)), 7)
+    g.output(looked, quantized(g, both))
     g.output(y, total, z, mean, quantized(g, g.op("MatMul", rows, w), 128))
     return g.graph
 
