@@ -23,6 +23,7 @@ from typing import Any
 
 from graphopt.errors import UsageError
 from graphopt.ir import DType, Graph
+from graphopt.runtime.manifest import Signature, Tensor, signatures
 
 ABI_VERSION = 1
 """Changes when a program compiled against an older header would no longer work."""
@@ -84,36 +85,9 @@ def not_passable(graph: Graph) -> list[tuple[str, str]]:
     ]
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """One input or output: the ONNX name, the element type, the static shape."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        count = 1
-        for dim in self.shape:
-            count *= dim
-        return count
-
-    @property
-    def nbytes(self) -> int:
-        return self.elements * self.dtype.numpy.itemsize
-
-    @property
-    def c_type(self) -> str:
-        return C_TYPES[self.dtype]
-
-
-@dataclass(frozen=True)
-class Signature:
-    """The tensors of a run."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+def c_type(tensor: Tensor) -> str:
+    """Of one element."""
+    return C_TYPES[tensor.dtype]
 
 
 def check_shapes(shapes: Sequence[Signature]) -> None:
@@ -155,12 +129,12 @@ class ModelAbi:
     profiled_layers: int = 0
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
+    def inputs(self) -> tuple[Tensor, ...]:
         """Those of shape 0."""
         return self.shapes[0].inputs
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
+    def outputs(self) -> tuple[Tensor, ...]:
         """Those of shape 0."""
         return self.shapes[0].outputs
 
@@ -193,9 +167,8 @@ class ModelAbi:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> ModelAbi:
         """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
-        shapes = tuple(_signature(entry) for entry in (data, *data.get("more_shapes", ())))
         sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
-        return cls(str(data["model"]), shapes, *sizes, int(data.get("profiled_layers", 0)))
+        return cls(str(data["model"]), signatures(data), *sizes, int(data.get("profiled_layers", 0)))
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:
@@ -205,15 +178,7 @@ def _describe_signature(signature: Signature) -> dict[str, Any]:
     }
 
 
-def _signature(data: Mapping[str, Any]) -> Signature:
-    inputs, outputs = (
-        tuple(TensorSpec(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[side])
-        for side in ("inputs", "outputs")
-    )
-    return Signature(inputs, outputs)
-
-
-def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
+def _describe_tensor(spec: Tensor) -> dict[str, Any]:
     return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape), "bytes": spec.nbytes}
 
 

@@ -8,7 +8,8 @@ from importlib import metadata
 from keyword import iskeyword
 
 from graphopt.ir import DType
-from graphopt.targets.abi import ABI_VERSION, ModelAbi, TensorSpec
+from graphopt.runtime.manifest import Tensor
+from graphopt.targets.abi import ABI_VERSION, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
 from graphopt.targets.header import Side, header_text
@@ -72,7 +73,7 @@ def _table_names(abi: ModelAbi, side: Side) -> str:
     return ", ".join(f"{side.lower()}s_{number}" for number in range(len(abi.shapes)))
 
 
-def _python_arguments(specs: Sequence[TensorSpec]) -> str:
+def _python_arguments(specs: Sequence[Tensor]) -> str:
     """Arguments of a call with zeros: by name where the names are plain, else in order."""
     zeros = [f"np.zeros({spec.shape}, np.{_numpy_name(spec.dtype)})" for spec in specs]
     if all(re.fullmatch(r"[a-zA-Z_]\w*", spec.name, re.ASCII) and not iskeyword(spec.name) for spec in specs):

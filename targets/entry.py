@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string
+from graphopt.targets.abi import ALIGNMENT, ERRORS, ModelAbi, c_string, c_type
 from graphopt.targets.program import Call, Copy, Place, Program
 
 REGIONS = {
@@ -141,7 +141,7 @@ def _checks(abi: ModelAbi) -> list[str]:
             lines.append(f"    if (!{array}[{index}]) return {macro}_ERROR_NULL;")
             if spec.dtype.numpy.itemsize > 1:
                 lines.append(
-                    f"    if ((uintptr_t){array}[{index}] % sizeof({spec.c_type}))"
+                    f"    if ((uintptr_t){array}[{index}] % sizeof({c_type(spec)}))"
                     f" return {macro}_ERROR_ALIGNMENT;"
                 )
     if abi.workspace_bytes:

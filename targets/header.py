@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from graphopt.ir import DType
-from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, C_TYPES, ERRORS, ModelAbi, TensorSpec, c_string
+from graphopt.runtime.manifest import Tensor
+from graphopt.targets.abi import ABI_VERSION, ALIGNMENT, C_TYPES, ERRORS, ModelAbi, c_string, c_type
 from graphopt.targets.abi import identifier as c_identifier
 from graphopt.targets.bundle_files import render
 
@@ -58,7 +59,7 @@ def _shapes(abi: ModelAbi) -> str:
         shown = ", ".join(map(_dims_in_words, signature.inputs))
         made = ", ".join(map(_dims_in_words, signature.outputs))
         blocks.append(f"\n/* Shape {number}: {shown} -> {made}. */")
-        sides: tuple[tuple[Side, Sequence[TensorSpec]], ...] = (
+        sides: tuple[tuple[Side, Sequence[Tensor]], ...] = (
             ("INPUT", signature.inputs),
             ("OUTPUT", signature.outputs),
         )
@@ -67,7 +68,7 @@ def _shapes(abi: ModelAbi) -> str:
     return "\n".join(blocks) + "\n" + render("shapes.h.in", {"MODEL": abi.name, "MACRO": abi.macro})
 
 
-def tensor_identifiers(specs: Sequence[TensorSpec]) -> list[str]:
+def tensor_identifiers(specs: Sequence[Tensor]) -> list[str]:
     """A C identifier for each tensor, in capitals; those that would be equal get their number."""
     wanted = [c_identifier(spec.name, fallback=str(index)).upper() for index, spec in enumerate(specs)]
     taken: set[str] = set()
@@ -86,7 +87,7 @@ def _error(macro: str, code: int) -> str:
     return f"#define {name} {code} /* {text} */"
 
 
-def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
+def _tensors(macro: str, side: Side, specs: Sequence[Tensor]) -> str:
     blocks = []
     for index, (spec, name) in enumerate(zip(specs, tensor_identifiers(specs), strict=True)):
         prefix = f"{macro}_{side}_{index}"
@@ -94,7 +95,7 @@ def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
             f'/* {side.capitalize()} {index}, "{_comment(spec.name)}": {_in_words(spec)}. */\n'
             f"#define {macro}_{'IN' if side == 'INPUT' else 'OUT'}_{name} {index}\n"
             f"#define {prefix}_NAME {c_string(spec.name)}\n"
-            f"#define {prefix}_TYPE {spec.c_type}\n"
+            f"#define {prefix}_TYPE {c_type(spec)}\n"
             f"#define {prefix}_DTYPE GRAPHOPT_{spec.dtype.label.upper()}\n"
             f"#define {prefix}_RANK {len(spec.shape)}\n"
             f"{_sizes(prefix, spec)}"
@@ -102,7 +103,7 @@ def _tensors(macro: str, side: Side, specs: Sequence[TensorSpec]) -> str:
     return "\n\n".join(blocks) or f"/* The model has no {side.lower()}s. */"
 
 
-def _sizes(prefix: str, spec: TensorSpec) -> str:
+def _sizes(prefix: str, spec: Tensor) -> str:
     dims = ", ".join(map(str, spec.shape)) or "1"  # C has no empty array: a scalar's rank of 0 says it
     return (
         f"#define {prefix}_SHAPE {{ {dims} }}\n"
@@ -111,13 +112,13 @@ def _sizes(prefix: str, spec: TensorSpec) -> str:
     )
 
 
-def _dims_in_words(spec: TensorSpec) -> str:
+def _dims_in_words(spec: Tensor) -> str:
     return f'"{_comment(spec.name)}"' + "".join(f"[{dim}]" for dim in spec.shape)
 
 
-def _in_words(spec: TensorSpec) -> str:
+def _in_words(spec: Tensor) -> str:
     dims = "".join(f"[{dim}]" for dim in spec.shape)
-    text = f"{spec.c_type} x{dims}" if dims else f"one {spec.c_type}"
+    text = f"{c_type(spec)} x{dims}" if dims else f"one {c_type(spec)}"
     notes = {
         DType.float16: ", the bits of IEEE half floats",
         DType.bfloat16: ", the bits of bfloat16: the upper half of a float",

@@ -15,7 +15,8 @@ from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
 from graphopt.errors import IRError, UnsupportedError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
-from graphopt.targets.abi import TEXTS_HINT, Signature, TensorSpec, not_passable
+from graphopt.runtime.manifest import Signature, Tensor
+from graphopt.targets.abi import TEXTS_HINT, not_passable
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
 from graphopt.targets.weights import Weights
 
@@ -60,8 +61,8 @@ class Program:
     """
 
     steps: tuple[Call | Copy, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     weights: Weights
     plan: Plan
     in_place: tuple[tuple[str, int], ...] = ()
@@ -158,7 +159,7 @@ def storage_bytes(value: Value) -> int:
     return value.size * value.dtype.numpy.itemsize
 
 
-def _spec(value: Value, name: str) -> TensorSpec:
+def _spec(value: Value, name: str) -> Tensor:
     where = f"'{name}'"
     if not value.is_static:
         raise UnsupportedError(
@@ -166,7 +167,7 @@ def _spec(value: Value, name: str) -> TensorSpec:
             where=where,
             hint="give the input's shape with --input-shape NAME=1,3,224,224",
         )
-    return TensorSpec(name, value.dtype, value.static_shape)
+    return Tensor(name, value.dtype, value.static_shape)
 
 
 def _check_grouped(graph: Graph) -> None:

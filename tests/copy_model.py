@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from graphopt.ir import DType
-from graphopt.targets.abi import ABI_VERSION, ERRORS, ModelAbi, Signature, TensorSpec, c_string
+from graphopt.runtime.manifest import Signature, Tensor
+from graphopt.targets.abi import ABI_VERSION, ERRORS, ModelAbi, c_string
 from graphopt.targets.bundle import Bundle, write_bundle
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.header import header_text
 from graphopt.targets.toolchain import Toolchain
 
 EVERY_TYPE = tuple(
-    TensorSpec(name, dtype, shape)
+    Tensor(name, dtype, shape)
     for name, dtype, shape in (
         ("x", DType.float32, (2, 3)),
         ("serving_default:0", DType.int8, (5,)),
@@ -32,9 +33,9 @@ EVERY_TYPE = tuple(
 )
 
 
-def abi_of(inputs: tuple[TensorSpec, ...] = EVERY_TYPE, name: str = "copied") -> ModelAbi:
+def abi_of(inputs: tuple[Tensor, ...] = EVERY_TYPE, name: str = "copied") -> ModelAbi:
     """A contract whose outputs are `y of <input>`."""
-    outputs = tuple(TensorSpec(f"y of {s.name}", s.dtype, s.shape) for s in inputs)
+    outputs = tuple(Tensor(f"y of {s.name}", s.dtype, s.shape) for s in inputs)
     return ModelAbi(name, (Signature(inputs, outputs),), workspace_bytes=256, default_threads=2)
 
 

@@ -10,7 +10,7 @@ from graphopt.report import tables
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from graphopt.targets.abi import TensorSpec
+    from graphopt.runtime.manifest import Tensor
     from graphopt.targets.bundle import Bundle
 
 
@@ -62,7 +62,7 @@ def _in_place(memory: Mapping[str, Any]) -> dict[str, str]:
     return {"in place": f"{tables.size(spared)} joined and taken apart without a copy"} if spared else {}
 
 
-def _types(first: Sequence[TensorSpec], more: Sequence[Sequence[TensorSpec]]) -> list[tuple[str, str]]:
+def _types(first: Sequence[Tensor], more: Sequence[Sequence[Tensor]]) -> list[tuple[str, str]]:
     """Name and type of each tensor, with its shapes where there are several."""
     listed = []
     for index, spec in enumerate(first):

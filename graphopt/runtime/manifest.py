@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import struct
 from collections.abc import Mapping
@@ -20,11 +21,19 @@ FORMAT = "graphopt bundle 1"
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output of a compiled model."""
+    """One input or output of a compiled model: the ONNX name, the element type, the static shape."""
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * self.dtype.numpy.itemsize
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}{list(self.shape)}"
@@ -99,7 +108,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
 
 def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
     contract = manifest["contract"]
-    shapes = tuple(_signature(entry) for entry in (contract, *contract.get("more_shapes", ())))
+    shapes = signatures(contract)
     return ModuleInfo(
         contract["model"],
         shapes,
@@ -111,9 +120,14 @@ def module_info(manifest: Mapping[str, Any]) -> ModuleInfo:
     )
 
 
+def signatures(contract: Mapping[str, Any]) -> tuple[Signature, ...]:
+    """One for each shape. Raises KeyError, TypeError or ValueError where the contract does not tell them."""
+    return tuple(_signature(entry) for entry in (contract, *contract.get("more_shapes", ())))
+
+
 def _signature(data: Mapping[str, Any]) -> Signature:
     inputs, outputs = (
-        tuple(Tensor(t["name"], DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[side])
+        tuple(Tensor(str(t["name"]), DType[t["dtype"]], tuple(map(int, t["shape"]))) for t in data[side])
         for side in ("inputs", "outputs")
     )
     return Signature(inputs, outputs)

@@ -12,13 +12,12 @@ import pytest
 
 from graphopt.errors import UsageError
 from graphopt.ir import DType
-from graphopt.runtime.manifest import runs_here
+from graphopt.runtime.manifest import Tensor, runs_here
 from graphopt.runtime.module import Module
-from graphopt.targets.abi import TensorSpec
 from tests.copy_model import EVERY_TYPE, abi_of, copy_bundle, random_arrays
 
-IMAGE = TensorSpec("image", DType.float32, (2, 3))
-COUNT = TensorSpec("count", DType.int64, ())
+IMAGE = Tensor("image", DType.float32, (2, 3))
+COUNT = Tensor("count", DType.int64, ())
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import pytest
 
 import graphopt
 from graphopt.ir import DType
-from graphopt.targets.abi import TensorSpec, identifier
+from graphopt.runtime.manifest import Tensor
+from graphopt.targets.abi import identifier
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.header import tensor_identifiers
 from tests.copy_model import EVERY_TYPE, abi_of, copy_bundle, random_arrays
@@ -241,7 +242,7 @@ def test_a_model_hides_no_standard_library(name: str) -> None:
 def test_reserved_words_can_be_names(zig_cc: Path, tmp_path: Path) -> None:
     """Tensors and a model called as C, C++ and Python call their own things."""
     words = ("int", "class", "lambda", "0", "", "__import__", "self", "NULL")
-    specs = tuple(TensorSpec(word, DType.float32, (2,)) for word in words)
+    specs = tuple(Tensor(word, DType.float32, (2,)) for word in words)
     bundle = copy_bundle(tmp_path / "b", abi_of(specs, name="m_string"))
     module = graphopt.Module(bundle.path)
     inputs = {word: np.full(2, index, np.float32) for index, word in enumerate(words)}
