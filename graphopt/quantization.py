@@ -18,11 +18,13 @@ from graphopt.analysis.macs import macs
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
+from graphopt.evaluate import Judge
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import candidates, layer_name, layers_of, weights_of
 from graphopt.passes.quantization.scheme import STORED, Scheme, parse_scheme
-from graphopt.passes.quantize import bounds_of, insert_quantization
+from graphopt.precision_search import Quantiser, Search
+from graphopt.sensitivity import Harm, Task
 
 if TYPE_CHECKING:
     import onnx
@@ -80,11 +82,17 @@ def _share(parts: Iterable[tuple[int, bool]]) -> float:
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done."""
+    """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done.
+
+    `harms` are there when they were asked for; `loss` when it was bounded, in the unit of the metric, else as noise
+    over signal (root mean squares).
+    """
 
     graph: Graph
     ranges: Ranges
     report: Report
+    harms: tuple[Harm, ...] = ()
+    loss: float | None = None
 
 
 def quantize(
@@ -97,6 +105,11 @@ def quantize(
     preprocess: str | None = None,
     limit: int | None = None,
     exclude: Sequence[str] = (),
+    max_loss: float | None = None,
+    labels: object = None,
+    metric: str = "top1",
+    evaluate: Judge | str | None = None,
+    explain: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
@@ -104,6 +117,12 @@ def quantize(
 
     `data` may have any form that `graphopt.data.open_samples` takes; schemes for weights alone need none. `ranges` from
     an earlier run stand in for it. Layers that `exclude` names, `*` standing for any letters, stay float.
+
+    With `max_loss`, layers that lose too much get more bits, or stay float: the cheapest assignment whose loss on
+    `data` is no greater. The loss is that of `metric` with `labels` (see `graphopt.evaluate.tally`), in the metric's
+    unit; of the number that `evaluate` gives the model; else the outputs' noise over their signal, as root mean
+    squares.
+    `explain` tries every layer alone.
 
     Raises UsageError for data that do not fit, a model that is quantised already, and weights that hold nothing but
     zeros or are no numbers.
@@ -114,16 +133,25 @@ def quantize(
     if progress:
         progress("optimising", 0, 1)
     graph = optimize(original, QUANTIZABLE)
-    layers = layers_of(graph, chosen, exclude)
+    layers = offered = layers_of(graph, chosen, exclude)
     notes = check_weights(layers)
     if ranges is None:
         ranges = _calibrated(graph, chosen, data, observer, preprocess, limit, progress)
     ranges.check(graph)
-    report = Report(tuple(_layers(graph, layers)), tuple(notes))
-    if progress:
-        progress("quantising", 0, 1)
-    insert_quantization(graph, layers, bounds_of(ranges))
-    return QuantizeResult(graph, ranges, report)
+    quantiser = Quantiser(graph, ranges, progress)
+    harms: list[Harm] = []
+    loss = None
+    if max_loss is not None or explain:
+        if data is None:
+            raise UsageError("there are no samples to try layers on", hint="give data")
+        task = Task(data, labels, metric, evaluate, preprocess, limit)
+        search = Search(quantiser, task, chosen, list(layers))
+        if max_loss is not None:
+            layers, loss = search.within(max_loss)
+        if explain:
+            harms = search.harms()
+    report = Report(tuple(_layers(graph, layers, offered)), tuple(notes))
+    return QuantizeResult(quantiser.quantised(layers), ranges, report, tuple(harms), loss)
 
 
 def _calibrated(
@@ -172,9 +200,9 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
     return [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
 
 
-def _layers(graph: Graph, layers: Mapping[Node, Scheme]) -> Iterable[Layer]:
+def _layers(graph: Graph, layers: Mapping[Node, Scheme], offered: Mapping[Node, Scheme]) -> Iterable[Layer]:
     for node, reason in candidates(graph).items():
         scheme = layers.get(node)
         weights = sum(value.size for value in weights_of(node))
-        told = "" if scheme else reason or "it is excluded"
-        yield Layer(layer_name(node), node.op_type, macs(node) or 0, weights, scheme, told)
+        why = reason or ("quantised it loses too much" if node in offered else "it is excluded")
+        yield Layer(layer_name(node), node.op_type, macs(node) or 0, weights, scheme, "" if scheme else why)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from graphopt.cli.options import InputShapes, Json, ModelArgument, input_shapes
+from graphopt.errors import UsageError
 
 Calibration = Annotated[
     str | None,
@@ -56,6 +58,34 @@ def quantize(
     observer: ObserverName = "min-max",
     preprocess: Preprocess = None,
     limit: Limit = None,
+    max_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--max-loss",
+            metavar="LOSS",
+            help="Give layers more bits until no more is lost: of the metric, or of the outputs, such as `1%`.",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels", metavar="KEY|FILE", help="What is right: an array of DATA's .npz, or a file."
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="Of the labels, such as `top1`.")
+    ] = "top1",
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            "--evaluate",
+            metavar="MODULE:FUNCTION",
+            help="Judges a model in place of labels; higher is better.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Try each layer alone; list them in order of harm.")
+    ] = False,
     input_shape: InputShapes = None,
     ranges: Annotated[
         Path | None, typer.Option("--ranges", metavar="FILE.json", help="Write the ranges that were found.")
@@ -69,13 +99,15 @@ def quantize(
     `graphopt compile` turns it into integer kernels.
 
     Example: `graphopt quantize model.onnx --calibration samples.npz -o model.int8.onnx`
+
+    Example: `graphopt quantize model.onnx -c samples.npz --labels y --max-loss 1% --explain -o model.int8.onnx`
     """
     from graphopt.analysis.ranges_file import save_ranges
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
     from graphopt.onnx_io.write import write_model
     from graphopt.quantization import quantize as quantized
-    from graphopt.report.quantization import layer_table, report_data, report_tables
+    from graphopt.report.quantization import harm_data, harm_tables, layer_table, report_data, report_tables
     from graphopt.report.tables import facts, show, show_json
     from graphopt.runtime.files import reported
 
@@ -90,6 +122,11 @@ def quantize(
             preprocess=preprocess,
             limit=limit,
             exclude=exclude or (),
+            max_loss=None if max_loss is None else share(max_loss),
+            labels=labels,
+            metric=metric,
+            evaluate=evaluate,
+            explain=explain,
             input_shapes=input_shapes(input_shape),
             progress=step,
         )
@@ -99,8 +136,25 @@ def quantize(
     if ranges is not None:
         save_ranges(result.ranges, ranges)
     if json:
-        show_json({"out": None if out is None else str(out), **report_data(result.report)})
+        told = {"out": None if out is None else str(out), "loss": result.loss, **report_data(result.report)}
+        show_json(told | ({"harms": harm_data(result.harms)} if explain else {}))
         return
     written = {"ONNX": str(out)} if out else {"nothing written": "name a file with -o OUT.onnx"}
     listed = [layer_table(result.report)] if layers else []
+    if explain:
+        listed += harm_tables(result.harms, evaluate or metric)
+    if result.loss is not None:
+        written = {"loss": f"{result.loss:.4g} of {max_loss} allowed"} | written
     show(*listed, *report_tables(result.report, model.name), facts("", written))
+
+
+def share(text: str) -> float:
+    """`1%` or `0.01`. Raises UsageError."""
+    number, percent = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
+    try:
+        value = float(number) / percent
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UsageError(f"'{text}' is no loss", where="--max-loss", hint="write 1% or 0.01")
+    return value

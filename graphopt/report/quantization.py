@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphopt.report.tables import facts, table
 
 if TYPE_CHECKING:
     from graphopt.quantization import Report
+    from graphopt.sensitivity import Harm
 
 
 def summary_facts(report: Report) -> dict[str, Any]:
@@ -42,6 +45,42 @@ def layer_table(report: Report) -> Any:
         for layer in report.layers
     ]
     return table("", ("layer", "operator", "MACs", "weights", "scheme", ""), rows)
+
+
+def harm_tables(harms: Sequence[Harm], metric: str) -> list[Any]:
+    """The layers in order of harm, and the options that keep the worst of them float."""
+    from graphopt.sensitivity import half_of_the_noise
+
+    total = sum(harm.noise for harm in harms)
+    judged = any(harm.loss is not None for harm in harms)
+    rows = [
+        [
+            harm.name,
+            harm.layer.op_type,
+            f"{harm.sqnr:.1f} dB",
+            f"{harm.noise / total:.1%}" if total else "",
+            *([f"{harm.loss:+.4f}"] if harm.loss is not None else []),
+        ]
+        for harm in harms
+    ]
+    columns = [
+        "layer",
+        "operator",
+        "SQNR alone",
+        "of the noise",
+        *([f"{metric} lost alone"] if judged else []),
+    ]
+    worst = half_of_the_noise(harms)
+    options = " ".join(f"--exclude {shlex.quote(harm.name)}" for harm in worst)
+    told = {"half of the noise": options} if worst else {}
+    return [table("Layers in order of harm, each quantised alone", columns, rows), facts("", told)]
+
+
+def harm_data(harms: Sequence[Harm]) -> list[dict[str, Any]]:
+    return [
+        {"layer": harm.name, "scheme": str(harm.scheme), "sqnr_db": harm.sqnr, "loss": harm.loss}
+        for harm in harms
+    ]
 
 
 def report_data(report: Report) -> dict[str, Any]:

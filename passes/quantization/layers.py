@@ -13,8 +13,9 @@ from graphopt.passes.quantization.scheme import Scheme
 
 
 def layer_name(node: Node) -> str:
-    """What a user calls the layer: the name of the node of the model that it comes from."""
-    return node.origin.known_as(node.name)
+    """What a user calls the layer: the name of the node of the model that it comes from, the earliest of several."""
+    sources = node.origin.sources
+    return node.name if not sources or node.name in sources else sources[-1]
 
 
 def candidates(graph: Graph) -> dict[Node, str]:
