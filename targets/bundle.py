@@ -93,7 +93,8 @@ class Bundle:
         fields.pop("cpu_flags")
         known = [load_target(name) for name in list_targets() if name != "host"]
         alike = [t for t in known if t.triple == fields["triple"]]
-        alike.sort(key=lambda t: (t.cpu != fields["cpu"], t.features != fields["features"], t.name))
+        needed = set(fields["features"])
+        alike.sort(key=lambda t: (t.cpu != fields["cpu"], not needed <= set(t.features), t.name))
         emulation = {key: getattr(alike[0], key) for key in FIELDS_OF_THIS_MACHINE} if alike else {}
         return Target(**fields, **emulation)
 

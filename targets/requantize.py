@@ -35,6 +35,9 @@ LARGEST_BELOW = 2147483520.0
 ROUNDER = 12582912.0
 """1.5 * 2^23: floats around it are integers, `ROUNDER_BITS` their bits less the integer."""
 ROUNDER_BITS = 0x4B400000
+REGISTER = 8
+"""Numbers of int16 that are narrowed by one instruction; half of them are doubled first, or LLVM finds none."""
+
 REACH = 1 << 20
 """Cut to plus or minus this before it is added; beyond any byte and zero point."""
 
@@ -76,7 +79,11 @@ def _narrowed(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
     middle = clamp(total, -(1 << 15), (1 << 15) - 1).astype(_vector("int16", made.lanes))
     if not _is_zero(zero):
         middle = tirx.call_llvm_pure_intrin(dtype_of(middle), "llvm.sadd.sat", middle, zero)
-    return clamp(middle, *BYTES[str(made.with_lanes(1))]).astype(str(made))
+    kind, half = str(made.with_lanes(1)), made.lanes == REGISTER // 2
+    if half:
+        middle = tirx.Shuffle([middle, middle], list(range(REGISTER)))
+    cut = clamp(middle, *BYTES[kind]).astype(_vector(kind, REGISTER if half else made.lanes))
+    return _part(cut, 0, made.lanes) if half else cut
 
 
 def _is_zero(zero: Expr) -> bool:

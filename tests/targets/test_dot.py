@@ -45,7 +45,8 @@ class Case:
         random = np.random.default_rng(self.columns)
         low, high = RANGES[self.dtype]
         w_low, w_high = RANGES[self.weights]
-        w_low = max(w_low, -255 if self.weights == "int16" else -127)
+        if self.dot.name == "smlal" and self.dot.depth > 8:
+            w_low = -127
         shapes = (self.columns, self.depth), (self.vectors * self.dot.lanes, self.depth)
         if self.extreme:
             x = random.choice([low, high], shapes[0], p=[0.9, 0.1])

@@ -10,6 +10,7 @@ import pytest
 from bench.oracles import onnx_runtime
 from graphopt.errors import ToolchainError, UsageError
 from graphopt.runtime.compare import compare_outputs
+from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import list_targets, load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.verification import runner, verify_bundle
@@ -58,6 +59,11 @@ def test_verification_sees_a_difference(
     onnx.save(model, tmp_path / "other.onnx")
     bad = verify_bundle(tmp_path / "other.onnx", compiled(name).path, samples=2, tolerance=1e-4)
     assert not bad.agrees and bad.worst > 1e-2
+
+
+@pytest.mark.parametrize("name", [pytest.param("aarch64-v8.6", marks=runnable("aarch64-v8.6"))])
+def test_the_emulated_processor_has_the_features(compiled: Compile, name: str) -> None:
+    assert Bundle.open(compiled(name).path).target.emulator_cpu == load_target(name).emulator_cpu == "max"
 
 
 def test_a_missing_emulator_is_told_before_any_work(

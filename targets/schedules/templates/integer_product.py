@@ -38,6 +38,9 @@ RUN = 16
 COPIED_AT_ONCE = 16
 STORED_AT_ONCE = 16
 
+NARROWEST_STORE = 8
+MOST_VECTORS = 8
+
 COPIED_FOR_A_PRODUCT = 8
 """Elements that are copied in the time of so many products."""
 
@@ -94,14 +97,13 @@ class IntegerProduct:
         }
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        if like and like["dot"] < len(self.readings):
-            numbers, choices = [like["dot"]], [like["vectors"]]
-        else:
-            numbers, choices = list(range(len(self.readings))), None
+        known = like is not None and like["dot"] < len(self.readings)
         tiles = []
-        for number in numbers:
+        for number in [like["dot"]] if like and known else range(len(self.readings)):
             dot = self.readings[number].dot
-            tile = tile_of(dot, self.rows, -(-self.width // dot.lanes), self.target, choices)
+            vectors = -(-self.width // dot.lanes)
+            choices = [like["vectors"]] if like and known else _panels_of_bytes(dot, vectors)
+            tile = tile_of(dot, self.rows, vectors, self.target, choices)
             tiles.append((tile.cycles * self.steps(dot), number, tile))
         _, number, tile = min(tiles, key=lambda found: found[:2])
         return {"dot": number, "columns": tile.columns, "vectors": tile.vectors}
@@ -161,6 +163,12 @@ def _readings(target: Target, dtype: str, weights: np.ndarray) -> tuple[Reading,
     *own, plain = (Reading(dot, 0) for dot in fitting_dots(target, dtype, weights, RUN))
     *moved, _ = (Reading(dot, shift) for dot in fitting_dots(target, other, weights, RUN))
     return tuple(own or moved) or (plain,)
+
+
+def _panels_of_bytes(dot: Dot, vectors: int) -> list[int]:
+    """How many of the `vectors` a panel may have, so that what it stores are whole vectors of bytes."""
+    whole = -(-NARROWEST_STORE // dot.lanes)
+    return list(range(whole, min(vectors, MOST_VECTORS) + 1, whole)) or [vectors]
 
 
 class _Kernel(PanelKernel):

@@ -59,8 +59,10 @@ OFFERS = (
     _offer("sse4.1", BYTES, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),
     _offer("aarch64 i8mm", BYTES, (8, 16), lambda bits, depth: MatrixDot(4, depth)),
     _offer("aarch64 dotprod", ("int8",), (4, 8, 16), lambda bits, depth: ElementDot(4, depth)),
-    _offer("aarch64 neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth), lowest=False),
-    _offer("arm neon", ("int8",), (8, 16), lambda bits, depth: WideningDot(4, depth, A32), lowest=False),
+    _offer("aarch64 neon", ("int8",), (16,), lambda bits, depth: WideningDot(4, depth), lowest=False),
+    _offer("aarch64 neon", ("int8",), (8,), lambda bits, depth: WideningDot(4, depth)),
+    _offer("arm neon", ("int8",), (16,), lambda bits, depth: WideningDot(4, depth, A32), lowest=False),
+    _offer("arm neon", ("int8",), (8,), lambda bits, depth: WideningDot(4, depth, A32)),
 )
 """The better ones first."""
 

@@ -17,6 +17,9 @@ from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums, bus
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 
 QUAD, LANES = 4, 4
+TEMPORARIES = 2
+"""Registers for weights on the way: they are loaded in pairs."""
+
 LATENCY = 1
 """Cycles from one sum to the next: the accumulator is forwarded."""
 
@@ -46,7 +49,7 @@ class ElementDot(Dot):
                     )
 
     def registers(self, columns: int, vectors: int) -> int:
-        return columns * vectors + vectors + columns
+        return columns * vectors + columns + vectors + TEMPORARIES
 
     def cycles(self, columns: int, vectors: int, target: Target) -> float:
         quads = self.depth // QUAD

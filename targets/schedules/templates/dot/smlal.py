@@ -1,7 +1,7 @@
 """ARM without dot products: 16 channels of an input times 16 of one output (SMULL, SMLAL2, SADALP).
 
 Two products of bytes are added in 16 bits, which they fit where no weight is -128; pairs of those to four partial sums
-of 32 bits. They are added to each other when the results are read.
+of 32 bits. They are added to each other when the results are read. With 8 channels there is nothing to add in 16 bits.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ A32 = Architecture(
 
 @dataclass(frozen=True)
 class WideningDot(Dot):
-    """Weights int8, none of them -128; inputs int8; `depth` is 16 or 8."""
+    """Weights and inputs int8; `depth` is 16, where no weight is -128, or 8."""
 
     architecture: Architecture = A64
     name: ClassVar[str] = "smlal"

@@ -24,7 +24,7 @@ ROWS = 2
 
 EIGHT = 8
 LANES = 4
-TEMPORARIES = 4
+TEMPORARIES = 6
 """Registers for weights and inputs on the way."""
 
 REGISTER = 16
