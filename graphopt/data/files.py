@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import IO
 
 import numpy as np
 
-from graphopt.errors import UsageError, did_you_mean
+from graphopt.errors import GraphoptError, UsageError, did_you_mean
 
 NPY, NPZ = b"\x93NUMPY", (b"PK\x03\x04", b"PK\x05\x06")
 """How the files begin; an empty .npz has the last."""
@@ -60,8 +59,11 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"cannot be read: {reason}", where=str(path), hint="check the path") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"it is damaged: {error}", where=str(path), hint="write it again") from None
+    except GraphoptError:
+        raise
+    except Exception as error:  # zipfile, the decompressors, numpy and tokenize raise what they like
+        reason = str(error) or type(error).__name__
+        raise UsageError(f"it is damaged: {reason}", where=str(path), hint="write it again") from None
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -82,8 +82,8 @@ def array_of(piece: object, where: str) -> np.ndarray:
         what = f"it is {type(piece).__name__}, not an array"
         raise UsageError(what, where=where, hint="give numpy arrays, or {name: array}, without labels")
     array = np.asarray(piece)
-    if array.dtype.hasobject or array.dtype.kind in "USmM":
-        what = f"it holds {'Python objects' if array.dtype.hasobject else array.dtype}, not numbers"
+    if array.dtype.hasobject or array.dtype.kind in "USmMc" or array.dtype.type is np.void:
+        what = f"it holds {'Python objects' if array.dtype.hasobject else array.dtype}, not real numbers"
         raise UsageError(what, where=where, hint="convert it: array.astype('float32') or the like")
     return array
 
