@@ -29,12 +29,16 @@ T = TypeVar("T")
 
 @dataclass
 class Report:
-    """Rows of the table, and the few figures that are compared from run to run."""
+    """Rows of the table, and the few figures that are compared from run to run.
+
+    `formats` tells how floats of a column are written, where three digits are not right.
+    """
 
     title: str
     columns: Sequence[str]
     rows: list[dict[str, Any]] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
 
     def add(self, **row: Any) -> None:
         self.rows.append(row)
@@ -46,7 +50,7 @@ class Report:
             numeric = any(isinstance(row.get(column), int | float) for row in self.rows)
             table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
         for row in self.rows:
-            table.add_row(*(_cell(row.get(column)) for column in self.columns))
+            table.add_row(*(_cell(row.get(column), self.formats.get(column)) for column in self.columns))
         console = Console(width=max(WIDTH_OF_A_FILE, Console().width))
         console.print(table)
         for name, value in self.figures.items():
@@ -132,9 +136,11 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, form: str | None) -> str:
     if value is None:
         return "-"
+    if isinstance(value, float) and form:
+        return format(value, form)
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):

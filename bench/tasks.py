@@ -63,7 +63,7 @@ TASKS: tuple[tuple[str, str, Prepare], ...] = (
     ("mir_onnx2c_mnist", MNIST, lambda x: _floats(x)[:, None]),
     ("trn_digits", DIGITS, lambda x: _floats(x)[:, None] / 16),
     ("pkg_magika", MAGIKA, lambda x: x.astype(np.int32)),
-    ("pkg_ppocr_cls", OCR, lambda x: _nchw((_floats(x) / 255 - 0.5) / 0.5)),
+    ("pkg_ppocr_cls", OCR, lambda x: _nchw((_floats(x[..., ::-1]) / 255 - 0.5) / 0.5)),  # blue first
     ("mlperf_vww_96_int8", "natural96_skimage_120.npz", _minus_128),
     ("mlperf_vww96", "natural96_skimage_120.npz", lambda x: _floats(x) / 255),
     ("mlperf_ad01_bn", "ad01_one_normal_clip_196x640.npz", _floats),
