@@ -14,6 +14,7 @@ from graphopt.ir.fused import body_of, is_fused
 from graphopt.preparation import grouped_for, legalized
 from graphopt.runtime.reference import run
 from graphopt.targets.device import Target, load_target
+from graphopt.targets.fuse import fuse
 from graphopt.targets.kernels import constant_operands
 from graphopt.targets.schedules.templates import choose
 from graphopt.targets.schedules.templates.dot import Dot
@@ -120,11 +121,13 @@ class Product:
     group: Node
 
     @classmethod
-    def of(cls, build: Layer, target: Target) -> Product:
+    def of(cls, build: Layer) -> Product:
         draft = Draft()
         draft.output(build(draft))
         graph = legalized(draft.graph)
-        (group,) = (node for node in grouped_for(graph, target).nodes if is_fused(node))
+        grouped = graph.clone()
+        fuse(grouped)  # alone: bytes keep the sign that the model gives them
+        (group,) = (node for node in grouped.nodes if is_fused(node))
         return cls(graph, group)
 
     def inputs(self) -> dict[str, np.ndarray]:
@@ -175,7 +178,7 @@ def all_calls(target: Target) -> dict[str, Call]:
     """Every layer with every way to read it."""
     calls = {}
     for build in LAYERS:
-        product = Product.of(build, target)
+        product = Product.of(build)
         template = product.template(target)
         for number in (None, *range(len(template.readings))):
             calls[f"{build.__name__}__{number}"] = product.call(template, number)
@@ -200,7 +203,7 @@ def test_instructions_this_machine_may_lack(dot: Dot, tmp_path: Path) -> None:
     for build in LAYERS:
         if build is wide_weights and isinstance(dot, QuadDot):
             continue
-        product = Product.of(build, target)
+        product = Product.of(build)
         shift = 128 if product.group.inputs[0].dtype is DType.int8 and isinstance(dot, QuadDot) else 0  # type: ignore[union-attr]
         template = dataclasses.replace(product.template(target), readings=(Reading(dot, shift),))
         calls[build.__name__] = product.call(template)
@@ -218,7 +221,7 @@ def test_what_it_leaves_to_others() -> None:
 
 def test_equal_weights_are_packed_alike() -> None:
     target = load_target("x86-64-v3")
-    template = Product.of(odd_rows, target).template(target)
+    template = Product.of(odd_rows).template(target)
     few = dataclasses.replace(template, rows=1)
     like = template.defaults()
     again = few.defaults(like)
