@@ -10,9 +10,10 @@ import struct
 
 import numpy as np
 
-from graphopt.ir.graph import Attribute, Graph, Node, Value
+from graphopt.ir.graph import Attribute, Graph, Node
 from graphopt.ir.literals import raw_bytes
 from graphopt.ir.types import Shape, TensorType
+from graphopt.ir.value import Value
 
 
 def equal(a: Graph, b: Graph, *, names: bool = True, origins: bool = False) -> bool:

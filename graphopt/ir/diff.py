@@ -19,8 +19,9 @@ from typing import Literal
 import numpy as np
 
 from graphopt.ir.compare import Dims, first_difference, same_attribute, same_data
-from graphopt.ir.graph import Attribute, Graph, Node, Value
+from graphopt.ir.graph import Attribute, Graph, Node
 from graphopt.ir.text import Excerpt
+from graphopt.ir.value import Value
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 

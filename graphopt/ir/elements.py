@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphopt.ir.graph import Node, Value
+from graphopt.ir.graph import Node
 from graphopt.ir.types import Dim, DType
+from graphopt.ir.value import Value
 
 Elements = np.ndarray
 """An object array of ints and of symbols (str); None is an element that nothing is known of."""

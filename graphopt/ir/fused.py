@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from graphopt.errors import IRError
-from graphopt.ir.graph import KERNEL, Graph, Node, Value
+from graphopt.ir.graph import KERNEL, Graph, Node
 from graphopt.ir.nesting import reads, with_nested
 from graphopt.ir.origin import Origin
 from graphopt.ir.structural import structural_inputs
+from graphopt.ir.value import Value
 
 FUSED = "Fused"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node
+from graphopt.ir.value import Value
 
 
 def captured(graph: Graph) -> tuple[Value, ...]:

@@ -12,11 +12,12 @@ import numpy as np
 
 from graphopt.errors import IRError
 from graphopt.ir.attributes import Attribute
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node
 from graphopt.ir.literals import array_from, array_from_bytes, float_number, raw_bytes, unquoted_bytes
 from graphopt.ir.origin import Origin
 from graphopt.ir.tokens import ParseError, Token, tokens_of
 from graphopt.ir.types import Dim, DType, TensorType, fresh_dim
+from graphopt.ir.value import Value
 
 Scope = ChainMap[str, Value]
 

@@ -6,7 +6,8 @@ import hashlib
 
 import numpy as np
 
-from graphopt.ir.graph import Attribute, Graph, Value
+from graphopt.ir.graph import Attribute, Graph
+from graphopt.ir.value import Value
 
 
 def structure_key(graph: Graph) -> str:

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from graphopt.ir.attributes import Attribute
-from graphopt.ir.graph import Graph, Node, Value
+from graphopt.ir.graph import Graph, Node
 from graphopt.ir.literals import (
     INLINE_ELEMENTS,
     bare,
@@ -36,6 +36,7 @@ from graphopt.ir.literals import (
 )
 from graphopt.ir.origin import Origin
 from graphopt.ir.types import DType, TensorType
+from graphopt.ir.value import Value
 
 WIDTH = 100
 

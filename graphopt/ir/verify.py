@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graphopt.errors import IRError
-from graphopt.ir.graph import KERNEL, Graph, Node, Value
+from graphopt.ir.graph import KERNEL, Graph, Node
+from graphopt.ir.value import Value
 
 
 def verify(graph: Graph) -> None:
