@@ -19,8 +19,24 @@ from graphopt.cli.options import (
     several_input_shapes,
 )
 from graphopt.cli.passes import Explain, PrintAfter, TimePasses
+from graphopt.cli.quantize_options import (
+    SCHEMES_HELP,
+    Calibration,
+    Evaluate,
+    Exclude,
+    Labels,
+    MaxLoss,
+    MetricName,
+    ObserverName,
+    Preprocess,
+    QuantizeOptions,
+    Samples,
+)
+from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
+    from graphopt.ir import Graph
+    from graphopt.quantization import QuantizeResult
     from graphopt.targets.bundle import Bundle
 
 
@@ -54,6 +70,19 @@ def compile_model(
             help="What to compute in; float16 needs a target with arithmetic for it, such as rpi5.",
         ),
     ] = "float32",
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
+    ] = None,
+    calibration: Calibration = None,
+    exclude: Exclude = None,
+    observer: ObserverName = "min-max",
+    preprocess: Preprocess = None,
+    samples: Samples = None,
+    max_loss: MaxLoss = None,
+    labels: Labels = None,
+    metric: MetricName = "top1",
+    evaluate: Evaluate = None,
     print_after: PrintAfter = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
@@ -66,25 +95,54 @@ def compile_model(
     Example: `graphopt compile model.onnx --target rpi4 -o model.bundle`
 
     Example: `graphopt compile model.onnx --input-shape x=1,3,224,224 --input-shape x=8,3,224,224`
+
+    Example: `graphopt compile model.onnx --quantize int8 --calibration samples.npz` (see `graphopt quantize --help`)
     """
     from graphopt import api
     from graphopt.cli.passes import Printer, findings, findings_data
     from graphopt.cli.progress import progress
     from graphopt.report.passes import select_rules
+    from graphopt.report.quantization import report_data, report_tables
     from graphopt.report.tables import show, show_json
+    from graphopt.targets.abi import identifier
 
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
     printer = Printer(print_after, None, steps, json)
+    shapes = several_input_shapes(input_shape)
+    options = QuantizeOptions(
+        calibration,
+        quantize or "",
+        exclude,
+        observer,
+        preprocess,
+        samples,
+        max_loss,
+        labels,
+        metric,
+        evaluate,
+    )
+    if quantize is None and (calibration or max_loss or exclude):
+        raise UsageError("calibration is for quantisation", hint="add --quantize int8")
+    if quantize is not None and len(shapes) > 1:
+        raise UsageError("--quantize is for one shape", hint="compile a bundle for each shape")
     start = time.perf_counter()
+    source: Path | Graph = model
+    quantised: QuantizeResult | None = None
     with progress(quiet=json or bool(printer)) as step:
+        if quantize is not None:
+            quantised = options.quantize(model, step, input_shapes=shapes[0])
+            source = quantised.graph
+            name = name or identifier(model.stem)
+            out = out or Path(f"{identifier(model.stem)}.bundle")
+            shapes = [{}]
         bundle = api.compile(
-            model,
+            source,
             target=target,
             out=out,
             name=name,
             pipeline=steps,
-            input_shapes=several_input_shapes(input_shape),
+            input_shapes=shapes,
             threads=threads,
             profile=profile,
             winograd=winograd,
@@ -95,9 +153,11 @@ def compile_model(
         )
     seconds = time.perf_counter() - start
     if json:
-        show_json(_data(bundle, seconds) | findings_data(bundle.record, rules))
+        told = {} if quantised is None else {"quantization": report_data(quantised.report)}
+        show_json(_data(bundle, seconds) | told | findings_data(bundle.record, rules))
     else:
-        show(*findings(bundle.record, rules, time_passes), *_summary(bundle, seconds))
+        tables = [] if quantised is None else report_tables(quantised.report, model.name)
+        show(*findings(bundle.record, rules, time_passes), *tables, *_summary(bundle, seconds))
 
 
 def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:

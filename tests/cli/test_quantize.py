@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from graphopt.runtime.module import Module
 from tests.cli.conftest import Cli
 
 
@@ -66,3 +67,29 @@ def test_samples_that_are_no_numbers_are_refused(cli: Cli, model: Path, tmp_path
     failed = cli("quantize", model, "-c", tmp_path / "bad.npz", "-o", tmp_path / "out.onnx")
     assert failed.code == 2 and "'x'" in failed.error and "NaN" in failed.error
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_compiled_in_one_step(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    """The bundle answers as that of the file does that `quantize` writes."""
+    bundle, out = tmp_path / "net.bundle", tmp_path / "net.int8.onnx"
+    done = cli("compile", model, "--quantize", "int8", "-c", data, "-o", bundle, "--json")
+    assert done.code == 0 and done.data["path"] == str(bundle)
+    assert cli("quantize", model, "-c", data, "-o", out).code == 0
+    again = tmp_path / "again.bundle"
+    assert cli("compile", out, "-o", again).code == 0
+    x = {"x": np.load(data)["x"][:1]}
+    np.testing.assert_array_equal(Module(bundle)(x)["y"], Module(again)(x)["y"])
+
+
+def test_calibration_needs_a_scheme(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    failed = cli("compile", model, "-c", data, "-o", tmp_path / "net.bundle")
+    assert failed.code == 2 and "--quantize int8" in failed.error
+
+
+def test_layers_in_order_of_harm(cli: Cli, model: Path, data: Path) -> None:
+    shown = cli("quantize", model, "-c", data, "--explain", "--max-loss", "20%")
+    assert shown.code == 0
+    for text in ("order of harm", "--exclude", "of 20% allowed", "conv", "dense"):
+        assert text in shown.out
+    for wrong in ("much", "-1%", "nan"):
+        assert "is no loss" in cli("quantize", model, "-c", data, "--max-loss", wrong).error
