@@ -150,7 +150,7 @@ def quantize(
             layers, loss = search.within(max_loss)
         if explain:
             harms = search.harms()
-    report = Report(tuple(_layers(graph, layers, offered)), tuple(notes))
+    report = Report(tuple(_layers(graph, chosen, layers, offered)), tuple(notes))
     return QuantizeResult(quantiser.quantised(layers), ranges, report, tuple(harms), loss)
 
 
@@ -200,8 +200,10 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
     return [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
 
 
-def _layers(graph: Graph, layers: Mapping[Node, Scheme], offered: Mapping[Node, Scheme]) -> Iterable[Layer]:
-    for node, reason in candidates(graph).items():
+def _layers(
+    graph: Graph, chosen: Scheme, layers: Mapping[Node, Scheme], offered: Mapping[Node, Scheme]
+) -> Iterable[Layer]:
+    for node, reason in candidates(graph, chosen).items():
         scheme = layers.get(node)
         weights = sum(value.size for value in weights_of(node))
         why = reason or ("quantised it loses too much" if node in offered else "it is excluded")

@@ -17,6 +17,7 @@ from graphopt.analysis.ranges_file import load_ranges
 from graphopt.errors import UsageError
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.eliminate_dead_code import EliminateDeadCode
+from graphopt.passes.quantization.dynamic import DynamicProducts
 from graphopt.passes.quantization.insert import Activations
 from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.operators import RECURRENT
@@ -60,10 +61,13 @@ def insert_quantization(graph: Graph, layers: Mapping[Node, Scheme], bounds: Map
     `bounds` are the least and the greatest number of each value by its name. Raises UsageError.
     """
     activations = Activations(graph, layers, with_first_states(layers, bounds))
+    dynamic = DynamicProducts()
     replaced: dict[Value, Value] = {}
     for node in list(graph.nodes):
         dtype = activations.placement.precision.get(node)
-        if node in layers and node.is_op(*RECURRENT):
+        if node in layers and layers[node].dynamic:
+            node.output.replace_uses(dynamic.quantise(node, layers[node]))
+        elif node in layers and node.is_op(*RECURRENT):
             replaced |= quantise_recurrence(activations, node, layers[node])
         elif node in layers:
             quantise_product(activations, node, layers[node])

@@ -15,7 +15,7 @@ import numpy as np
 from graphopt.ir import DType, Graph, Node, Origin, TensorType, Value
 from graphopt.passes.quantization.insert import RULE
 from graphopt.passes.quantization.operators import RECURRENT, data_operands
-from graphopt.passes.quantization.parameters import for_range, for_weights
+from graphopt.passes.quantization.parameters import for_range
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.scheme import STORED, Scheme
 from graphopt.passes.quantization.weights import as_constants, codebook, weight_parameters
@@ -91,13 +91,5 @@ def rounded_weights(node: Node, weights: Value, scheme: Scheme) -> np.ndarray:
         return table[codes]
     if scheme.weights not in STORED:
         return weights.constant.astype(DType[scheme.weights].numpy).astype(np.float32)
-    if node.is_op(*RECURRENT):
-        return np.stack([_by_gate(part, scheme, weights.name) for part in weights.constant])
     parameters = weight_parameters(node, weights, scheme)
     return parameters.dequantised(parameters.quantised(weights.constant))
-
-
-def _by_gate(weights: np.ndarray, scheme: Scheme, name: str) -> np.ndarray:
-    where = f"weights '{name}'"
-    parameters = for_weights(weights, STORED[scheme.weights], scheme.weight_bits, 0, where=where)
-    return parameters.dequantised(parameters.quantised(weights))

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph, Node, Value
+from graphopt.passes.quantization.dynamic import why_not_dynamic
 from graphopt.passes.quantization.operators import PRODUCTS, RECURRENT, is_float
 from graphopt.passes.quantization.recurrent import why_not_recurrent
 from graphopt.passes.quantization.scheme import Scheme
@@ -18,15 +19,21 @@ def layer_name(node: Node) -> str:
     return node.name if not sources or node.name in sources else sources[-1]
 
 
-def candidates(graph: Graph) -> dict[Node, str]:
+def candidates(graph: Graph, scheme: Scheme) -> dict[Node, str]:
     """Every product and recurrence of floats, with the reason why it cannot be quantised; empty where it can."""
-    found = {}
-    for node in graph.nodes:
-        if node.is_op(*PRODUCTS) and is_float(node.output):
-            found[node] = ""
-        elif node.is_op(*RECURRENT) and is_float(node.output):
-            found[node] = why_not_recurrent(node)
-    return found
+    nodes = (node for node in graph.nodes if node.is_op(*PRODUCTS, *RECURRENT) and is_float(node.output))
+    return {node: why_not(node, scheme) for node in nodes}
+
+
+def why_not(node: Node, scheme: Scheme) -> str:
+    """Why `scheme` is not for a layer; empty when it is."""
+    if scheme.dynamic:
+        return why_not_dynamic(node)
+    if node.is_op(*RECURRENT):
+        return why_not_recurrent(node, scheme)
+    if scheme.activation_type is None and not weights_of(node):
+        return "it has no weights"
+    return ""
 
 
 def weights_of(node: Node) -> list[Value]:
@@ -40,7 +47,7 @@ def layers_of(graph: Graph, scheme: Scheme, exclude: Iterable[str] = ()) -> dict
 
     Raises UsageError for a name that fits no layer.
     """
-    layers = [node for node, reason in candidates(graph).items() if not reason]
+    layers = [node for node, reason in candidates(graph, scheme).items() if not reason]
     names = {node: {node.name, layer_name(node), *node.origin.sources} for node in layers}
     left_out: set[Node] = set()
     for pattern in exclude:

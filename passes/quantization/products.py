@@ -11,7 +11,7 @@ from graphopt.passes.algebra import output_channels
 from graphopt.passes.quantization.insert import Activations, before
 from graphopt.passes.quantization.parameters import Parameters, widened_for_bias
 from graphopt.passes.quantization.scheme import STORED, Scheme
-from graphopt.passes.quantization.weights import dequantised_constant, narrowed, weight_parameters
+from graphopt.passes.quantization.weights import dequantised_constant, in_fewer_bits, weight_parameters
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def quantise_product(activations: Activations, node: Node, scheme: Scheme) -> No
         activations.quantise_operands(node, dtype)
     if weights.constant is None:
         return
-    if scheme.weights not in STORED:
-        node.set_input(1, narrowed(before(node), weights, scheme))
+    if source is None or bias is None or scheme.weights not in STORED:
+        node.set_input(1, in_fewer_bits(before(node), node, weights, scheme))
         return
     parameters = weight_parameters(node, weights, scheme)
-    if source is not None and bias is not None and not parameters.group:
+    if not parameters.group:
         parameters = widened_for_bias(parameters, source.scale, bias.data)
         _quantise_bias(bias, np.asarray(source.scale * parameters.scale), parameters.axis is not None)
     node.set_input(1, dequantised_constant(before(node), weights.constant, parameters, weights.name))

@@ -23,7 +23,7 @@ from graphopt.passes.quantization.operators import RECURRENT
 from graphopt.passes.quantization.parameters import Parameters, for_weights, widened_for_bias
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.scheme import STORED, Scheme
-from graphopt.passes.quantization.weights import dequantised_constant
+from graphopt.passes.quantization.weights import dequantised_constant, in_fewer_bits
 from graphopt.rewrite import Builder
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
@@ -31,8 +31,10 @@ X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
 BACKWARD = {"forward": (0,), "reverse": (1,), "bidirectional": (0, 1)}
 
 
-def why_not_recurrent(node: Node) -> str:
+def why_not_recurrent(node: Node, scheme: Scheme) -> str:
     """Why the products of an LSTM or a GRU stay floats; empty when they need not."""
+    if scheme.activation_type is not None and (scheme.weights not in STORED or scheme.group):
+        return "only integers with a scale for each row are there for its weights"
     if any(v is not None and v.constant is None for v in (node.input(W), node.input(R), node.input(B))):
         return "its weights are computed"
     if node.input(LENGTHS) is not None or node.input(PEEPHOLES) is not None:
@@ -57,7 +59,16 @@ def with_first_states(layers: Iterable[Node], bounds: Mapping[str, Bounds]) -> d
 
 
 def quantise_recurrence(activations: Activations, node: Node, scheme: Scheme) -> dict[Value, Value]:
-    """Write `node` as products of integers; returns what takes the place of each of its outputs."""
+    """Write `node` as products of integers; returns what takes the place of each of its outputs.
+
+    A scheme for weights alone leaves the node, and what it returns, as they are.
+    """
+    if scheme.activation_type is None:
+        for index in (W, R):
+            weights = node.inputs[index]
+            assert weights is not None
+            node.set_input(index, in_fewer_bits(before(node), node, weights, scheme))
+        return {}
     return _Recurrence(activations, node, scheme).write()
 
 

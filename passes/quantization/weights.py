@@ -13,6 +13,7 @@ import numpy as np
 from graphopt.errors import UsageError
 from graphopt.ir import DType, Node, Value
 from graphopt.passes.integers import weight_axis
+from graphopt.passes.quantization.operators import RECURRENT
 from graphopt.passes.quantization.parameters import Parameters, for_weights
 from graphopt.passes.quantization.scheme import STORED, Scheme
 from graphopt.rewrite import Builder
@@ -39,8 +40,11 @@ def scale_axis(node: Node, weights: Value, scheme: Scheme) -> tuple[int | None, 
     rank = weights.rank or 0
     if not scheme.per_channel or rank < 2 or (node.op_type == "ConvTranspose" and node.int("group", 1) > 1):
         return None, 0
-    channels = weight_axis(node) % rank
-    inputs = rank - 2 if node.op_type == "MatMul" else 1 - channels
+    if node.is_op(*RECURRENT):
+        channels, inputs = 1, 2
+    else:
+        channels = weight_axis(node) % rank
+        inputs = rank - 2 if node.op_type == "MatMul" else 1 - channels
     if scheme.group and weights.static_shape[inputs] > scheme.group:
         return inputs, scheme.group
     return channels, 0
@@ -79,6 +83,15 @@ def narrowed(build: Builder, weights: Value, scheme: Scheme) -> Value:
         hint = "choose bfloat16, which reaches as far as float32"
         raise UsageError(f"a number is too large for {scheme.weights}", where=where, hint=hint)
     return build.op("Cast", build.const(data, name=weights.name), to=DType.float32.onnx_code)
+
+
+def in_fewer_bits(build: Builder, node: Node, weights: Value, scheme: Scheme) -> Value:
+    """The weights of `node` by `scheme`, as floats again. Raises UsageError."""
+    assert weights.constant is not None
+    if scheme.weights not in STORED:
+        return narrowed(build, weights, scheme)
+    parameters = weight_parameters(node, weights, scheme)
+    return dequantised_constant(build, weights.constant, parameters, weights.name)
 
 
 def codebook(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
