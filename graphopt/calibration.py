@@ -10,6 +10,7 @@ there are.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from graphopt.data import Samples, open_samples
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import DType, Graph, Value
 from graphopt.runtime.observers import Constant, MinMax, Observer, Watch, observer_named
-from graphopt.taps import TappedModel, tapped
+from graphopt.taps import tapped
 
 FLOATS = (DType.float32, DType.float16, DType.bfloat16, DType.float64)
 
@@ -71,7 +72,7 @@ def calibrate(
     inputs = {value.name for value in graph.inputs}
     optional = axes.keys() - inputs if values is None else frozenset[str]()
     watch, images = Watch(observing, axes, optional), Watch(MinMax(), _image_axes(graph, axes))
-    count = _run(tapped(graph, axes, progress=progress), samples, [watch, images], progress)
+    count = _run(graph, list(axes), samples, [watch, images], progress)
     left_out = _left_out(watch, images, optional, allow_constant, samples.name)
     found = {name: range for name, range in watch.ranges().items() if name not in left_out}
     ranges = replace(head, by_name=found, samples=count, left_out=left_out)
@@ -80,11 +81,16 @@ def calibrate(
     return ranges
 
 
-def _run(model: TappedModel, samples: Samples, watches: list[Watch], progress: Progress | None) -> int:
-    """Show every sample to the watches; returns how many there are."""
+def _run(
+    graph: Graph, values: list[str], samples: Samples, watches: list[Watch], progress: Progress | None
+) -> int:
+    """Show every sample to the watches; returns how many there are. Nothing is compiled for bad data."""
+    given = iter(samples)
+    first = next(given)
+    model = tapped(graph, values, progress=progress)
     total = (samples.count or 0) if progress else 0
     count = 0
-    for count, sample in enumerate(samples, 1):
+    for count, sample in enumerate(itertools.chain([first], given), 1):
         if progress:
             progress("calibrating", count - 1, max(total, count))
         arrays = model(sample)

@@ -126,6 +126,13 @@ def test_bad_data_name_the_tensor_and_write_nothing(case: str, graph: Graph, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_compiled_for_bad_data(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.calibration.tapped", None)
+    for case in ("names", "shapes", "nothing"):
+        with pytest.raises(UsageError):
+            calibrate(graph, BAD[case][0])
+
+
 def test_constant_channels_may_be_allowed(graph: Graph) -> None:
     ranges = calibrate(graph, grey_on_one_channel(), allow_constant=True, per_channel=True)
     assert ranges["x"].low[1] == ranges["x"].high[1] == 0.5
