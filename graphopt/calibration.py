@@ -93,9 +93,9 @@ def _run(
     for count, sample in enumerate(itertools.chain([first], given), 1):
         if progress:
             progress("calibrating", count - 1, max(total, count))
-        arrays = model(sample)
-        for watch in watches:
-            watch.look(arrays, f"{samples.name}, sample {count - 1}")
+        for arrays in model.parts(sample):
+            for watch in watches:
+                watch.look(arrays, f"{samples.name}, sample {count - 1}")
     return count
 
 

@@ -1,15 +1,17 @@
 """A compiled model that returns inner values: what calibration and comparisons look at.
 
-Fusion hides values, so the chosen ones become outputs of a copy of the graph before it is compiled: whatever is not
+Fusion hides values, so the chosen ones become the outputs of a copy of the graph before it is compiled: whatever is not
 chosen fuses as ever, and the graph's names stay good. A run takes one sample and holds the chosen values of that one
-only. Where this machine's target cannot compile the graph, the numpy reference runs it.
+only. Where these take much memory there are several compiled models, each for a part of the values and no more than the
+nodes in front of them: two parts at most are held at once, and a part is one value if that is large. Where this
+machine's target cannot compile the graph, the numpy reference runs it.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,9 @@ from graphopt.runtime.module import Module
 SMALL = 1 << 22
 """Bytes of all chosen values below which a run is over before threads have met."""
 
+PART_BYTES = 1 << 27
+"""Of values that are made by one compiled model, where one value is not larger."""
+
 KEPT_AT_MOST = 4
 """Compiled models that are kept for the next call."""
 
@@ -31,39 +36,81 @@ KEPT_AT_MOST = 4
 class TappedModel:
     """`graph`, ready to run on this machine. `note` tells why it is not compiled; empty where it is.
 
-    Raises UsageError for a value that is not there, or is a constant.
+    Values of `part_bytes` together are made by one run. Raises UsageError for a value that is not there, or is a constant.
     """
 
-    def __init__(self, graph: Graph, values: Iterable[str], *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        values: Iterable[str],
+        *,
+        part_bytes: int = PART_BYTES,
+        progress: Progress | None = None,
+    ) -> None:
         known = {value.name: value for value in graph.values()}
         chosen = [_known(name, known) for name in dict.fromkeys(values)]
         self._inputs = tuple(value.name for value in chosen if value.is_input)
+        made = [value for value in chosen if not value.is_input]
+        self._parts = [_Part(graph, part, progress) for part in _parts(graph, made, part_bytes)]
+        self.note = next((part.note for part in self._parts if part.note), "")
+
+    def parts(self, sample: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """The chosen values by name, for one sample of the model's inputs, some at a time.
+
+        Arrays may be read, not kept: inputs are the caller's own. Raises UsageError for inputs that do not fit.
+        """
+        if self._inputs:
+            yield {name: sample[name] for name in self._inputs}
+        for part in self._parts:
+            yield part.run(sample)
+
+    def __call__(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All chosen values by name, for one sample."""
+        return {name: array for part in self.parts(sample) for name, array in part.items()}
+
+
+class _Part:
+    """As much of the graph as makes some of its values, compiled so that it returns them."""
+
+    def __init__(self, graph: Graph, values: Sequence[Value], progress: Progress | None) -> None:
         self._graph = graph.clone()
+        self._names = {f"tap {number}": value.name for number, value in enumerate(values)}
         copies = {value.name: value for value in self._graph.values()}
-        self._outputs: dict[str, str] = {}
-        for value in chosen:
-            if value.producer is not None:
-                output = f"tap {len(self._outputs)}"
-                self._outputs[output] = value.name
-                self._graph.add_output(copies[value.name], output)
+        self._graph.clear_outputs()
+        for output, name in self._names.items():
+            self._graph.add_output(copies[name], output)
         self.note = ""
         self._module: Module | None = None
         try:
             self._module = _compiled(self._graph, progress)
-            if sum(value.type.nbytes for value in chosen if value.type) < SMALL:
+            if sum(map(_nbytes, values)) < SMALL:
                 self._module.set_num_threads(1)
         except UnsupportedError as error:
             self.note = f"the numpy reference runs it: {error}"
 
-    def __call__(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The chosen values by name, for one sample of the model's inputs. Arrays may be read, not kept: inputs are
-        the caller's own. Raises UsageError for inputs that do not fit.
-        """
-        run = self._module or (lambda inputs: reference.run(self._graph, inputs))
-        results = run(sample)
-        values = {name: sample[name] for name in self._inputs}
-        values.update((name, results[output]) for output, name in self._outputs.items())
-        return values
+    def run(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        results = self._module(sample) if self._module else reference.run(self._graph, sample)
+        return {name: results[output] for output, name in self._names.items()}
+
+
+def _parts(graph: Graph, values: Sequence[Value], part_bytes: int) -> list[list[Value]]:
+    """The values in the order in which they are computed, as many together as `part_bytes` hold."""
+    wanted = set(values)
+    parts: list[list[Value]] = []
+    held = 0
+    for value in graph.values():
+        if value not in wanted:
+            continue
+        if not parts or held + _nbytes(value) > part_bytes:
+            parts.append([])
+            held = 0
+        parts[-1].append(value)
+        held += _nbytes(value)
+    return parts
+
+
+def _nbytes(value: Value) -> int:
+    return value.type.nbytes if value.type and value.is_static else 0
 
 
 def tapped(graph: Graph, values: Iterable[str], *, progress: Progress | None = None) -> TappedModel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,37 @@ def test_inner_values_are_those_of_the_reference(graph: Graph) -> None:
         for name, want in expected(graph, sample).items():
             limit = 128 * np.finfo(np.float32).eps * np.abs(want).max()
             assert values[name].shape == want.shape and np.abs(values[name] - want).max() <= limit
+
+
+LONG = 1 << 18
+"""Floats of one value: 1 MiB."""
+
+
+def chain(g: Draft) -> Value:
+    x = g.input(1, LONG)
+    for _ in range(8):
+        x = g.op("Mul", x, g.const(1.5))
+    return x
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3 << 20, 1 << 28])
+def test_values_that_take_much_memory_are_made_in_parts(part_bytes: int) -> None:
+    """Eight values of a mebibyte, as many at once as are allowed; one at least."""
+    graph = made(chain)
+    names = [node.output.name for node in graph.nodes]
+    model = TappedModel(graph, [*reversed(names), "x0"], part_bytes=part_bytes)
+    sample = {"x0": np.linspace(-1, 1, LONG, dtype=np.float32).reshape(1, LONG)}
+    whole = model(sample)
+    for power, name in enumerate(names, 1):
+        np.testing.assert_allclose(whole[name], sample["x0"] * np.float32(1.5) ** power, rtol=1e-6)
+    del whole
+    tracemalloc.start()
+    seen = [name for part in model.parts(sample) for name in part]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sorted(seen) == sorted([*names, "x0"])
+    held = min(max(part_bytes, 1 << 20), 8 << 20)
+    assert peak < 2 * held + (1 << 19)
 
 
 def test_the_graph_stays_as_it_is(graph: Graph) -> None:

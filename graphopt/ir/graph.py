@@ -254,6 +254,13 @@ class Graph:
         self._outputs[index] = value
         value.outputs_of_graph += 1
 
+    def clear_outputs(self) -> None:
+        """Forget every output; what only they need is dead code then."""
+        for value in self._outputs:
+            value.outputs_of_graph -= 1
+        self._outputs.clear()
+        self.output_names.clear()
+
     def remove(self, node: Node) -> None:
         """Remove a node whose outputs nobody uses. Raises IRError otherwise."""
         if node.graph is not self:

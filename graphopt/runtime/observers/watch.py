@@ -46,25 +46,31 @@ class Watch:
         self._extremes = {name: MinMax().start() for name in axes}
 
     def look(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
-        """Take one sample. Raises UsageError, naming the value, for a number that is not finite."""
-        for name, axis in list(self._axes.items()):
-            array = arrays[name]
-            if array.size == 0:
-                raise UsageError("it has no elements", where=f"{where}, value '{name}'")
-            channels = as_channels(
-                array if array.dtype.itemsize >= SINGLE else array.astype(np.float32), axis
-            )
-            low, high = channels.min(axis=1), channels.max(axis=1)
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
-                kind = "NaN" if np.isnan(low).any() else "infinite"
-                if kind == "infinite" and name in self._optional:
-                    self.infinite[name] = where
-                    del self._axes[name]
-                    continue
-                hint = "leave the sample out, or the value if that is its nature"
-                raise UsageError(f"the model makes it {kind}", where=f"{where}, value '{name}'", hint=hint)
+        """Take one sample, or some of its values; others than those that are observed are passed over.
+
+        Raises UsageError, naming the value, for a number that is not finite.
+        """
+        for name in [name for name in self._axes if name in arrays]:
+            self._look(name, arrays[name], where)
+
+    def _look(self, name: str, array: np.ndarray, where: str) -> None:
+        place = f"{where}, value '{name}'"
+        if array.size == 0:
+            raise UsageError("it has no elements", where=place)
+        wide = array if array.dtype.itemsize >= SINGLE else array.astype(np.float32)
+        channels = as_channels(wide, self._axes[name])
+        low, high = channels.min(axis=1), channels.max(axis=1)
+        if np.isnan(low).any():
+            raise UsageError("the model makes it NaN", where=place, hint="leave the sample out")
+        if np.isfinite(low).all() and np.isfinite(high).all():
             self._extremes[name].add(channels, low, high)
             self._observations[name].add(channels, low, high)
+        elif name in self._optional:
+            self.infinite[name] = where
+            del self._axes[name]
+        else:
+            hint = "leave the sample out, or the value if that is its nature"
+            raise UsageError("the model makes it infinite", where=place, hint=hint)
 
     def ranges(self) -> dict[str, Range]:
         """What the observer found."""
