@@ -17,6 +17,7 @@ from graphopt.metrics import Score
 from graphopt.mixed_precision import Assignment, after, cheapest_within, ladder, lowered
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.passes.quantize import bounds_of, insert_quantization
+from graphopt.refinement import Refinement
 from graphopt.runnable import Runnable, runnable
 from graphopt.sensitivity import Harm, Task, Trials, first_of, noise_share
 
@@ -26,11 +27,12 @@ VERIFIED_AT_MOST = 6
 
 @dataclass(frozen=True)
 class Quantiser:
-    """A float graph and its ranges."""
+    """A float graph, its ranges, and how weights are refined."""
 
     graph: Graph
     ranges: Ranges
     progress: Progress | None = None
+    refinement: Refinement | None = None
 
     @cached_property
     def bounds(self) -> dict[str, tuple[float, float]]:
@@ -42,7 +44,10 @@ class Quantiser:
             self.progress("quantising", 0, 1)
         copy = self.graph.clone()
         nodes = {node.name: node for node in copy.nodes}
-        insert_quantization(copy, {nodes[n.name]: scheme for n, scheme in layers.items()}, self.bounds)
+        chosen = {nodes[n.name]: scheme for n, scheme in layers.items()}
+        originals = insert_quantization(copy, chosen, self.bounds)
+        if self.refinement is not None:
+            self.refinement.refine(copy, originals, self.progress)
         return copy
 
 

@@ -29,6 +29,8 @@ from graphopt.sensitivity import Harm, Task
 if TYPE_CHECKING:
     import onnx
 
+    from graphopt.refinement import Refinement
+
 QUANTISED = frozenset(
     "DequantizeLinear DynamicQuantizeLinear QuantizeLinear QLinearConv QLinearMatMul".split()
 )
@@ -102,6 +104,7 @@ def quantize(
     scheme: str | Scheme = "int8",
     ranges: Ranges | None = None,
     observer: str = "min-max",
+    methods: str = "default",
     preprocess: str | None = None,
     limit: int | None = None,
     exclude: Sequence[str] = (),
@@ -117,6 +120,8 @@ def quantize(
 
     `data` may have any form that `graphopt.data.open_samples` takes; schemes for weights alone need none. `ranges` from
     an earlier run stand in for it. Layers that `exclude` names, `*` standing for any letters, stay float.
+
+    `methods` says how weights are fitted to the samples (`graphopt.refinement`); "none" rounds them to nearest.
 
     With `max_loss`, layers that lose too much get more bits, or stay float: the cheapest assignment whose loss on
     `data` is no greater. The loss is that of `metric` with `labels` (see `graphopt.evaluate.tally`), in the metric's
@@ -138,7 +143,8 @@ def quantize(
     if ranges is None:
         ranges = _calibrated(graph, chosen, data, observer, preprocess, limit, progress)
     ranges.check(graph)
-    quantiser = Quantiser(graph, ranges, progress)
+    refining = _refinement(methods, graph, chosen, data, preprocess, limit)
+    quantiser = Quantiser(graph, ranges, progress, refining)
     harms: list[Harm] = []
     loss = None
     if max_loss is not None or explain:
@@ -152,6 +158,18 @@ def quantize(
             harms = search.harms()
     report = Report(tuple(_layers(graph, chosen, layers, offered)), tuple(notes))
     return QuantizeResult(quantiser.quantised(layers), ranges, report, tuple(harms), loss)
+
+
+def _refinement(
+    methods: str, graph: Graph, scheme: Scheme, data: object, preprocess: str | None, limit: int | None
+) -> Refinement | None:
+    """None where there is nothing to look at, or ranges are found at run time."""
+    from graphopt.data import open_samples
+    from graphopt.refinement import refinement, switches_of
+
+    if not switches_of(methods) or data is None or scheme.dynamic:
+        return None
+    return refinement(methods, graph, open_samples(data, graph, preprocess=preprocess, limit=limit))
 
 
 def _calibrated(

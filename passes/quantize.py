@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from graphopt.analysis.ranges import Range, Ranges
 from graphopt.analysis.ranges_file import load_ranges
 from graphopt.errors import UsageError
@@ -55,10 +57,13 @@ def bounds_of(ranges: Mapping[str, Range]) -> dict[str, Bounds]:
     return {name: (float(r.low.min()), float(r.high.max())) for name, r in ranges.items()}
 
 
-def insert_quantization(graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]) -> None:
+def insert_quantization(
+    graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]
+) -> dict[Value, np.ndarray]:
     """Quantise `layers`, nodes of `graph`, and what lies between them, in place.
 
-    `bounds` are the least and the greatest number of each value by its name. Raises UsageError.
+    `bounds` are the least and the greatest number of each value by its name. Returns the float constants that stand
+    behind what is dequantised, and behind constants of integers. Raises UsageError.
     """
     activations = Activations(graph, layers, with_first_states(layers, bounds))
     dynamic = DynamicProducts()
@@ -76,3 +81,4 @@ def insert_quantization(graph: Graph, layers: Mapping[Node, Scheme], bounds: Map
     for old, new in replaced.items():
         old.replace_uses(new)
     EliminateDeadCode().run(graph, Statistics())
+    return activations.originals

@@ -40,10 +40,13 @@ def run(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     return {name: environment[value] for name, value in names}
 
 
-def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+def evaluate_node(
+    node: Node, operands: Sequence[np.ndarray | None], *, as_declared: bool = True
+) -> list[np.ndarray]:
     """The outputs of one node on numpy operands. Raises UnsupportedError for an unknown operator.
 
-    The same when the reference fails on these operands.
+    The same when the reference fails on these operands. Results have the types that the graph declares, unless
+    `as_declared` is false and operands of other types than it declares stand in for those.
     """
     if is_fused(node):
         body = body_of(node)
@@ -68,7 +71,7 @@ def evaluate_node(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.
             where=f"node '{node.name}' ({node.key})",
         ) from error
     return [
-        np.asarray(result, None if value.type is None else value.type.dtype.numpy)
+        np.asarray(result, value.type.dtype.numpy if as_declared and value.type is not None else None)
         for result, value in zip(results, node.outputs, strict=False)
     ]
 

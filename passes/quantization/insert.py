@@ -28,12 +28,17 @@ WITH_BYTES = frozenset({"MaxPool", "ReduceMax", "ReduceMin"})
 
 
 class Activations:
-    """The integers of the values of a graph, written when they are asked for."""
+    """The integers of the values of a graph, written when they are asked for.
+
+    `originals` are the float constants that stand behind constants of integers, and behind what
+    these are dequantised to.
+    """
 
     def __init__(self, graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]) -> None:
         self.graph = graph
         self.bounds = bounds
         self.placement = Placement(graph, layers, bounds)
+        self.originals: dict[Value, np.ndarray] = {}
         self._integers: dict[tuple[Value, DType], Value] = {}
         self._floats: dict[tuple[Value, DType], Value] = {}
         self._parameters: dict[tuple[Value, DType], Parameters] = {}
@@ -106,7 +111,7 @@ class Activations:
             if value is None or value not in data:
                 operands.append(value)
             elif value.constant is not None:
-                operands.append(self.graph.add_constant(parameters.quantised(value.constant), value.name))
+                operands.append(self.integer_constant(value.constant, parameters, value.name))
             elif self.placement.owner(value) is not self.placement.owner(node.output):
                 operands.append(self._requantised(value, node.output, dtype))
             else:
@@ -132,7 +137,27 @@ class Activations:
             return
         low, high = float(value.constant.min()), float(value.constant.max())
         parameters = for_range(low, high, dtype, where=f"constant '{value.name}'")
-        node.set_input(index, dequantised_constant(before(node), value.constant, parameters, value.name))
+        node.set_input(index, self.constant(before(node), value.constant, parameters, value.name))
+
+    def constant(
+        self,
+        build: Builder,
+        data: np.ndarray,
+        parameters: Parameters,
+        name: str,
+        *,
+        keep: Builder | None = None,
+    ) -> Value:
+        """What the integers of a float constant stand for (see `dequantised_constant`)."""
+        made = dequantised_constant(build, data, parameters, name, keep=keep)
+        self.originals[made] = data
+        return made
+
+    def integer_constant(self, data: np.ndarray, parameters: Parameters, name: str) -> Value:
+        """The integers of a float constant."""
+        made = self.graph.add_constant(parameters.quantised(data), name)
+        self.originals[made] = data
+        return made
 
     def constants_of(self, value: Value, dtype: DType) -> tuple[Value, Value]:
         """Scale and zero point as constants, there once for all values that share them."""

@@ -11,7 +11,7 @@ from graphopt.passes.algebra import output_channels
 from graphopt.passes.quantization.insert import Activations, before
 from graphopt.passes.quantization.parameters import Parameters, widened_for_bias
 from graphopt.passes.quantization.scheme import STORED, Scheme
-from graphopt.passes.quantization.weights import dequantised_constant, in_fewer_bits, weight_parameters
+from graphopt.passes.quantization.weights import in_fewer_bits, weight_parameters
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ def quantise_product(activations: Activations, node: Node, scheme: Scheme) -> No
     if weights.constant is None:
         return
     if source is None or bias is None or scheme.weights not in STORED:
-        node.set_input(1, in_fewer_bits(before(node), node, weights, scheme))
+        made = in_fewer_bits(before(node), node, weights, scheme)
+        activations.originals[made] = weights.constant
+        node.set_input(1, made)
         return
     parameters = weight_parameters(node, weights, scheme)
     if not parameters.group:
         parameters = widened_for_bias(parameters, source.scale, bias.data)
-        _quantise_bias(bias, np.asarray(source.scale * parameters.scale), parameters.axis is not None)
-    node.set_input(1, dequantised_constant(before(node), weights.constant, parameters, weights.name))
+        _quantise_bias(
+            activations, bias, np.asarray(source.scale * parameters.scale), parameters.axis is not None
+        )
+    node.set_input(1, activations.constant(before(node), weights.constant, parameters, weights.name))
 
 
 def bias_of(node: Node, activations: Activations) -> Bias | None:
@@ -65,10 +69,10 @@ def bias_of(node: Node, activations: Activations) -> Bias | None:
     return Bias(reader, index, value) if np.isfinite(value.constant).all() else None
 
 
-def _quantise_bias(bias: Bias, scale: np.ndarray, is_by_channel: bool) -> None:
+def _quantise_bias(activations: Activations, bias: Bias, scale: np.ndarray, is_by_channel: bool) -> None:
     """Integers in units of the product's sums."""
     axis = 0 if is_by_channel else None
     zero = np.zeros(scale.shape, np.int32)
     parameters = Parameters(scale, zero, DType.int32, DType.int32.bits, axis)
-    made = dequantised_constant(before(bias.reader), bias.data, parameters, bias.value.name)
+    made = activations.constant(before(bias.reader), bias.data, parameters, bias.value.name)
     bias.reader.set_input(bias.index, made)

@@ -23,7 +23,7 @@ from graphopt.passes.quantization.operators import RECURRENT
 from graphopt.passes.quantization.parameters import Parameters, for_weights, widened_for_bias
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.scheme import STORED, Scheme
-from graphopt.passes.quantization.weights import dequantised_constant, in_fewer_bits
+from graphopt.passes.quantization.weights import in_fewer_bits
 from graphopt.rewrite import Builder
 
 X, W, R, B, LENGTHS, INITIAL_H, INITIAL_C, PEEPHOLES = range(8)
@@ -67,7 +67,10 @@ def quantise_recurrence(activations: Activations, node: Node, scheme: Scheme) ->
         for index in (W, R):
             weights = node.inputs[index]
             assert weights is not None
-            node.set_input(index, in_fewer_bits(before(node), node, weights, scheme))
+            made = in_fewer_bits(before(node), node, weights, scheme)
+            if weights.constant is not None:
+                activations.originals[made] = weights.constant
+            node.set_input(index, made)
         return {}
     return _Recurrence(activations, node, scheme).write()
 
@@ -190,12 +193,13 @@ class _Recurrence:
         parameters = for_weights(data, dtype, self.scheme.weight_bits, 1, where=where)
         numbers = np.zeros(data.shape[1], np.float32) if bias is None else bias
         parameters = widened_for_bias(parameters, source.scale, numbers)
-        weights = dequantised_constant(build, data, parameters, value.name, keep=self.build)
+        weights = self.activations.constant(build, data, parameters, value.name, keep=self.build)
         if bias is None:
             return weights, weights
         scale = np.asarray(source.scale * parameters.scale)
         units = Parameters(scale, np.zeros(scale.shape, np.int32), DType.int32, DType.int32.bits, 0)
-        return weights, dequantised_constant(build, numbers, units, f"{value.name}.bias", keep=self.build)
+        added = self.activations.constant(build, numbers, units, f"{value.name}.bias", keep=self.build)
+        return weights, added
 
     def _state_floats(self, build: Builder, integers: Value) -> Value:
         return build.op("DequantizeLinear", integers, *self.state_constants)
@@ -204,7 +208,7 @@ class _Recurrence:
         value = self.node.input(INITIAL_H)
         first = self._first(value, number)
         if first.constant is not None:
-            return self.build.const(self.state.quantised(first.constant), name="h")
+            return self.activations.integer_constant(first.constant, self.state, "h")
         return self.build.op("QuantizeLinear", first, *self.state_constants)
 
     def _first_cell(self, number: int) -> Value:

@@ -1,0 +1,67 @@
+"""How the weights of one layer are rounded.
+
+A method is given the rows that are wanted, the second moments of the operands, and the layer's grid; it returns
+integers and a grid. All take the error d H d^T for the measure (`moments.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphopt.passes.rounding.descent import descended, rescaled
+from graphopt.passes.rounding.grid import Grid
+from graphopt.passes.rounding.moments import squared_error
+from graphopt.passes.rounding.second_order import inverse_factor, round_in_order
+
+SHARES = {8: (1.0, 0.97, 0.94), 4: (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)}
+"""Shares of the range of a row that are tried, by bits; fewer bits gain from clipping."""
+
+
+@dataclass(frozen=True)
+class SecondOrder:
+    """Rounding in order with errors handed on, for each of several ranges; then descent and scales of least error.
+
+    With `zero_points` the grid of weights of few bits need not be symmetric.
+    """
+
+    zero_points: bool = False
+    rounds: int = 2
+
+    def __call__(
+        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+    ) -> tuple[np.ndarray, Grid]:
+        factor = inverse_factor(hessian)
+        grids = [grid] if fixed_scale else self._grids(rows, grid)
+        best = grids[0]
+        integers = round_in_order(rows, factor, best)
+        error = squared_error(best.values(integers) - rows, hessian)
+        for tried in grids[1:]:
+            made = round_in_order(rows, factor, tried)
+            its_error = squared_error(tried.values(made) - rows, hessian)
+            better = its_error < error
+            best, error = best.where(better, tried), np.minimum(error, its_error)
+            integers = np.where(better[..., None], made, integers)
+        for _ in range(0 if fixed_scale else self.rounds):
+            integers = descended(integers, rows, hessian, best)
+            best = rescaled(integers, rows, hessian, best)
+        return descended(integers, rows, hessian, best), best
+
+    def _grids(self, rows: np.ndarray, grid: Grid) -> list[Grid]:
+        bits = (grid.high - grid.low + 1).bit_length() - 1
+        symmetric = bits >= 8 or not self.zero_points
+        return [grid.spanning(rows, share, symmetric=symmetric) for share in SHARES[8 if bits >= 8 else 4]]
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Rounding to nearest, on the grid that is there."""
+
+    def __call__(
+        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+    ) -> tuple[np.ndarray, Grid]:
+        return grid.nearest(rows), grid
+
+
+Method = SecondOrder | Nearest

@@ -1,0 +1,41 @@
+"""Rounding one weight after the other, each error spread over the weights that are still to be rounded.
+
+The error of a row is d H d^T (`moments.py`). When weight k is fixed at an error e, the weights behind it that lose
+least move by -e U[k, k+1:] / U[k, k], where U^T U = H^-1 and U is upper triangular.
+
+Source: Frantar et al. 2022, GPTQ; the order of columns is the layer's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphopt.passes.rounding.grid import Grid
+
+BLOCK = 64
+"""Columns whose errors are handed to all the columns behind them at once."""
+
+
+def inverse_factor(hessian: np.ndarray) -> np.ndarray:
+    """The upper triangular U with U^T U = H^-1, for each (k, k) of (g, k, k)."""
+    inverse = np.linalg.inv(hessian)
+    return np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+
+
+def round_in_order(rows: np.ndarray, factor: np.ndarray, grid: Grid) -> np.ndarray:
+    """Integers for `rows` (g, m, k) on `grid`; `factor` is U of (g, k, k)."""
+    left, integers = rows.copy(), np.empty_like(rows)
+    scale, zero = grid.along(grid.scale), grid.along(grid.zero_point)
+    size = rows.shape[-1]
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = np.empty((*rows.shape[:-1], stop - start))
+        for k in range(start, stop):
+            rounded = np.rint(left[..., k] / scale[..., k]) + zero[..., k]
+            integers[..., k] = np.clip(rounded, grid.low, grid.high)
+            made = (integers[..., k] - zero[..., k]) * scale[..., k]
+            error = (left[..., k] - made) / factor[:, k, k, None]
+            errors[..., k - start] = error
+            left[..., k + 1 : stop] -= error[..., None] * factor[:, None, k, k + 1 : stop]
+        left[..., stop:] -= errors @ factor[:, start:stop, stop:]
+    return integers
