@@ -13,8 +13,8 @@ from graphopt.ir.layout import Blocked, blocked_of, blocked_type, to_blocks
 from graphopt.passes.sink_transposes import permutation_of
 from graphopt.rewrite import Builder
 
-FEW_CHANNELS = (4, 8)
-"""Blocks that a convolution of bytes reads where they hold all channels."""
+FEW_CHANNELS = 8
+"""At most so many are read as one block of their own by a convolution of bytes."""
 
 LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 """Permutations from channels-last to channels-first, by rank."""
@@ -79,14 +79,14 @@ class Twins:
         return self.blocks[value]
 
     def few_channels(self, x: Value, build: Builder) -> Value | None:
-        """`x` in one small block, unless it is in blocks or has too many channels."""
-        block = next((block for block in FEW_CHANNELS if x.static_shape[1] <= block), 0)
-        if x in self.blocks or not block:
+        """`x` in one block of its channels, unless it is in blocks or has too many of them."""
+        channels = x.static_shape[1]
+        if x in self.blocks or channels > FEW_CHANNELS:
             return None
         if x not in self._few:
             assert x.type is not None
-            types = (blocked_type(x.type, block),)
-            (self._few[x],) = build.ops("Pack", x, outputs=1, domain=KERNEL, types=types)
+            last, types = self.channels_last(x, build), (blocked_type(x.type, channels),)
+            self._few[x] = last or build.ops("Pack", x, outputs=1, domain=KERNEL, types=types)[0]
         return self._few[x]
 
     def arranged(self, value: Value, shape: tuple[int, ...], build: Builder) -> Value:

@@ -21,7 +21,7 @@ The contract of `graphopt.quant`:
 
 `assign_layout` puts the images of Conv and ConvTranspose into blocks: the same operators, whose operand x and result
 have blocked types (`graphopt.ir.layout`), W and the bias staying as they are; `kernel_shape` is always there then. The
-result has blocks of 16 channels. x has blocks of 16, of 4 where it has at most 4 channels, or of 8 where at most 8;
+result has blocks of 16 channels. x has blocks of 16, or one block of all its channels where they are at most 8;
 lanes beyond the last channel hold any number. Where group > 1, x has blocks of 16, and the groups are single channels
 (as many filters as channels) or whole blocks of both. A plain x or result means that no template need serve it.
 

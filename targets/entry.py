@@ -104,7 +104,8 @@ def _run_function(abi: ModelAbi, program: Program, head: str, *, timed: bool = F
         "    unsigned char *const arena = workspace;",
         "    int32_t failed = 0;",
         "    (void)arena;",
-        f"    graphopt_parallel_begin(num_threads > 0 ? num_threads : {macro}_DEFAULT_THREADS);",
+        f"    if (num_threads <= 0) num_threads = graphopt_parallel_default({macro}_DEFAULT_THREADS);",
+        "    graphopt_parallel_begin(num_threads);",
     ]
     lines += _steps(program, timed)
     lines += [

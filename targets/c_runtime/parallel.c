@@ -7,6 +7,7 @@
    not created, or has no processor. Workers spin on the word for a moment, then sleep on a condition variable. Nothing
    is allocated; threads are created at the first run that wants them, and again after a fork, where the parent's
    threads do not exist. */
+#define _GNU_SOURCE /* sched_getaffinity */
 #include "parallel.h"
 
 #include <pthread.h>
@@ -162,6 +163,18 @@ static void after_fork_child(void) {
 
 __attribute__((constructor)) static void watch_forks(void) {
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+int graphopt_parallel_default(int cores) {
+    static atomic_int usable; /* 0: not asked yet */
+    if (cores <= 1) return 1;
+    int count = atomic_load_explicit(&usable, memory_order_relaxed);
+    if (!count) {
+        cpu_set_t set;
+        count = sched_getaffinity(0, sizeof set, &set) ? MAX_THREADS : CPU_COUNT(&set);
+        atomic_store_explicit(&usable, count, memory_order_relaxed);
+    }
+    return cores < count ? cores : count;
 }
 
 void graphopt_parallel_begin(int num_threads) {

@@ -11,7 +11,7 @@ import pytest
 
 from graphopt.ir import DType, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
-from graphopt.preparation import grouped_for, legalized
+from graphopt.preparation import legalized
 from graphopt.runtime.reference import run
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.fuse import fuse
@@ -20,7 +20,9 @@ from graphopt.targets.schedules.templates import choose
 from graphopt.targets.schedules.templates.dot import Dot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
-from graphopt.targets.schedules.templates.integer_product import IntegerProduct, Reading
+from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
+from graphopt.targets.schedules.templates.integer_panels import Reading
+from graphopt.targets.schedules.templates.integer_product import IntegerProduct
 from tests.passes.helpers import Draft
 from tests.targets.conftest import runnable
 from tests.targets.raw_kernels import Call, run_kernels
@@ -96,6 +98,23 @@ def long_epilogue(g: Draft) -> Value:
     return as_bytes(g, g.op("Gelu", times(g, rows(g, 9, 40), 18)), zero=4)
 
 
+def scores(g: Draft) -> Value:
+    keys = rows(g, 2, 3, 17, 21, zero=99)
+    return as_bytes(g, g.op("Mul", g.op("MatMul", rows(g, 2, 3, 7, 17), keys), g.const(0.004)))
+
+
+def scores_of_signed(g: Draft) -> Value:
+    keys = rows(g, 64, 50, dtype=DType.int8, zero=0)
+    y = g.op("MatMul", rows(g, 40, 64, dtype=DType.int8, zero=-9), keys)
+    return as_bytes(g, g.op("Mul", y, g.const(0.002)), np.int8, 1)
+
+
+def weighted_values(g: Draft) -> Value:
+    """What a softmax made has no zero point."""
+    values = rows(g, 3, 33, 16, dtype=DType.int8, zero=4)
+    return as_bytes(g, g.op("Mul", g.op("MatMul", rows(g, 3, 5, 33, zero=0), values), g.const(0.004)))
+
+
 EXACT: tuple[Layer, ...] = (
     odd_rows,
     single_row,
@@ -106,6 +125,9 @@ EXACT: tuple[Layer, ...] = (
     wide_weights,
     residual,
     floats,
+    scores,
+    scores_of_signed,
+    weighted_values,
 )
 LAYERS = (*EXACT, long_epilogue)
 
@@ -144,12 +166,12 @@ class Product:
         (result,) = run(self.graph, self.inputs()).values()
         return result
 
-    def template(self, target: Target) -> IntegerProduct:
+    def template(self, target: Target) -> IntegerProduct | IntegerBatches:
         choice = choose(body_of(self.group), constant_operands(self.group), target)
-        assert choice is not None and isinstance(choice.template, IntegerProduct)
+        assert choice is not None and isinstance(choice.template, IntegerProduct | IntegerBatches)
         return choice.template
 
-    def call(self, template: IntegerProduct, number: int | None = None) -> Call:
+    def call(self, template: IntegerProduct | IntegerBatches, number: int | None = None) -> Call:
         """The kernel with its operands, by the dot product of a number or by that chosen."""
         decision = dict(template.defaults())
         if number is not None:
@@ -210,13 +232,22 @@ def test_instructions_this_machine_may_lack(dot: Dot, tmp_path: Path) -> None:
     check(calls, host, tmp_path)
 
 
-def test_what_it_leaves_to_others() -> None:
-    """Weights that are not constant."""
-    draft = Draft()
-    draft.output(as_bytes(draft, draft.op("MatMul", rows(draft, 3, 8), rows(draft, 8, 4))))
-    target = load_target("host")
-    groups = [node for node in grouped_for(legalized(draft.graph), target).nodes if is_fused(node)]
-    assert all(choose(body_of(node), constant_operands(node), target) is None for node in groups)
+def narrow(g: Draft) -> Value:
+    return as_bytes(g, g.op("MatMul", rows(g, 3, 8), rows(g, 8, 3)))
+
+
+def broadcast(g: Draft) -> Value:
+    return as_bytes(g, g.op("MatMul", rows(g, 2, 3, 8), rows(g, 8, 16)))
+
+
+def of_a_vector(g: Draft) -> Value:
+    return as_bytes(g, times(g, rows(g, 24), 16))
+
+
+@pytest.mark.parametrize("build", [narrow, broadcast, of_a_vector])
+def test_what_is_left_to_the_generic_kernel(build: Layer) -> None:
+    group = Product.of(build).group
+    assert choose(body_of(group), constant_operands(group), load_target("host")) is None
 
 
 def test_equal_weights_are_packed_alike() -> None:

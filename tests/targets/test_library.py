@@ -18,7 +18,8 @@ LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1
 
 WITHOUT_MEMORY = set(
     "pthread_atfork __register_atfork pthread_cond_broadcast pthread_cond_wait pthread_create pthread_detach "
-    "pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock sched_yield memcpy memmove memset "
+    "pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock sched_yield sched_getaffinity __sched_cpucount "
+    "memcpy memmove memset "
     "acosf acoshf asinf asinhf atanf atanhf ceilf cosf coshf erff expf exp2f floorf fmaf fmodf log1pf log2f logf "
     "nearbyintf powf rintf roundf sinf sinhf sqrtf tanf tanhf truncf".split()
 )

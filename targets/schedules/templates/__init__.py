@@ -19,6 +19,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
 from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
 from graphopt.targets.schedules.templates.integer_depthwise import IntegerDepthwise
 from graphopt.targets.schedules.templates.integer_product import IntegerProduct
@@ -68,6 +69,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     BlockedPool,
     PackedProduct,
     IntegerProduct,
+    IntegerBatches,
     Permutation,
     FusedAttention,
     RowNormalization,

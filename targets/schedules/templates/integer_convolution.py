@@ -17,11 +17,16 @@ from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.convolution import MOST_TAPS
-from graphopt.targets.schedules.templates.dot import Dot, best_dot_tile, choose_dot
+from graphopt.targets.schedules.templates.dot import Dot, choose_dot, tile_of
+from graphopt.targets.schedules.templates.dot.tile import DotTile
 from graphopt.targets.schedules.templates.epilogue import reads_by_pixel
+from graphopt.targets.schedules.templates.gathered_kernel import GatheredKernel
 from graphopt.targets.schedules.templates.integer_kernel import IntegerKernel
 from graphopt.targets.schedules.templates.starts import BLOCK, Starts
 from graphopt.targets.schedules.templates.window import Window, window_of_image
+
+DEPTHS = (16, 8, 4)
+"""Channels of a step that are tried."""
 
 WIDEST = 8
 """Vectors of channels in a tile at most."""
@@ -51,31 +56,72 @@ class IntegerConvolution:
             return None
         node, groups = anchor.node, anchor.groups
         weights = constants.get(body.inputs.index(anchor.weights))
+        block = anchor.read.block
         if weights is None or groups > 1 and anchor.channels // groups % BLOCK:
             return None
+        if block != BLOCK and anchor.read.blocks > 1:
+            return None
         window = window_of_image(node, anchor.image, anchor.kernel)
-        if window.is_pointwise and not reads_by_pixel(body, node, range(2, node.output.rank - 1)):  # type: ignore[operator]
+        by_pixel = reads_by_pixel(body, node, range(2, 2 + len(anchor.kernel)))
+        if block == BLOCK and window.is_pointwise and not by_pixel:
             window = window.flat()
         starts = Starts.of(window, node.int("x_zero_point"))
-        if node.input(2) is None and starts.zero:
-            return None
-        dot = choose_dot(target, anchor.x.dtype.label, weights, anchor.read.block, window.result[1])
-        sizes = groups, anchor.channels // groups, anchor.read.block, anchor.made.channels // groups
-        return cls(body, node, target, window, *sizes, dot, starts)
+        sizes = groups, anchor.channels // groups, block, anchor.made.channels // groups
+        layers = [
+            cls(
+                body,
+                node,
+                target,
+                window,
+                *sizes,
+                choose_dot(target, anchor.x.dtype.label, weights, depth),
+                starts,
+            )
+            for depth in DEPTHS
+        ]
+        return min(layers, key=lambda layer: layer.tile().cycles * layer.all_steps)
 
     @property
     def name(self) -> str:
         return f"integer-convolution-{self.dot.name}"
 
     @property
+    def gathers(self) -> bool:
+        """The windows are put together first: there are few channels, all of them in a small block."""
+        return self.block != BLOCK
+
+    @property
     def blocks(self) -> int:
-        """Blocks of channels that a group reads."""
+        """Blocks of channels that a group reads; windows that are put together are one."""
         return -(-self.channels // self.block)
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Taps of a block; those of windows that are put together are its channels."""
+        return (1, 1) if self.gathers else self.window.kernel
+
+    @property
+    def unit(self) -> int:
+        """Channels of a block, as many as steps take."""
+        return self.steps * self.dot.depth
 
     @property
     def steps(self) -> int:
         """Steps of the dot product in a block."""
-        return self.block // self.dot.depth
+        return -(-self.block * (self.window.taps if self.gathers else 1) // self.dot.depth)
+
+    @property
+    def all_steps(self) -> int:
+        """Steps for an output."""
+        if self.gathers:
+            return self.steps
+        whole, rest = divmod(self.channels, self.block)
+        return self.window.taps * (whole * self.steps + -(-rest // self.dot.depth))
+
+    @property
+    def starts_beside_weights(self) -> bool:
+        """There is no bias in whose place they are."""
+        return self.anchor.input(2) is None and self.starts.zero != 0
 
     @property
     def vectors(self) -> int:
@@ -98,11 +144,14 @@ class IntegerConvolution:
             return False
         return 2 * vectors * self.dot.lanes % BLOCK == 0 or vectors == self.vectors
 
+    def tile(self, vectors: int | None = None) -> DotTile:
+        """The best one, or the best of so many vectors."""
+        choices = self._widths() if vectors is None else [vectors]
+        return tile_of(self.dot, self.window.result[1], self.vectors, self.target, choices)
+
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        choices = [like["vectors"]] if like else self._widths()
-        sizes = self.window.result[1], self.vectors
-        columns, vectors = best_dot_tile(self.dot, *sizes, self.target, choices)
-        return {"columns": columns, "vectors": vectors}
+        best = self.tile(like["vectors"] if like else None)
+        return {"columns": best.columns, "vectors": best.vectors}
 
     # --- weights ---
 
@@ -110,30 +159,44 @@ class IntegerConvolution:
         """Weights as [group, tile, block of channels, row tap, column tap, step, vector], each vector as `dot` packs
         it; starts as [start, group, vectors * lanes]."""
         numbers = {value: number for number, value in enumerate(self.body.inputs)}
-        weights = constants[numbers[self.anchor.inputs[1]]]  # type: ignore[index]
-        whole = weights.reshape(self.groups, self.filters, self.channels, *self.window.kernel)
-        packed = {numbers[self.anchor.inputs[1]]: self._pack_weights(whole, decision["vectors"])}  # type: ignore[index]
-        bias = self.anchor.input(2)
+        number = numbers[self.anchor.inputs[1]]  # type: ignore[index]
+        weights, bias = constants[number], self.anchor.input(2)
+        packed = {number: self._pack_weights(weights, decision["vectors"])}
+        starts = self._pack_starts(weights, None if bias is None else constants[numbers[bias]])
         if bias is not None:
-            by_filter = weights.reshape(-1, self.channels, *self.window.kernel)
-            starts = self.starts.pack(by_filter, constants[numbers[bias]])
-            padded = np.zeros((self.starts.count, self.groups, self.vectors * self.dot.lanes), np.int32)
-            padded[..., : self.filters] = starts.reshape(-1, self.groups, self.filters)
-            packed[numbers[bias]] = padded.reshape(-1)
+            packed[numbers[bias]] = starts
+        elif self.starts_beside_weights:
+            packed[number] = np.concatenate([starts.view(weights.dtype), packed[number]])
         return packed
 
+    def _pack_starts(self, weights: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        starts = self.starts.pack(weights.reshape(-1, self.channels, *self.window.kernel), bias)
+        padded = np.zeros((self.starts.count, self.groups, self.vectors * self.dot.lanes), np.int32)
+        padded[..., : self.filters] = starts.reshape(-1, self.groups, self.filters)
+        return padded.reshape(-1)
+
     def _pack_weights(self, weights: np.ndarray, vectors: int) -> np.ndarray:
-        dot, kernel = self.dot, self.window.kernel
-        tiles = -(-self.vectors // vectors)
-        filled = (self.groups, tiles * vectors * dot.lanes, self.blocks * self.block, *kernel)
+        dot, tiles = self.dot, -(-self.vectors // vectors)
+        whole = self._by_channel(weights)
+        filled = self.groups, tiles * vectors * dot.lanes, self.blocks * self.unit, *self.kernel
         full = np.zeros(filled, weights.dtype)
-        full[:, : self.filters, : self.channels] = weights
+        full[:, : self.filters, : whole.shape[2]] = whole
         split = full.reshape(
-            self.groups, tiles, vectors, dot.lanes, self.blocks, self.steps, dot.depth, *kernel
+            self.groups, tiles, vectors, dot.lanes, self.blocks, self.steps, dot.depth, *self.kernel
         )
         return dot.pack(split.transpose(0, 1, 4, 7, 8, 5, 2, 3, 6)).reshape(-1)
+
+    def _by_channel(self, weights: np.ndarray) -> np.ndarray:
+        """As (groups, filters, channels, *kernel); windows that are put together are channels."""
+        whole = weights.reshape(self.groups, self.filters, self.channels, *self.window.kernel)
+        if not self.gathers:
+            return whole
+        missing = self.block - self.channels
+        filled = np.pad(whole, [(0, 0), (0, 0), (0, missing), (0, 0), (0, 0)])
+        return filled.transpose(0, 1, 3, 4, 2).reshape(self.groups, self.filters, -1, 1, 1)
 
     # --- the kernel ---
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
-        return IntegerKernel(self, decision).function()
+        kernel = GatheredKernel if self.gathers else IntegerKernel
+        return kernel(self, decision).function()

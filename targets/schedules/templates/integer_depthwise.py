@@ -20,7 +20,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.channel_taps import ChannelTaps, Place, taps_of
-from graphopt.targets.schedules.templates.dot.pointer import Pointer
+from graphopt.targets.schedules.templates.dot.pointer import Pointer, Words
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated
 from graphopt.targets.schedules.templates.rows import Piece, Rows
@@ -61,7 +61,7 @@ class IntegerDepthwise:
         node, made = anchor.node, anchor.made
         window = window_of_image(node, anchor.image, anchor.kernel)
         starts = Starts.of(window, node.int("x_zero_point"))
-        if window.taps > MOST_TAPS or (node.input(2) is None and starts.zero):
+        if window.taps > MOST_TAPS:
             return None
         rows = Rows(target, window, node.output.static_shape[0], made.blocks, made.block, "int32")
         weights = constants.get(body.inputs.index(anchor.weights))
@@ -92,15 +92,19 @@ class IntegerDepthwise:
         return {"columns": -(-results // pieces)}
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Weights as `taps` wants them, starts as [block, start, lane]."""
+        """Weights as `taps` wants them, starts as [block, start, lane]; those before the weights where there is no
+        bias in whose place they are."""
         weights, bias = self._operand(constants, 1), self._operand(constants, 2)
         assert weights is not None
         image = weights.reshape(1, len(weights), *self.rows.window.kernel)
-        packed = {self._number(1): self.taps.pack(to_blocks(image, BLOCK)[0])}
+        taps = self.taps.pack(to_blocks(image, BLOCK)[0])
+        by_start = self.starts.pack(weights.reshape(len(weights), 1, *self.rows.window.kernel), bias)
+        starts = to_blocks(by_start.T[np.newaxis], BLOCK).reshape(-1)
         if bias is not None:
-            starts = self.starts.pack(weights.reshape(len(weights), 1, *self.rows.window.kernel), bias)
-            packed[self._number(2)] = to_blocks(starts.T[np.newaxis], BLOCK).reshape(-1)
-        return packed
+            return {self._number(1): taps, self._number(2): starts}
+        return {
+            self._number(1): np.concatenate([starts.view(taps.dtype), taps]) if self.starts.zero else taps
+        }
 
     def _operand(self, constants: Mapping[int, np.ndarray], operand: int) -> np.ndarray | None:
         return None if self.anchor.input(operand) is None else constants[self._number(operand)]
@@ -111,13 +115,21 @@ class IntegerDepthwise:
     # --- the kernel ---
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
-        sizes = {self._number(1): self.rows.blocks * self.taps.block_elements}
+        starts = self.rows.blocks * self.starts.count * BLOCK
+        sizes = {self._number(1): self.starts_before * starts + self.rows.blocks * self.taps.block_elements}
         if self.anchor.input(2) is not None:
-            sizes[self._number(2)] = self.rows.blocks * self.starts.count * BLOCK
+            sizes[self._number(2)] = starts
         dtypes = {self._number(1): self.taps.dtype}
         return build_kernel(
             self.body, lambda buffers: self._emit(buffers, decision["columns"]), sizes, dtypes
         )
+
+    @property
+    def starts_before(self) -> int:
+        """Elements that a start takes among the weights."""
+        if self.anchor.input(2) is not None or not self.starts.zero:
+            return 0
+        return 32 // np.dtype(self.taps.dtype).itemsize // 8
 
     def _emit(self, buffers: Buffers, columns: int) -> None:
         emission = _Emission(self, buffers)
@@ -132,8 +144,13 @@ class _Emission:
         assert x is not None and w is not None
         self.layer = layer
         self.rows, self.window, self.taps = layer.rows, layer.rows.window, layer.taps
-        self.x, self.w = buffers[x], buffers[w]
-        self.bias = None if bias is None else buffers[bias]
+        self.x, self.weights = buffers[x], Pointer(buffers[w])
+        self.starts: Pointer | None = None
+        if bias is not None:
+            self.starts = Pointer(buffers[bias])
+        elif layer.starts_before:
+            self.starts = Words(buffers[w])
+            self.weights += layer.starts_before * self.rows.blocks * layer.starts.count * BLOCK
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
 
     def write(self, piece: Piece) -> None:
@@ -151,7 +168,7 @@ class _Emission:
             place.store(self._start(piece, column))
         kernel = self.window.kernel
         together = kernel[0] if self.layer.is_written_out else self.taps.lines
-        weights = Pointer(self.w, piece.block * self.taps.block_elements)
+        weights = self.weights + piece.block * self.taps.block_elements
         with repeated(kernel[0] // together) as step:
             self._lines(piece, places, step * together, together, weights)
         if kernel[0] % together:
@@ -160,13 +177,13 @@ class _Emission:
         self._store(piece, sums, columns)
 
     def _start(self, piece: Piece, column: int) -> Expr:
-        if self.bias is None:
+        if self.starts is None:
             return tirx.Broadcast(tirx.const(0, "int32"), BLOCK)
         starts = self.layer.starts
         number = starts.number(
             piece.row if piece.outside else None, int(piece.start) + column if piece.border else None
         )
-        return Pointer(self.bias, (piece.block * starts.count + number) * BLOCK).load(BLOCK)
+        return (self.starts + (piece.block * starts.count + number) * BLOCK).load(BLOCK)
 
     def _lines(
         self, piece: Piece, places: Mapping[int, Pointer], first: Expr, count: int, weights: Pointer

@@ -10,7 +10,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.dot import Pointer, Sums
+from graphopt.targets.schedules.templates.dot import Pointer, Sums, Words
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import (
     Buffers,
@@ -47,8 +47,13 @@ class IntegerKernel(TiledImage):
         """Elements of the packed operands, by number."""
         layer = self.layer
         numbers = {value: number for number, value in enumerate(layer.body.inputs)}
-        steps = layer.groups * self.tiles * self.blocks * layer.window.taps * layer.steps
-        sizes = {numbers[layer.anchor.inputs[1]]: steps * self.step}  # type: ignore[index]
+        taps = layer.kernel[0] * layer.kernel[1]
+        steps = layer.groups * self.tiles * self.blocks * taps * layer.steps
+        weights, before = layer.anchor.inputs[1], 0
+        assert weights is not None
+        if layer.starts_beside_weights:
+            before = layer.starts.count * self._filters * 32 // weights.dtype.bits
+        sizes = {numbers[weights]: before + steps * self.step}
         bias = layer.anchor.input(2)
         if bias is not None:
             sizes[numbers[bias]] = layer.starts.count * self._filters
@@ -63,8 +68,13 @@ class IntegerKernel(TiledImage):
         layer = self.layer
         x, w, *rest = layer.anchor.inputs
         assert x is not None and w is not None
-        self.w = buffers[w]
-        self.bias = buffers[rest[0]] if rest and rest[0] is not None else None
+        self.weights = Pointer(buffers[w])
+        self.starts: Pointer | None = None
+        if rest and rest[0] is not None:
+            self.starts = Pointer(buffers[rest[0]])
+        elif layer.starts_beside_weights:
+            self.starts = Words(buffers[w])
+            self.weights = Pointer(buffers[w], (self.starts + layer.starts.count * self._filters).offset)
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
         self.x = self._readable(buffers[x])
         self.walk(layer.filters * layer.channels * layer.window.taps)
@@ -94,10 +104,10 @@ class IntegerKernel(TiledImage):
 
     def _start(self, tile: Tile, column: int | None) -> Pointer | None:
         """What sums of a column start with; None: of one whose taps are all inside."""
-        if self.bias is None:
+        if self.starts is None:
             return None
         number = self.layer.starts.number(tile.row, column)
-        return Pointer(self.bias, number * self._filters + tile.first * self.dot.lanes)
+        return self.starts + (number * self._filters + tile.first * self.dot.lanes)
 
     # --- the sums ---
 
@@ -133,7 +143,7 @@ class IntegerKernel(TiledImage):
     def _steps(self, sums: Sums, columns: list[Pointer | None], first: Expr, steps: int) -> None:
         for number in range(steps):
             inputs = [None if x is None else x + number * self.dot.depth for x in columns]
-            self.dot.step(sums, inputs, Pointer(self.w, (first + number) * self.step))
+            self.dot.step(sums, inputs, self.weights + (first + number) * self.step)
 
     # --- the results ---
 

@@ -16,10 +16,15 @@ from graphopt.targets.schedules.templates.kernel import either, spread, taken_ap
 
 
 class PanelKernel(ABC):
-    """Writes a product of `rows` rows with `width` columns, in tiles of `columns` rows and of `wide` columns."""
+    """Writes a product of `rows` rows with `width` columns, in tiles of `columns` rows and of `wide` columns.
 
-    def __init__(self, body: Graph, anchor: Node, rows: int, width: int, columns: int, wide: int) -> None:
-        self.rows, self.width = rows, width
+    Of several `batches` each has so many rows, one after another, and panels of its own; `batch` is that of a task.
+    """
+
+    def __init__(
+        self, body: Graph, anchor: Node, rows: int, width: int, columns: int, wide: int, batches: int = 1
+    ) -> None:
+        self.rows, self.width, self.batches = rows, width, batches
         self.columns, self.wide = columns, wide
         self.panels = -(-width // wide)
         self.leading = anchor.output.static_shape[:-1]
@@ -32,9 +37,9 @@ class PanelKernel(ABC):
     def spread_tiles(self, work: int) -> None:
         """All tiles, on threads where `work` operations pay for it."""
         pieces, rest = -(-self.rows // self.columns), self.rows % self.columns
-        with spread(self.panels * pieces, work) as self.task:
-            panel, piece = taken_apart(self.task, self.panels, pieces)
-            start = piece * self.columns
+        with spread(self.batches * self.panels * pieces, work) as self.task:
+            self.batch, panel, piece = taken_apart(self.task, self.batches, self.panels, pieces)
+            start = self.batch * self.rows + piece * self.columns
             either(
                 piece < pieces - 1 if rest and pieces > 1 else None,
                 lambda: self._panel(panel, start, self.columns if pieces > 1 or not rest else rest),

@@ -117,6 +117,17 @@ def six_bands(g: Draft) -> Value:
     return requantized(g, sums(g, image(g, 1, 6, 9, 10), 18, (3, 3), zero=-1, pads=(1, 0, 1, 2)))
 
 
+def one_band(g: Draft) -> Value:
+    """More rows than columns, as of sound."""
+    y = sums(g, image(g, 1, 1, 19, 10), 24, (10, 4), zero=83, bias=False, strides=(2, 2), pads=(4, 1, 5, 1))
+    return requantized(g, y)
+
+
+def channels_last(g: Draft) -> Value:
+    x = g.op("Transpose", image(g, 2, 7, 9, 3, dtype=DType.uint8), perm=(0, 3, 1, 2))
+    return requantized(g, sums(g, x, 20, (3, 2), zero=9, dilations=(1, 2), pads=(1, 1, 0, 1)))
+
+
 def sums_themselves(g: Draft) -> Value:
     return sums(g, image(g, 1, 16, 9, 1), 24, (1, 1), zero=-3)
 
@@ -163,7 +174,7 @@ def depthwise_wider_than_image(g: Draft) -> Value:
 
 
 def depthwise_dilated(g: Draft) -> Value:
-    window = {"dilations": (1, 2), "strides": (1, 2), "pads": (2, 1, 1, 2)}
+    window = {"bias": False, "dilations": (1, 2), "strides": (1, 2), "pads": (2, 1, 1, 2)}
     return sums(g, image(g, 1, 48, 13, 9), 48, (3, 2), zero=-128, group=48, **window)
 
 
@@ -199,6 +210,8 @@ CONVOLUTIONS: tuple[Layer, ...] = (
     pointwise_residual,
     photograph,
     six_bands,
+    one_band,
+    channels_last,
     sums_themselves,
     unsigned,
     wide_weights,

@@ -131,7 +131,7 @@ def test_the_contract_of_blocks() -> None:
     groups = [node for node in grouped_for(legalized(network()), load_target("host")).nodes if is_fused(node)]
     bodies = [body_of(node) for node in groups]
     anchors = [node for body in bodies for node in body.nodes if node.is_op("Conv", domain=QUANT)]
-    assert [blocked_of(node.inputs[0].type).block for node in anchors] == [4, *[16] * 5]  # type: ignore[union-attr]
+    assert [blocked_of(node.inputs[0].type).block for node in anchors] == [3, *[16] * 5]  # type: ignore[union-attr]
     assert {blocked_of(node.output.type).block for node in anchors} == {16}  # type: ignore[union-attr]
     assert all(node.ints("kernel_shape") and node.output.dtype is DType.int32 for node in anchors)
     assert all(value.dtype in (DType.int8, DType.uint8) for node in groups for value in node.outputs)
