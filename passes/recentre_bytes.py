@@ -8,7 +8,8 @@
     x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
 
 Only what a product reads is recentred, as far as it is moved about before. The second operand of a product of two
-computed matrices takes the part of weights, and becomes int8 everywhere.
+computed matrices takes the part of weights, and becomes int8 everywhere. Sums with a zero point get a bias, of zeros if
+need be, for kernels fold the one into the other.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class RecentreBytes(Pass):
             statistics.tried[self.name] += 1
             statistics.fired[self.name] += fired
         work.settle()
+        for node in graph.nodes:
+            _give_bias(graph, node)
         graph.remove_unused_constants()
 
 
@@ -167,6 +170,18 @@ class _Recentring:
                 return build.const(_with_other_sign(value.constant), name=value.name)
             self.twins[value] = _flipped(build, value)
         return self.twins[value]
+
+
+def _give_bias(graph: Graph, node: Node) -> None:
+    """A bias of zeros where constant weights have none, and the other operand has a zero point."""
+    weights = node.input(1)
+    if node.domain != QUANT or node.op_type == "Lookup" or node.input(2) is not None:
+        return
+    zero = node.int("a_zero_point" if node.op_type == "MatMul" else "x_zero_point")
+    if weights is None or weights.constant is None or not zero or node.output.type is None:
+        return
+    channels = node.output.static_shape[-1 if node.op_type == "MatMul" else 1]
+    node.set_input(2, graph.add_constant(np.zeros(channels, np.int32), f"{node.name}.bias"))
 
 
 def _other(dtype: DType) -> DType:

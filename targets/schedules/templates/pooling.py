@@ -2,7 +2,7 @@
 
 MaxPool and AveragePool walk rows as the depthwise convolution does, and as far beyond the image as `ceil_mode` asks;
 the global pools keep several partial results, so that additions need not wait for each other. Sums of float16 are kept
-in float32.
+in float32; maxima are of bytes too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import KERNEL, Graph, Node
+from graphopt.ir import KERNEL, DType, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.arithmetic import lowest
@@ -26,6 +26,7 @@ from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, s
 from graphopt.targets.schedules.templates.rows import Piece, Rows
 from graphopt.targets.schedules.templates.window import window_of_image
 
+BYTES = (DType.int8, DType.uint8)
 POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 MOST_TAPS = 64
 """Taps of a window that are unrolled at most."""
@@ -46,9 +47,12 @@ class BlockedPool:
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> BlockedPool | None:
         anchors = [node for node in body.nodes if node.is_op(*POOLS, domain=KERNEL)]
-        if len(anchors) != 1 or not fits(body, anchors[0], FLOATS, prologue=True):
+        if len(anchors) != 1:
             return None
         (anchor,) = anchors
+        types = (*FLOATS, *BYTES) if anchor.op_type.endswith("MaxPool") else FLOATS
+        if not fits(body, anchor, types, prologue=True):
+            return None
         x, made = anchor.input(0), blocked_of(anchor.output.type)
         assert x is not None and made is not None
         if blocked_of(x.type) != made:
