@@ -19,6 +19,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
+from graphopt.targets.schedules.templates.few_channels import FewChannels
 from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
 from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
 from graphopt.targets.schedules.templates.integer_depthwise import IntegerDepthwise
@@ -70,6 +71,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     PackedProduct,
     IntegerProduct,
     IntegerBatches,
+    FewChannels,
     Permutation,
     FusedAttention,
     RowNormalization,
