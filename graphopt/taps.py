@@ -36,7 +36,8 @@ KEPT_AT_MOST = 4
 class TappedModel:
     """`graph`, ready to run on this machine. `note` tells why it is not compiled; empty where it is.
 
-    Values of `part_bytes` together are made by one run. Raises UsageError for a value that is not there, or is a constant.
+    Values of `part_bytes` together are made by one run. Raises UsageError for a value that is not there, or is a
+    constant.
     """
 
     def __init__(
