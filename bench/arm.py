@@ -1,6 +1,7 @@
-"""Float models on ARM Linux: guest instructions and modelled cycles of one inference, against recorded peers.
+"""Models on ARM Linux: guest instructions and modelled cycles of one inference, against recorded peers.
 
-    python -m bench.arm [--quick] [--model resnet18] [--device rpi4] [--kernels] [--precision float16] [--json FILE]
+    python -m bench.arm [--quick] [--model resnet18] [--device rpi4] [--kernels] [--precision float16] [--int8]
+                        [--json FILE]
 
 Everything runs on one thread under QEMU's user emulation (`bench/guest.py`): counts are exact. Cycles are modelled
 (`bench/cycles.py`). NEITHER IS A TIME. Peers were counted in the same way once and are compared with below; being
@@ -8,7 +9,9 @@ exact, the counts would be the same today. `--kernels` shows every layer instead
 cycles that its multiply-adds need over the modelled cycles, `inner` the same for its innermost loops.
 
 Multiply-adds are counted as `graphopt inspect` does, with the taps on padding, which our kernels skip: a layer can be
-beyond its bound. Needs Debian's qemu-user, libc6-arm64-cross and llvm-19, and the zoo for three of the models.
+beyond its bound. With `--int8` the networks with random weights are quantised by ours, the zoo's are TFLite's own int8
+files, and bounds, which are those of float arithmetic, are left out. Needs Debian's qemu-user, libc6-arm64-cross and
+llvm-19, and the zoo for three of the models.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +28,13 @@ import onnx
 
 import graphopt
 from bench import cycles, guest, vision
+from bench.arm_peers import FLOAT16, FLOAT32, INT8, PEERS
 from bench.common import Report, arguments, geometric_mean, progress
 from bench.cycles import Model, Timing
-from bench.models import small_models
-from bench.peers import PeerError, onnx_runtime
+from bench.int8 import quantised
+from bench.models import small_models, zoo_models
+from bench.oracles import onnx_runtime
 from bench.readme import README, arm_table, write_section
-from graphopt.api import FLOAT32
 from graphopt.targets.device import Target, load_target
 
 DEVICES = {"rpi4": "a72", "rpi5": "a76"}
@@ -37,45 +42,19 @@ DEVICES = {"rpi4": "a72", "rpi5": "a76"}
 
 HALF_DEVICES = ("rpi5",)
 QUICK = ("resnet8", "ds_cnn")
-LANES = {"float32": 4, "float16": 8}
+LANES = {FLOAT32: 4, FLOAT16: 8}
 """Elements in a register."""
 
+SPREAD = 40.0
+"""Standard deviation of inputs that are bytes."""
 
-@dataclass(frozen=True)
-class Peer:
-    """Millions of guest instructions; of modelled cycles where they were taken."""
-
-    runtime: str
-    instructions: float
-    cycles: float | None = None
-
-
-ONNX_RUNTIME, NCNN, LITERT = "ONNX Runtime 1.32", "ncnn 1.0.20261020", "LiteRT 2.3"
-PEERS: dict[tuple[str, str], tuple[Peer, ...]] = {
-    ("resnet18", "rpi4"): (Peer(ONNX_RUNTIME, 665, 538), Peer(NCNN, 239.383, 207.485)),
-    ("resnet18", "rpi5"): (Peer(ONNX_RUNTIME, 666, 281), Peer(NCNN, 239.383, 107.955)),
-    ("mobilenet_v2", "rpi4"): (Peer(ONNX_RUNTIME, 181, 158), Peer(NCNN, 101.242, 94.431)),
-    ("mobilenet_v2", "rpi5"): (Peer(ONNX_RUNTIME, 181, 95), Peer(NCNN, 101.245, 48.862)),
-    ("resnet8", "rpi4"): (Peer(ONNX_RUNTIME, 6.57), Peer(NCNN, 3.208, 2.663), Peer(LITERT, 4.89)),
-    ("resnet8", "rpi5"): (Peer(ONNX_RUNTIME, 6.57), Peer(NCNN, 3.207, 1.544), Peer(LITERT, 4.71)),
-    ("ds_cnn", "rpi4"): (Peer(ONNX_RUNTIME, 3.05), Peer(NCNN, 1.216, 1.036)),
-    ("ds_cnn", "rpi5"): (Peer(ONNX_RUNTIME, 3.05), Peer(NCNN, 1.216, 0.594)),
-    ("vww", "rpi4"): (Peer(ONNX_RUNTIME, 7.66), Peer(NCNN, 3.207, 2.851), Peer(LITERT, 3.63)),
-    ("vww", "rpi5"): (Peer(ONNX_RUNTIME, 7.65), Peer(NCNN, 3.207, 1.577), Peer(LITERT, 3.52)),
-}
-"""float32, one thread; cortex-a72, and cortex-a76 with its dot products. ncnn uses Winograd, in float32 throughout.
-
-ncnn was counted with this very plugin and these models of the pipelines, its aarch64 wheel under an emulated Python;
-of the others on the small models only instructions are known, which are more than ncnn's.
-"""
-
-PEERS_IN_HALF: dict[tuple[str, str], tuple[Peer, ...]] = {
-    ("resnet18", "rpi5"): (Peer(NCNN, 130, 67),),
-    ("mobilenet_v2", "rpi5"): (Peer(NCNN, 54, 27),),
-}
-"""float16 arithmetic, where the processor has it."""
 
 ZOO = {"resnet8": "mlperf_resnet8_bn_op17", "ds_cnn": "mlperf_kws_bn_op17", "vww": "mlperf_vww96_bn_op17"}
+ZOO_INT8 = {
+    "resnet8": "mlperf_resnet8_int8_qdq_op13",
+    "ds_cnn": "mlperf_kws_int8_qdq_op13",
+    "vww": "mlperf_vww_96_int8_qdq_op13",
+}
 COLUMNS = (
     "model", "device", "MMACs", "M instructions", "best peer", "its M instructions", "ratio",
     "M cycles", "its M cycles", "ratio of cycles", "of bound", "error",
@@ -92,17 +71,22 @@ def main() -> None:
     parser.add_argument("--device", action="append", help="targets for Raspberry Pis with a 64-bit system")
     parser.add_argument("--kernels", action="store_true", help="a row for each layer")
     parser.add_argument("--precision", default=FLOAT32, help="float16 for processors with arithmetic for it")
+    parser.add_argument("--int8", action="store_true", help="quantised models")
     parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     options = parser.parse_args()
-    half = options.precision != FLOAT32
-    if options.readme and (half or options.quick or options.model or options.device or options.kernels):
+    kind = INT8 if options.int8 else options.precision
+    if options.int8 and options.precision != FLOAT32:
+        parser.error("--int8 and --precision exclude each other")
+    special = kind != FLOAT32 or options.kernels or options.device
+    if options.readme and (special or options.quick or options.model):
         parser.error("--readme wants all models on all devices in float32: leave the other options out")
-    devices = [load_target(name) for name in options.device or (HALF_DEVICES if half else DEVICES)]
+    known = HALF_DEVICES if kind == FLOAT16 else DEVICES
+    devices = [load_target(name) for name in options.device or known]
     reasons = [cycles.missing(), *(guest.missing(device) for device in devices)]
     if any(reasons):
         sys.exit("; ".join(reason for reason in reasons if reason))
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
-    chosen = {name: make for name, make in models().items() if name.startswith(wanted)}
+    chosen = {name: make for name, make in models(kind).items() if name.startswith(wanted)}
     title = "One inference, one thread, emulated: counts are exact, cycles are modelled, neither is a time"
     for cpu in sorted(cycles.ONLY_RANKED.intersection(device.cpu for device in devices)):
         title += f"; cycles on {cpu} rank kernels, and are no share of a bound"
@@ -110,7 +94,7 @@ def main() -> None:
     for name, device in progress(
         [(n, d) for n in chosen for d in devices], lambda pair: f"{pair[0]} {pair[1].name}"
     ):
-        counted = Counted.of(name, chosen[name](), device, options.precision)
+        counted = Counted.of(name, chosen[name](), device, kind)
         for row in counted.layers() if options.kernels else [counted.row()]:
             report.add(**row)
     report.figures = kernel_figures(report.rows) if options.kernels else figures(report.rows)
@@ -119,11 +103,22 @@ def main() -> None:
         write_section(README, "bench.arm", arm_table(report))
 
 
-def models() -> dict[str, Callable[[], onnx.ModelProto]]:
+def models(kind: str = FLOAT32) -> dict[str, Callable[[], onnx.ModelProto]]:
     """The compared models by name; those of the zoo only where it is."""
-    zoo = small_models()
-    small = {name: zoo[stem] for name, stem in ZOO.items() if stem in zoo}
-    return {"resnet18": vision.resnet18, "mobilenet_v2": vision.mobilenet_v2, **small}
+    if kind != INT8:
+        zoo = small_models()
+        small = {name: zoo[stem] for name, stem in ZOO.items() if stem in zoo}
+        return {"resnet18": vision.resnet18, "mobilenet_v2": vision.mobilenet_v2, **small}
+    paths = {path.stem: path for path in zoo_models()}
+    return {
+        "resnet18": lambda: quantised(vision.resnet18()),
+        "mobilenet_v2": lambda: quantised(vision.mobilenet_v2()),
+        **{
+            name: lambda stem=stem: onnx.load(paths[stem])  # type: ignore[misc]
+            for name, stem in ZOO_INT8.items()
+            if stem in paths
+        },
+    }
 
 
 @dataclass(frozen=True)
@@ -132,14 +127,14 @@ class Counted:
 
     name: str
     device: Target
-    precision: str
+    kind: str
     layer_reports: list[dict]
     counts: guest.Counts
     model: Model
     error: float | None
 
     @classmethod
-    def of(cls, name: str, model: onnx.ModelProto, device: Target, precision: str) -> Counted:
+    def of(cls, name: str, model: onnx.ModelProto, device: Target, kind: str) -> Counted:
         with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
             folder = Path(temporary)
             path = folder / f"{name}.onnx"
@@ -150,21 +145,23 @@ class Counted:
                 out=folder / "model.bundle",
                 name=guest.NAME,
                 profile=True,
-                precision=precision,
+                precision=FLOAT16 if kind == FLOAT16 else FLOAT32,
             )
             random = np.random.default_rng(0)
-            inputs = {s.name: random.normal(size=s.shape).astype(s.dtype.numpy) for s in bundle.abi.inputs}
+            inputs = {
+                s.name: random.normal(0, 1.0 if s.dtype.is_float else SPREAD, s.shape).astype(s.dtype.numpy)
+                for s in bundle.abi.inputs
+            }
             counts = guest.count(bundle, inputs, folder)
-            error = _error(path, inputs, counts.outputs, folder)
+            error = _error(path, inputs, counts.outputs)
             layers = bundle.report["layers"]
             pipelines = Model(cycles.MODELS[device.cpu])
-            return cls(name, device, precision, layers, counts, pipelines, error)
+            return cls(name, device, kind, layers, counts, pipelines, error)
 
     def row(self) -> dict:
         timing = self.model.timing(self.counts.run)
         macs = sum(layer["macs"] or 0 for layer in self.layer_reports)
-        table = PEERS if self.precision == FLOAT32 else PEERS_IN_HALF
-        peers = table.get((self.name, self.device.name), ())
+        peers = PEERS[self.kind].get((self.name, self.device.name), ())
         row: dict = {"model": self.name, "device": self.device.name, "MMACs": macs / 1e6}
         row |= {"M instructions": self.counts.instructions / 1e6, "M cycles": timing.cycles / 1e6}
         row |= {"of bound": self._share(macs, timing), "error": self.error}
@@ -201,25 +198,22 @@ class Counted:
 
     def _share(self, macs: int, timing: Timing) -> float | None:
         """The least cycles for the multiply-adds over those that were modelled."""
-        if self.device.cpu in cycles.ONLY_RANKED:
+        if self.device.cpu in cycles.ONLY_RANKED or self.kind not in LANES:
             return None
-        return macs / LANES[self.precision] / self.device.fma_per_cycle / timing.cycles
+        return macs / LANES[self.kind] / self.device.fma_per_cycle / timing.cycles
 
     def _inner(self, timing: Timing) -> float | None:
-        if not timing.inner_cycles or self.device.cpu in cycles.ONLY_RANKED:
+        if not timing.inner_cycles or self.device.cpu in cycles.ONLY_RANKED or self.kind not in LANES:
             return None
         return timing.inner_multiply_adds / self.device.fma_per_cycle / timing.inner_cycles
 
 
-def _error(
-    model: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], folder: Path
-) -> float | None:
+def _error(model: Path, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> float | None:
     """How far the first output is from ONNX Runtime's, over its scale; None where that is not installed."""
-    try:
-        (right, *_) = onnx_runtime(model, inputs, 1, folder)()
-    except PeerError:
+    if find_spec("onnxruntime") is None:
         return None
-    ours = next(iter(outputs.values()))
+    right = next(iter(onnx_runtime(model)(inputs).values())).astype(np.float64)
+    ours = next(iter(outputs.values())).astype(np.float64)
     return float(np.abs(ours - right).max() / np.abs(right).max())
 
 

@@ -1,12 +1,17 @@
 """Float models on this machine: ours without tuning, ONNX Runtime, OpenVINO and ncnn, side by side.
 
-    python -m bench.cpu [--quick] [--model resnet18] [--threads 1,2] [--seconds 3] [--json FILE] [--readme] [--all]
+    python -m bench.cpu [--quick] [--model resnet18] [--threads 1,2] [--seconds 3] [--int8] [--json FILE] [--readme]
+                        [--all]
 
 All runtimes get the same inputs and take turns; the least time of each counts. `ratio` is ours over the best
 peer's: below 1 we are faster; `of medians` is the same of the medians. A peer whose answer is wrong, or that cannot
 run a model, shows no time. `of peak` is the share of the multiply-adds that this machine can do, measured first.
 `compile s` and `compile MB` are those of the command `graphopt compile`, from its start to its end. With `--readme`
 the table in README.md is written anew; with `--all` the figures of bench.roofline and bench.arm are taken too.
+
+With `--int8` everyone runs an int8 file of its own making (`bench/int8.py`), on one thread unless told otherwise, and
+ours in float takes turns with them: `over float` is its time over ours in int8, `of library` our library's size over
+that in float. `error` is ours from our float answer, and whose file is off by more than half its scale has no time.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import onnx
 
 import graphopt
 from bench.common import Report, arguments, geometric_mean, progress
+from bench.int8 import OURS, instructions, int8_files, largest_difference
 from bench.models import LARGE, small_models
 from bench.peers import PEERS, PeerError, Run
 from bench.readme import README, cpu_table, write_section
@@ -33,22 +39,29 @@ from graphopt.measurement import measure
 from graphopt.roofline import measure_roofline
 
 QUICK = ("mobilenet_v2", "lstm_2x256", "mlperf_resnet8_bn_op17")
-OURS = "graphopt"
-AGREE = 1e-2
+FLOAT = "ours in float"
+AGREE, AGREE_INT8 = 1e-2, 0.5
 """Share of the scale that a peer's answer may be off; a wrong conversion is off by more."""
+
+OVER_FLOAT = {"resnet18": "resnet18", "mobilenet_v2": "mobilenetv2"}
+"""Models whose gain from int8 is a figure, and their names in it."""
 
 
 def main() -> None:
     parser = arguments(__doc__.split("\n")[0])
     parser.add_argument("--model", action="append", help="only models whose name starts so")
-    parser.add_argument("--threads", default=f"1,{os.cpu_count()}", help="numbers of threads")
+    parser.add_argument("--threads", help=f"numbers of threads; 1,{os.cpu_count()} unless given, 1 for int8")
+    parser.add_argument(
+        "--int8", action="store_true", help="everyone's own int8 file instead of the float model"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="per model, runtime and number of threads")
     parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     parser.add_argument("--all", action="store_true", help="add the figures of bench.roofline and bench.arm")
     options = parser.parse_args()
-    if options.readme and (options.quick or options.model):
-        parser.error("--readme wants all models: leave out --quick and --model")
-    counts = sorted({int(count) for count in options.threads.split(",")})
+    if options.readme and (options.quick or options.model or options.int8):
+        parser.error("--readme wants all models in float: leave out --quick, --model and --int8")
+    threads = options.threads or ("1" if options.int8 else f"1,{os.cpu_count()}")
+    counts = sorted({int(count) for count in threads.split(",")})
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
     models = {name: make for name, make in {**LARGE, **small_models()}.items() if name.startswith(wanted)}
     peak = {count: measure_roofline(count).flops for count in counts}
@@ -56,7 +69,7 @@ def main() -> None:
         "model",
         "threads",
         OURS,
-        *PEERS,
+        *((FLOAT, *(peer for peer in PEERS if peer != "ncnn")) if options.int8 else PEERS),
         "best peer",
         "ratio",
         "of medians",
@@ -64,11 +77,13 @@ def main() -> None:
         "of peak",
         "compile s",
         "compile MB",
+        *(("over float", "of library") if options.int8 else ()),
         "error",
     )
-    report = Report("Milliseconds, the least of many runs", columns)
+    title = "Milliseconds, the least of many runs"
+    report = Report(f"{title}; int8 by {instructions()}" if options.int8 else title, columns)
     for name in progress(list(models), str):
-        for row in compare(name, models[name], counts, options.seconds, peak):
+        for row in compare(name, models[name], counts, options.seconds, peak, int8=options.int8):
             report.add(**row)
     report.figures = figures(report.rows, counts)
     report.figures |= {f"peak_gflops_{count}t": peak[count] / 1e9 for count in counts}
@@ -86,24 +101,38 @@ def compare(
     counts: list[int],
     seconds: float,
     peak: Mapping[int, float],
+    *,
+    int8: bool = False,
 ) -> list[dict]:
     """One row for each number of threads."""
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         model = folder / f"{name}.onnx"
         onnx.save(make(), model)
-        taken_to_compile = _compile(model, folder / "ours.bundle")
-        bundle = graphopt.Bundle.open(folder / "ours.bundle")
-        inputs = _inputs(bundle)
-        flops = 2 * (bundle.report["summary"]["macs"] or 0)
+        files, missing = int8_files(model, folder) if int8 else (dict.fromkeys((OURS, *PEERS), model), [])
+        taken_to_compile = _compile(files[OURS], folder / "ours.bundle")
+        ours = {OURS: graphopt.Bundle.open(folder / "ours.bundle")}
+        if int8:
+            ours[FLOAT] = graphopt.compile(model, out=folder / "float.bundle", name="ours")
+        inputs = _inputs(ours[OURS])
+        flops = 2 * (ours[OURS].report["summary"]["macs"] or 0)
         rows = []
         for count in counts:
-            runs, error, absent = _contenders(model, bundle.path, inputs, count, folder)
+            runs, error, absent = _contenders(files, ours, inputs, count, folder)
             taken = measure({(key, count): run for key, run in runs.items()}, seconds * len(runs))  # type: ignore[misc]
             times = {key: seconds for (key, _), seconds in taken.items()}
             row = _row(name, count, times, flops, peak[count])
-            rows.append({**row, **taken_to_compile, "error": error, "absent": "; ".join(absent)})
+            if int8:
+                row |= {
+                    "over float": row[FLOAT] / row[OURS],
+                    "of library": _size(ours[OURS]) / _size(ours[FLOAT]),
+                }
+            rows.append({**row, **taken_to_compile, "error": error, "absent": "; ".join(missing + absent)})
         return rows
+
+
+def _size(bundle: graphopt.Bundle) -> int:
+    return bundle.library.stat().st_size
 
 
 WATCHED = """
@@ -145,42 +174,48 @@ def figures_of(module: str, quick: bool) -> dict[str, float]:
 
 
 def _contenders(
-    model: Path, bundle: Path, inputs: Mapping[str, np.ndarray], count: int, folder: Path
+    files: Mapping[str, Path],
+    ours: Mapping[str, graphopt.Bundle],
+    inputs: Mapping[str, np.ndarray],
+    count: int,
+    folder: Path,
 ) -> tuple[dict[str, Run], float, list[str]]:
-    """Everyone who gives the right answer, how far ours is from ONNX Runtime's, and why others are absent."""
-    module = graphopt.Module(bundle)
-    module.set_num_threads(count)
-    runs: dict[str, Run] = {OURS: lambda: list(module(inputs).values())}
-    right = runs[OURS]()
-    error, absent = float("nan"), []
+    """Everyone who gives the right answer, ours from ONNX Runtime's or our own in float, and why others are absent."""
+    runs: dict[str, Run] = {key: _module(bundle, inputs, count) for key, bundle in ours.items()}
+    right = runs[FLOAT if FLOAT in runs else OURS]()[0]
+    agree = AGREE_INT8 if FLOAT in runs else AGREE
+    error = largest_difference(runs[OURS]()[0], right) if FLOAT in runs else float("nan")
+    absent = []
     for key, start in PEERS.items():
+        if key not in files:
+            continue
         try:
-            run = start(model, inputs, count, folder)
-            off = _difference(run(), right)
+            run = start(files[key], inputs, count, folder)
+            off = largest_difference(run()[0], right)
         except PeerError as reason:
             absent.append(str(reason))
             continue
-        if key == "ONNX Runtime":
+        if key == "ONNX Runtime" and FLOAT not in runs:
             error = off
-        if off <= AGREE:
+        if off <= agree:
             runs[key] = run
         else:
             absent.append(f"{key} is off by {off:.1g}")
     return runs, error, absent
 
 
-def _difference(answers: list[np.ndarray], right: list[np.ndarray]) -> float:
-    a, b = answers[0].reshape(-1).astype(np.float64), right[0].reshape(-1).astype(np.float64)
-    if a.shape != b.shape:
-        return float("inf")
-    return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
+def _module(bundle: graphopt.Bundle, inputs: Mapping[str, np.ndarray], count: int) -> Run:
+    module = graphopt.Module(bundle.path)
+    module.set_num_threads(count)
+    return lambda: list(module(inputs).values())
 
 
 def _row(name: str, count: int, times: Mapping[str, list[float]], flops: int, peak: float) -> dict:
     best = {key: min(seconds) for key, seconds in times.items()}
     medians = {key: statistics.median(seconds) for key, seconds in times.items()}
-    fastest = min((key for key in best if key != OURS), key=best.__getitem__, default="")
-    usual = min((medians[key] for key in best if key != OURS), default=None)
+    peers = [key for key in best if key not in (OURS, FLOAT)]
+    fastest = min(peers, key=best.__getitem__, default="")
+    usual = min((medians[key] for key in peers), default=None)
     row: dict = {"model": name, "threads": count}
     row |= {key: 1e3 * value for key, value in best.items()}
     row |= {"best peer": fastest, "ratio": best[OURS] / best[fastest] if fastest else None}
@@ -203,7 +238,7 @@ def _inputs(bundle: graphopt.Bundle) -> dict[str, np.ndarray]:
 def figures(rows: list[dict], counts: list[int]) -> dict[str, float]:
     """Geometric means of the ratio and the worst one, for one thread and for all."""
     found = {}
-    for count, suffix in ((counts[0], "1t"), (counts[-1], "all")):
+    for count, suffix in ((counts[0], "1t"), (counts[-1], "all"))[: len(counts)]:
         chosen = [row for row in rows if row["threads"] == count and row["ratio"] is not None]
         for size, names in (("large", set(LARGE)), ("small", None)):
             ratios = [r["ratio"] for r in chosen if (r["model"] in LARGE) == (names is not None)]
@@ -211,6 +246,12 @@ def figures(rows: list[dict], counts: list[int]) -> dict[str, float]:
                 found[f"geomean_{suffix}_{size}"] = geometric_mean(ratios)
         if chosen:
             found[f"worst_{suffix}"] = max(row["ratio"] for row in chosen)
+    gains = {row["model"]: row for row in rows if row["threads"] == counts[0] and "over float" in row}
+    for name, told in OVER_FLOAT.items():
+        if name in gains:
+            found[f"int8_over_float_{told}"] = gains[name]["over float"]
+    if gains:
+        found["library_of_float"] = geometric_mean(row["of library"] for row in gains.values())
     return found
 
 
