@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from graphopt.ir import DType, Node, Value
-from graphopt.passes.integers import weight_axis
 from graphopt.passes.quantization.insert import after, before
 from graphopt.passes.quantization.operators import PRODUCTS
 from graphopt.passes.quantization.scheme import Scheme
@@ -26,13 +25,9 @@ def why_not_dynamic(node: Node) -> str:
     """Why a product cannot be quantised as the model runs; empty when it can."""
     if not node.is_op(*PRODUCTS) or node.op_type == "ConvTranspose":
         return "ONNX has no such product of integers"
-    weights = node.inputs[1]
-    if node.op_type == "Gemm":
-        if weights is None or weights.constant is None or node.int("transA"):
-            return "its weights are computed, or its input is turned"
-        if node.float("alpha", 1.0) != 1 or node.float("beta", 1.0) != 1:
-            return "alpha or beta is not one"
-    return "its weights are computed" if node.op_type == "Conv" and weights.constant is None else ""  # type: ignore[union-attr]
+    if node.op_type == "Gemm" and (node.float("alpha", 1.0) != 1 or node.float("beta", 1.0) != 1):
+        return "alpha or beta is not one"
+    return ""
 
 
 class DynamicProducts:
@@ -47,10 +42,11 @@ class DynamicProducts:
         x, weights = node.inputs[0], node.inputs[1]
         assert x is not None and weights is not None
         a = self._activation(x)
-        if weights.constant is None:
-            b, axis = self._activation(weights), -1
-        else:
-            b, axis = _weights(build, node, weights, scheme)
+        b = self._activation(weights) if weights.constant is None else _weights(build, node, weights, scheme)
+        if node.op_type == "Gemm" and node.int("transA"):
+            a = _turned(build, a)
+        if node.op_type == "Gemm" and node.int("transB"):
+            b = _turned(build, b)
         operands = (a[0], b[0], a[2], b[2]) if b[2] is not None else (a[0], b[0], a[2])
         if node.op_type == "Conv":
             sums = build.op("ConvInteger", *operands, name=node.name, **node.attributes)
@@ -61,7 +57,9 @@ class DynamicProducts:
         bias = node.input(2)
         if bias is None:
             return result
-        return build.op("Add", result, _by_channel(build, bias, sums.rank or 0) if axis == 1 else bias)
+        return build.op(
+            "Add", result, _by_channel(build, bias, sums.rank or 0) if node.op_type == "Conv" else bias
+        )
 
     def _activation(self, value: Value) -> Quantised:
         if value not in self._made:
@@ -70,18 +68,24 @@ class DynamicProducts:
         return self._made[value]
 
 
-def _weights(build: Builder, node: Node, weights: Value, scheme: Scheme) -> tuple[Quantised, int]:
-    """With their scale as it broadcasts against the sums; and the axis of the channels there."""
+def _weights(build: Builder, node: Node, weights: Value, scheme: Scheme) -> Quantised:
+    """With their scale as it broadcasts against the sums, and no zero point."""
     assert weights.constant is not None
     parameters = weight_parameters(node, weights, scheme)
     integers, scale = parameters.quantised(weights.constant), parameters.scale
-    if node.op_type == "Gemm" and node.int("transB"):
-        integers = np.ascontiguousarray(integers.T)
-    axis = 1 if weight_axis(node) == 0 and node.op_type == "Conv" else -1
-    if axis == 1 and scale.size > 1:
+    if node.op_type == "Conv" and scale.size > 1:
         scale = scale.reshape(-1, *(1,) * (integers.ndim - 2))
     kept = build.const(integers, name=f"{weights.name}.integers")
-    return (kept, build.const(scale, name=f"{weights.name}.scale"), None), axis
+    return kept, build.const(scale, name=f"{weights.name}.scale"), None
+
+
+def _turned(build: Builder, matrix: Quantised) -> Quantised:
+    integers, scale, zero = matrix
+    if integers.constant is not None:
+        turned = build.const(np.ascontiguousarray(integers.constant.T), name=integers.name)
+    else:
+        turned = build.op("Transpose", integers, perm=(1, 0))
+    return turned, scale, zero
 
 
 def _by_channel(build: Builder, bias: Value, rank: int) -> Value:

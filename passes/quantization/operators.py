@@ -65,8 +65,10 @@ def keeps_range(node: Node) -> bool:
 
 def data_operands(node: Node) -> list[Value]:
     """The float operands that carry data: not shapes, axes or parameters of a normalisation."""
-    if node.op_type in BINARY or node.op_type == "Concat" or node.op_type == "MatMul":
+    if node.op_type in BINARY or node.op_type == "Concat":
         operands = node.inputs
+    elif node.op_type in PRODUCTS:
+        operands = node.inputs[:2]
     elif node.op_type == "Where":
         operands = node.inputs[1:]
     else:

@@ -15,18 +15,22 @@ from graphopt.runtime.module import Module
 from graphopt.runtime.reference import run
 from tests.passes.helpers import Build, Draft, made
 from tests.passes.quantization.quantised import operators, quantised, samples_of, sqnr
-from tests.passes.quantization.test_placement import attention, conv, residual
+from tests.passes.quantization.test_placement import attention, computed, conv, residual
 
 
 def turned(g: Draft) -> Value:
     return g.op("Gemm", g.input(2, 6), g.weight(5, 6), g.weight(5), transB=1)
 
 
+def turned_twice(g: Draft) -> Value:
+    return g.op("Gemm", g.input(6, 2), g.weight(6, 5), g.weight(5), transA=1)
+
+
 def grouped(g: Draft) -> Value:
     return conv(g, g.op("Relu", conv(g, g.input(1, 4, 5, 5), 8, group=2)), 8, group=8)
 
 
-@pytest.mark.parametrize("build", [residual, attention, turned, grouped])
+@pytest.mark.parametrize("build", [residual, attention, turned, turned_twice, computed, grouped])
 def test_every_product_is_one_of_integers(build: Build) -> None:
     graph = quantised(build, "dynamic")
     assert not {"Conv", "Gemm", "MatMul"} & set(operators(graph))

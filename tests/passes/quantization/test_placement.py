@@ -59,6 +59,13 @@ def attention(g: Draft) -> Value:
     return g.op("MatMul", hidden, g.weight(16, 8))
 
 
+def computed(g: Draft) -> Value:
+    """Weights that are computed."""
+    a, b = g.input(3, 4), g.input(5, 4)
+    image = g.op("Reshape", g.op("Gemm", a, b, transB=1), g.ints(1, 1, 3, 5))
+    return g.op("Conv", image, g.op("Reshape", b, g.ints(5, 1, 2, 2)), g.weight(5))
+
+
 def spelt_out(g: Draft) -> Value:
     """A normalisation of squares and roots in front of a convolution, and one behind another."""
     x = conv(g, g.input(1, 4, 6, 6), 4)
@@ -92,6 +99,14 @@ def test_every_product_reads_integers_and_nothing_is_quantised_twice(build: Buil
         producer = node.inputs[0].producer  # type: ignore[union-attr]
         if "requantize" not in node.name:
             assert producer is None or producer.op_type != "DequantizeLinear"
+
+
+def test_computed_weights_are_quantised_as_activations() -> None:
+    graph = quantised(computed)
+    for node in graph.nodes:
+        if node.op_type in ("Conv", "Gemm"):
+            assert source(node.inputs[0]).dtype.label == source(node.inputs[1]).dtype.label == "uint8"
+    assert sqnr(computed) > 30
 
 
 def test_registers_are_not_quantised() -> None:
