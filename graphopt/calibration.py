@@ -4,7 +4,7 @@ The float model runs compiled, sample by sample, and observers look at its inner
 `graphopt.runtime.observers`). Memory holds the values of one sample and what observers keep, however many samples
 there are.
 
-    graph = graphopt.optimize(graphopt.load("model.onnx"), passes.UNFUSED)
+    graph = graphopt.optimize(graphopt.load("model.onnx"), passes.QUANTIZABLE)
     ranges = calibrate(graph, "calibration.npz")
 """
 

@@ -25,7 +25,7 @@ IMAGES = np.random.default_rng(3).normal(size=(9, 3, 8, 8)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
-    return graphopt.optimize(graphopt.load(network()), passes.UNFUSED)
+    return graphopt.optimize(graphopt.load(network()), passes.QUANTIZABLE)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.passes.helpers import Draft, made
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
-    return graphopt.optimize(graphopt.load(network()), passes.UNFUSED)
+    return graphopt.optimize(graphopt.load(network()), passes.QUANTIZABLE)
 
 
 def expected(graph: Graph, sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
