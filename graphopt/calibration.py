@@ -119,7 +119,9 @@ def _refuse_constants(found: list[Constant], where: str) -> None:
         return
     more = f", and {len(distinct) - LISTED_AT_MOST} more" if len(distinct) > LISTED_AT_MOST else ""
     what = f"{', '.join(map(str, distinct[:LISTED_AT_MOST]))} in all samples{more}, so its range has no width"
-    hint = "give samples in which it varies, or allow it (allow_constant) if it never does"
+    hint = (
+        "give samples in which it varies; if it never does, --allow-constant or allow_constant=True takes it"
+    )
     raise UsageError(what, where=where, hint=hint)
 
 

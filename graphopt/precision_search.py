@@ -45,7 +45,7 @@ class Quantiser:
         copy = self.graph.clone()
         nodes = {node.name: node for node in copy.nodes}
         chosen = {nodes[n.name]: scheme for n, scheme in layers.items()}
-        originals = insert_quantization(copy, chosen, self.bounds)
+        originals = insert_quantization(copy, chosen, self.bounds, self.ranges.left_out)
         if self.refinement is not None:
             self.refinement.refine(copy, originals, self.progress)
         return copy

@@ -105,6 +105,7 @@ def quantize(
     ranges: Ranges | None = None,
     observer: str = "min-max",
     methods: str = "default",
+    allow_constant: bool = False,
     preprocess: str | None = None,
     limit: int | None = None,
     exclude: Sequence[str] = (),
@@ -119,7 +120,8 @@ def quantize(
     """Quantise `model` by `scheme`, with the ranges that its values take on `data`.
 
     `data` may have any form that `graphopt.data.open_samples` takes; schemes for weights alone need none. `ranges` from
-    an earlier run stand in for it. Layers that `exclude` names, `*` standing for any letters, stay float.
+    an earlier run stand in for it. `allow_constant` takes values that are the same in all samples as they are (see
+    `graphopt.calibrate`). Layers that `exclude` names, `*` standing for any letters, stay float.
 
     `methods` says how weights are fitted to the samples (`graphopt.refinement`); "none" rounds them to nearest.
 
@@ -141,7 +143,7 @@ def quantize(
     layers = offered = layers_of(graph, chosen, exclude)
     notes = check_weights(layers)
     if ranges is None:
-        ranges = _calibrated(graph, chosen, data, observer, preprocess, limit, progress)
+        ranges = _calibrated(graph, chosen, data, observer, allow_constant, preprocess, limit, progress)
     ranges.check(graph)
     refining = _refinement(methods, graph, chosen, data, preprocess, limit)
     quantiser = Quantiser(graph, ranges, progress, refining)
@@ -177,6 +179,7 @@ def _calibrated(
     scheme: Scheme,
     data: object,
     observer: str,
+    allow_constant: bool,
     preprocess: str | None,
     limit: int | None,
     progress: Progress | None,
@@ -190,7 +193,7 @@ def _calibrated(
         hint = "give samples of what the model will see, or choose a scheme such as weights-int8"
         raise UsageError(f"scheme '{scheme}' needs data to find ranges of activations", hint=hint)
     samples = open_samples(data, graph, preprocess=preprocess, limit=limit)
-    return calibrate(graph, samples, observer=observer, progress=progress)
+    return calibrate(graph, samples, observer=observer, allow_constant=allow_constant, progress=progress)
 
 
 def refuse_quantised(graph: Graph) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +31,8 @@ from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Statistics
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Quantize(Pass):
@@ -49,7 +52,7 @@ class Quantize(Pass):
         ranges.check(graph)
         layers = layers_of(graph, scheme, self.exclude)
         statistics.fired[self.name] += len(layers)
-        insert_quantization(graph, layers, bounds_of(ranges))
+        insert_quantization(graph, layers, bounds_of(ranges), ranges.left_out)
 
 
 def bounds_of(ranges: Mapping[str, Range]) -> dict[str, Bounds]:
@@ -58,14 +61,18 @@ def bounds_of(ranges: Mapping[str, Range]) -> dict[str, Bounds]:
 
 
 def insert_quantization(
-    graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]
+    graph: Graph,
+    layers: Mapping[Node, Scheme],
+    bounds: Mapping[str, Bounds],
+    left_out: Mapping[str, str] = NOTHING,
 ) -> dict[Value, np.ndarray]:
     """Quantise `layers`, nodes of `graph`, and what lies between them, in place.
 
-    `bounds` are the least and the greatest number of each value by its name. Returns the float constants that stand
-    behind what is dequantised, and behind constants of integers. Raises UsageError.
+    `bounds` are the least and the greatest number of each value by its name; `left_out` tells why others have none.
+    Returns the float constants that stand behind what is dequantised, and behind constants of integers. Raises
+    UsageError, also where a value without a range is needed.
     """
-    activations = Activations(graph, layers, with_first_states(layers, bounds))
+    activations = Activations(graph, layers, with_first_states(layers, bounds), left_out)
     dynamic = DynamicProducts()
     replaced: dict[Value, Value] = {}
     for node in list(graph.nodes):

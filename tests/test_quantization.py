@@ -128,6 +128,23 @@ def test_ranges_of_another_model_are_refused() -> None:
         graphopt.quantize(second, ranges=ranges)
 
 
+def dead(g: Draft) -> Value:
+    """The first layer's bias is so low that nothing passes the Relu."""
+    low = g.const([-1e3, -1e3])
+    cut = g.op("Relu", g.op("Conv", g.input(1, 3, 4, 4), g.weight(2, 3, 1, 1), low))
+    return g.op("Conv", cut, g.weight(2, 2, 1, 1))
+
+
+def test_a_layer_that_is_never_alive_is_named() -> None:
+    graph = made(dead)
+    message = r"value 'Relu\.0': it has no range: it is 0 in all samples .*--allow-constant"
+    with pytest.raises(UsageError, match=message):
+        graphopt.quantize(graph, draws(graph, 2))
+    allowed = graphopt.quantize(graph, draws(graph, 2), allow_constant=True)
+    assert allowed.report.share_of_macs == 1
+    assert graphopt.quantize(graph, draws(graph, 2), exclude=["Conv_1"]).report.share_of_macs < 1
+
+
 def test_ranges_are_reused() -> None:
     graph = made(residual)
     once = graphopt.quantize(graph, draws(graph, 4))

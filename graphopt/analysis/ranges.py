@@ -17,7 +17,9 @@ from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph
 from graphopt.ir.text import to_text
 
-LEFT_OUT_HINT = "give samples in which it varies, allow constant values, or leave the layer in float"
+LEFT_OUT_HINT = (
+    "give other samples, or exclude the layers that read it; --allow-constant takes what never varies"
+)
 
 
 @dataclass(frozen=True, eq=False)

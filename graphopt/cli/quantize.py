@@ -44,8 +44,16 @@ def quantize(
     ] = False,
     input_shape: InputShapes = None,
     ranges: Annotated[
-        Path | None, typer.Option("--ranges", metavar="FILE.json", help="Write the ranges that were found.")
+        Path | None,
+        typer.Option(
+            "--ranges",
+            metavar="FILE.json",
+            help="With --calibration, write the ranges that were found; without, read them.",
+        ),
     ] = None,
+    allow_constant: Annotated[
+        bool, typer.Option("--allow-constant", help="Also take values that never vary in the samples.")
+    ] = False,
     layers: Annotated[bool, typer.Option("--layers", help="A line for each layer.")] = False,
     json: Json = False,
 ) -> None:
@@ -58,7 +66,7 @@ def quantize(
 
     Example: `graphopt quantize model.onnx -c samples.npz:x --labels y --max-loss 1% --explain -o model.int8.onnx`
     """
-    from graphopt.analysis.ranges_file import save_ranges
+    from graphopt.analysis.ranges_file import load_ranges, save_ranges
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
     from graphopt.onnx_io.write import write_model
@@ -72,11 +80,18 @@ def quantize(
         calibration, scheme, exclude, observer, preprocess, samples, max_loss, labels, metric, evaluate
     )
     with progress(quiet=json) as step:
-        result = options.quantize(model, step, explain=explain, input_shapes=input_shapes(input_shape))
+        result = options.quantize(
+            model,
+            step,
+            explain=explain,
+            input_shapes=input_shapes(input_shape),
+            ranges=load_ranges(ranges) if ranges is not None and calibration is None else None,
+            allow_constant=allow_constant,
+        )
     if out is not None:
         with reported(out):
             write_model(result.graph, out)
-    if ranges is not None:
+    if ranges is not None and calibration is not None:
         save_ranges(result.ranges, ranges)
     if json:
         told = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphopt.analysis.ranges import LEFT_OUT_HINT
 from graphopt.errors import UsageError
 from graphopt.ir import DType, Graph, Node, Origin, Value
 from graphopt.passes.quantization.operators import BINARY, data_operands, is_move, keeps_range
@@ -34,9 +35,16 @@ class Activations:
     these are dequantised to.
     """
 
-    def __init__(self, graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        layers: Mapping[Node, Scheme],
+        bounds: Mapping[str, Bounds],
+        left_out: Mapping[str, str],
+    ) -> None:
         self.graph = graph
         self.bounds = bounds
+        self.left_out = left_out
         self.placement = Placement(graph, layers, bounds)
         self.originals: dict[Value, np.ndarray] = {}
         self._integers: dict[tuple[Value, DType], Value] = {}
@@ -91,6 +99,10 @@ class Activations:
         if (owner, dtype) not in self._parameters:
             bounds = [self.bounds[v.name] for v in self._members[owner] if v.name in self.bounds]
             where = f"value '{value.name}'"
+            if not bounds and value.name in self.left_out:
+                raise UsageError(
+                    f"it has no range: {self.left_out[value.name]}", where=where, hint=LEFT_OUT_HINT
+                )
             if not bounds:
                 raise UsageError("its range is not known", where=where, hint="calibrate this very graph")
             low, high = min(low for low, _ in bounds), max(high for _, high in bounds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,36 @@ def test_numbers_and_ranges_for_a_program(cli: Cli, model: Path, data: Path, tmp
     pipeline = f"quantize{{ranges={ranges} exclude=dense}}"
     done = cli("optimize", model, "-o", written, "--pipeline", f"fold-batchnorm,{pipeline}")
     assert "ranges are of another model" in done.error
+
+
+def test_ranges_are_written_edited_and_read(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    ranges, first, again, edited = (tmp_path / name for name in ("r.json", "1.onnx", "2.onnx", "3.onnx"))
+    assert cli("quantize", model, "-c", data, "--ranges", ranges, "-o", first).code == 0
+    text = ranges.read_text()
+    assert cli("quantize", model, "--ranges", ranges, "-o", again).code == 0
+    assert first.read_bytes() == again.read_bytes() and ranges.read_text() == text
+    known = json.loads(text)
+    known["values"]["x"] = {"low": -100, "high": 100}
+    ranges.write_text(json.dumps(known))
+    assert cli("quantize", model, "--ranges", ranges, "-o", edited).code == 0
+    assert edited.read_bytes() != first.read_bytes()
+    known["values"]["x"] = {"low": 100, "high": -100}
+    ranges.write_text(json.dumps(known))
+    edited.unlink()
+    failed = cli("quantize", model, "--ranges", ranges, "-o", edited)
+    assert "r.json, value 'x': 'low' is above 'high'" in failed.error and not edited.exists()
+
+
+def test_constant_inputs_are_refused_unless_allowed(
+    cli: Cli, model: Path, data: Path, tmp_path: Path
+) -> None:
+    images = np.load(data)["x"]
+    images[:, 2] = 0.25
+    np.savez(data, x=images)
+    out = tmp_path / "out.onnx"
+    failed = cli("quantize", model, "-c", data, "-o", out)
+    assert "channel 2 of 'x' is 0.25 in all samples" in failed.error and not out.exists()
+    assert cli("quantize", model, "-c", data, "-o", out, "--allow-constant").code == 0
 
 
 @pytest.mark.parametrize(
