@@ -148,7 +148,7 @@ def test_a_layer_that_is_never_alive_is_named() -> None:
 def test_ranges_are_reused() -> None:
     graph = made(residual)
     once = graphopt.quantize(graph, draws(graph, 4))
-    again = graphopt.quantize(graph, ranges=once.ranges)
+    again = graphopt.quantize(graph, draws(graph, 4), ranges=once.ranges)
     assert to_bytes(once.graph) == to_bytes(again.graph)
 
 

@@ -44,12 +44,11 @@ def quantize(
     ] = False,
     input_shape: InputShapes = None,
     ranges: Annotated[
+        Path | None, typer.Option("--ranges", metavar="FILE.json", help="Write the ranges that were found.")
+    ] = None,
+    use_ranges: Annotated[
         Path | None,
-        typer.Option(
-            "--ranges",
-            metavar="FILE.json",
-            help="With --calibration, write the ranges that were found; without, read them.",
-        ),
+        typer.Option("--use-ranges", metavar="FILE.json", help="Take the ranges from a file, edited or not."),
     ] = None,
     allow_constant: Annotated[
         bool, typer.Option("--allow-constant", help="Also take values that never vary in the samples.")
@@ -74,7 +73,7 @@ def quantize(
     from graphopt.report.tables import facts, show, show_json
     from graphopt.runtime.files import reported
 
-    check_place(out, model)
+    check_place(out, model, use_ranges)
     check_place(ranges, model, out)
     options = QuantizeOptions(
         calibration, scheme, exclude, observer, preprocess, samples, max_loss, labels, metric, evaluate
@@ -85,13 +84,13 @@ def quantize(
             step,
             explain=explain,
             input_shapes=input_shapes(input_shape),
-            ranges=load_ranges(ranges) if ranges is not None and calibration is None else None,
+            ranges=None if use_ranges is None else load_ranges(use_ranges),
             allow_constant=allow_constant,
         )
     if out is not None:
         with reported(out):
             write_model(result.graph, out)
-    if ranges is not None and calibration is not None:
+    if ranges is not None:
         save_ranges(result.ranges, ranges)
     if json:
         told = {
