@@ -1,7 +1,8 @@
 """Int8 files of a float model: ours, ONNX Runtime's and OpenVINO's, each by its own tool.
 
-They are for `bench.cpu --int8` and `bench.arm --int8`. The models' weights are random, so random inputs
-are calibration data as good as any. What multiplies bytes on this machine decides much, and is told.
+They are for `bench.cpu --int8` and `bench.arm --int8`. The models' weights are random, so random inputs are calibration
+data as good as any, and no method mends what rounding loses. What multiplies bytes on this machine decides much, and
+is told.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def int8_files(model: Path, folder: Path) -> tuple[dict[str, Path], list[str]]:
     graph = graphopt.load(model)
     samples = random_samples(graph)
     files, absent = {OURS: folder / "graphopt.int8.onnx"}, []
-    write_model(quantize(graph, samples).graph, files[OURS])
+    write_model(quantize(graph, samples, methods="none").graph, files[OURS])
     for name, (suffix, make) in MAKERS.items():
         out = folder / f"{name.replace(' ', '')}.int8{suffix}"
         try:
@@ -48,7 +49,7 @@ def int8_files(model: Path, folder: Path) -> tuple[dict[str, Path], list[str]]:
 def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
     """By ours."""
     graph = graphopt.load(model)
-    return to_model(quantize(graph, random_samples(graph)).graph)
+    return to_model(quantize(graph, random_samples(graph), methods="none").graph)
 
 
 def random_samples(graph: graphopt.Graph) -> Samples:

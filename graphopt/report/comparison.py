@@ -48,7 +48,7 @@ def summary_rows(comparison: ModelComparison) -> list[tuple[str, str, str, str]]
     if a.seconds or b.seconds:
         threads = f"{comparison.threads} thread{'s' if comparison.threads > 1 else ''}"
         times = ["-" if side.seconds is None else tables.duration(side.seconds) for side in (a, b)]
-        faster = f"{comparison.speedup:.2f}x as fast" if comparison.speedup else ""
+        faster = _speed(comparison.speedup) if comparison.speedup else ""
         rows.append((f"time, {threads}", times[0], times[1], faster))
     rows.append(_sizes("library", a.library_bytes, b.library_bytes))
     rows.append(_sizes("file", a.file_bytes, b.file_bytes))
@@ -75,6 +75,10 @@ def titles(comparison: ModelComparison) -> tuple[str, str]:
         f"{a.name} and {b.name} on {comparison.samples:,} samples, on {machines}",
         f"Inner values that both have, on {comparison.layer_samples} samples",
     )
+
+
+def _speed(ratio: float) -> str:
+    return f"{ratio:.2f}x as fast" if ratio >= 1 else f"slower here: {ratio:.2f}x as fast"
 
 
 def _summary(comparison: ModelComparison) -> Any:
