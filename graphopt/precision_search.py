@@ -53,12 +53,16 @@ class Quantiser:
 
 @dataclass(frozen=True)
 class Search:
-    """Trials of `layers` on the task's data, with `scheme` as the cheapest."""
+    """Trials of `layers` on the task's data, with `scheme` as the cheapest.
+
+    Tables are no layers to be tried: all of `tables` are quantised with whatever else is.
+    """
 
     quantiser: Quantiser
     task: Task
     scheme: Scheme
     layers: list[Node]
+    tables: Assignment
 
     def harms(self) -> list[Harm]:
         """What the scheme does to each layer alone."""
@@ -69,7 +73,7 @@ class Search:
         assignment: Assignment = dict.fromkeys(self.layers, self.scheme)
         loss = self.loss(assignment)
         if loss <= max_loss:
-            return assignment, loss
+            return assignment | self.tables, loss
         steps, count = cheapest_within(self._trials, self._is_allowed(max_loss), self.quantiser.progress)
         for attempt in range(VERIFIED_AT_MOST):
             assignment = after(steps, count, self.layers, self.scheme)
@@ -78,7 +82,7 @@ class Search:
                 assignment = lowered(assignment, self._trials, allowed, progress)
             loss = self.loss(assignment)
             if loss <= max_loss:
-                return assignment, loss
+                return assignment | self.tables, loss
             if attempt:
                 count = min(count + max(len(steps) >> (VERIFIED_AT_MOST - attempt), 1), len(steps))
         return {}, 0.0
@@ -90,7 +94,9 @@ class Search:
         """Of the quantised model."""
         if not assignment:
             return 0.0
-        return self._loss(runnable(self.quantiser.quantised(assignment), self.quantiser.progress))
+        return self._loss(
+            runnable(self.quantiser.quantised(assignment | self.tables), self.quantiser.progress)
+        )
 
     def _loss(self, model: Runnable) -> float:
         if self.task.has_metric:

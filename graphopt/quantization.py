@@ -22,6 +22,7 @@ from graphopt.evaluate import Judge
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import candidates, layer_name, layers_of, weights_of
+from graphopt.passes.quantization.operators import is_lookup
 from graphopt.passes.quantization.scheme import STORED, Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
 from graphopt.sensitivity import Harm, Task
@@ -153,7 +154,8 @@ def quantize(
         if data is None:
             raise UsageError("there are no samples to try layers on", hint="give data")
         task = Task(data, labels, metric, evaluate, preprocess, limit)
-        search = Search(quantiser, task, chosen, list(layers))
+        tables = {node: given for node, given in layers.items() if is_lookup(node)}
+        search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables)
         if max_loss is not None:
             layers, loss = search.within(max_loss)
         if explain:

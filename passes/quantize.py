@@ -23,7 +23,8 @@ from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.quantization.dynamic import DynamicProducts
 from graphopt.passes.quantization.insert import Activations
 from graphopt.passes.quantization.layers import layers_of
-from graphopt.passes.quantization.operators import RECURRENT
+from graphopt.passes.quantization.lookups import quantise_lookup
+from graphopt.passes.quantization.operators import RECURRENT, is_lookup
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.products import quantise_product
 from graphopt.passes.quantization.recurrent import quantise_recurrence, with_first_states
@@ -77,7 +78,9 @@ def insert_quantization(
     replaced: dict[Value, Value] = {}
     for node in list(graph.nodes):
         dtype = activations.placement.precision.get(node)
-        if node in layers and layers[node].dynamic:
+        if node in layers and is_lookup(node):
+            replaced[node.output] = quantise_lookup(node, layers[node])
+        elif node in layers and layers[node].dynamic:
             node.output.replace_uses(dynamic.quantise(node, layers[node]))
         elif node in layers and node.is_op(*RECURRENT):
             replaced |= quantise_recurrence(activations, node, layers[node])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from graphopt.analysis.macs import macs
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.quantization.dynamic import why_not_dynamic
-from graphopt.passes.quantization.operators import PRODUCTS, RECURRENT, is_float
+from graphopt.passes.quantization.operators import PRODUCTS, RECURRENT, is_float, is_lookup
 from graphopt.passes.quantization.recurrent import why_not_recurrent
 from graphopt.passes.quantization.scheme import Scheme
 
@@ -20,13 +21,25 @@ def layer_name(node: Node) -> str:
 
 
 def candidates(graph: Graph, scheme: Scheme) -> dict[Node, str]:
-    """Every product and recurrence of floats, with the reason why it cannot be quantised; empty where it can."""
-    nodes = (node for node in graph.nodes if node.is_op(*PRODUCTS, *RECURRENT) and is_float(node.output))
-    return {node: why_not(node, scheme) for node in nodes}
+    """Every product, recurrence and table of floats, with the reason why it cannot be quantised; empty where it can.
+
+    Other operators that multiply and add are among them, so that none is forgotten.
+    """
+    found = {}
+    for node in graph.nodes:
+        if not node.outputs or node.output.type is None or not is_float(node.output):
+            continue
+        if node.is_op(*PRODUCTS, *RECURRENT) or is_lookup(node):
+            found[node] = why_not(node, scheme)
+        elif macs(node):
+            found[node] = f"{node.key} has no quantised form"
+    return found
 
 
 def why_not(node: Node, scheme: Scheme) -> str:
     """Why `scheme` is not for a layer; empty when it is."""
+    if is_lookup(node):
+        return ""
     if scheme.dynamic:
         return why_not_dynamic(node)
     if node.is_op(*RECURRENT):
@@ -38,7 +51,13 @@ def why_not(node: Node, scheme: Scheme) -> str:
 
 def weights_of(node: Node) -> list[Value]:
     """The constant weights of a layer."""
-    operands = node.inputs[1:3] if node.is_op(*RECURRENT) else node.inputs[:2]
+    operands = (
+        node.inputs[1:3]
+        if node.is_op(*RECURRENT)
+        else node.inputs[:1]
+        if is_lookup(node)
+        else node.inputs[:2]
+    )
     return [value for value in operands if value is not None and value.constant is not None]
 
 

@@ -23,6 +23,9 @@ MOVES = frozenset(
 RANGE_KEEPING = frozenset({"GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMin", "Resize"})
 """Their results lie within the range of their operand, whose scale they keep; ONNX has them for floats at least."""
 
+LEAST_TABLE = 1024
+"""Numbers from which on a table is worth quantising."""
+
 UNARY = frozenset(
     "Abs BatchNormalization Celu Clip Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Mish Neg PRelu Relu Selu Sigmoid "
     "Softplus Softsign Swish Tanh ThresholdedRelu".split()
@@ -50,11 +53,19 @@ def is_product(node: Node) -> bool:
     return node.is_op(*PRODUCTS)
 
 
+def is_lookup(node: Node) -> bool:
+    """Whether `node` picks rows of a constant table, an embedding."""
+    table = node.input(0)
+    if not node.is_op("Gather") or node.int("axis") or table is None or table.constant is None:
+        return False
+    return is_float(table) and table.constant.ndim > 1 and table.constant.size >= LEAST_TABLE
+
+
 def is_move(node: Node) -> bool:
     """Whether `node` copies floats from its data operands."""
-    return (
-        node.is_op(*MOVES) and is_float(node.output) and not (node.op_type == "Pad" and not _pads_alike(node))
-    )
+    if is_lookup(node) or (node.op_type == "Pad" and not _pads_alike(node)):
+        return False
+    return node.is_op(*MOVES) and is_float(node.output)
 
 
 def keeps_range(node: Node) -> bool:

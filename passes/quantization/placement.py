@@ -26,6 +26,7 @@ from graphopt.passes.quantization.operators import (
     ROWS,
     data_operands,
     is_float,
+    is_lookup,
     is_move,
     keeps_range,
 )
@@ -45,7 +46,11 @@ class Placement:
     """
 
     def __init__(self, graph: Graph, layers: Mapping[Node, Scheme], bounds: Mapping[str, Bounds]) -> None:
-        self.layers = {node: scheme for node, scheme in layers.items() if scheme.activation_type is not None}
+        self.layers = {
+            node: scheme
+            for node, scheme in layers.items()
+            if scheme.activation_type is not None and not is_lookup(node)
+        }
         self.stored: dict[Value, set[DType]] = defaultdict(set)
         self.precision: dict[Node, DType] = {}
         self._bounds = bounds
@@ -69,7 +74,7 @@ class Placement:
         """The values that are data: inputs, results of products, and what is computed from those alone."""
         data = {value for value in graph.inputs if is_float(value) and self._is_perceptible(value)}
         for node in graph.nodes:
-            if node in self.layers:
+            if node in self.layers or is_lookup(node):
                 made = True
             elif is_move(node) or keeps_range(node) or node.is_op(*COMPUTED):
                 operands = data_operands(node)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.ir import Value
+from graphopt.ir import DType, Value
 from graphopt.ir.text import to_text
-from tests.passes.helpers import Build, Draft, compare_golden
+from graphopt.passes.quantization.layers import candidates
+from graphopt.passes.quantization.scheme import parse_scheme
+from tests.passes.helpers import Build, Draft, compare_golden, made
 from tests.passes.quantization.quantised import operators, quantised, quantisers, source, sqnr
 
 
@@ -201,3 +203,29 @@ def test_an_excluded_layer_reads_floats() -> None:
     kept = graph.node("kept")
     assert kept.inputs[0].producer.op_type == "Relu" and kept.inputs[1].is_constant  # type: ignore[union-attr]
     assert len(quantisers(graph)) == 2
+
+
+def embedded(g: Draft) -> Value:
+    """Two tables, normalised, and a product; one of the tables is small."""
+    ids = g.input(1, 7, dtype=DType.int64)
+    words = g.op("Gather", g.weight(200, 8), ids)
+    places = g.op("Gather", g.weight(9, 8), g.ints(*range(7)))
+    x = g.op("LayerNormalization", g.op("Add", words, places), g.weight(8), axis=-1)
+    return g.op("MatMul", x, g.weight(8, 4))
+
+
+def test_tables_are_kept_in_bytes_by_column() -> None:
+    graph = quantised(embedded)
+    lookups = [node for node in graph.nodes if node.op_type == "Gather"]
+    assert [node.output.dtype.label for node in lookups] == ["int8", "float32"]
+    [user] = lookups[0].output.users
+    assert user.op_type == "DequantizeLinear" and user.inputs[1].size == 8  # type: ignore[union-attr]
+    assert sqnr(embedded) > 35
+    assert "float16" in {v.dtype.label for v in quantised(embedded, "weights-float16").constants}
+    assert operators(quantised(embedded, exclude=["Gather"]))[0] == "Gather"
+
+
+def test_operators_without_a_quantised_form_are_not_forgotten() -> None:
+    graph = made(lambda g: g.op("Einsum", g.input(3, 4), g.weight(4, 5), equation="ab,bc->ac"))
+    [reason] = candidates(graph, parse_scheme("int8")).values()
+    assert reason == "Einsum has no quantised form"
