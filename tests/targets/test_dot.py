@@ -15,6 +15,7 @@ from graphopt.targets.device import Target, load_target
 from graphopt.targets.schedules.templates.dot import Dot, Pointer, choose_dot
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
+from graphopt.targets.schedules.templates.dot.split import SplitDot
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
 from tests.targets.conftest import runnable
 from tests.targets.raw_kernels import Call, run_kernels
@@ -23,7 +24,7 @@ STEPS = 3
 TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
 """Columns and vectors."""
 
-RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-255, 255)}
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-254, 254)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +98,9 @@ class Case:
 
 def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
     """A dot in every tile, with every type of inputs."""
+    kind = f"{dot.name}_{dot.lanes}_{dot.depth}_{weights}".replace("-", "_")
     return {
-        f"{dot.name}_{dot.lanes}_{dot.depth}_{dtype}_{weights}_{columns}x{vectors}_{int(extreme)}": Case(
+        f"{kind}_{dtype}_{columns}x{vectors}_{int(extreme)}": Case(
             dot, dtype, columns, vectors, extreme, weights
         )
         for dtype in types
@@ -107,8 +109,9 @@ def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
     }
 
 
-def chosen(target: Target, dtype: str, depth: int) -> dict[str, Case]:
-    return cases(choose_dot(target, dtype, np.zeros(1, np.int8), depth), dtype)
+def chosen(target: Target, dtype: str, depth: int, weights: str = "int8") -> dict[str, Case]:
+    dot = choose_dot(target, dtype, np.array([RANGES[weights][1]], weights), depth)
+    return cases(dot, dtype, weights=weights)
 
 
 def check(wanted: dict[str, Case], target: Target, folder: Path) -> None:
@@ -130,6 +133,7 @@ def test_instructions_of_arm(name: str, tmp_path: Path) -> None:
     wanted: dict[str, Case] = {}
     for depth in (8, 16):
         wanted |= chosen(target, "int8", depth) | chosen(target, "uint8", depth)
+    wanted |= chosen(target, "int8", 16, "int16")
     check(wanted, target, tmp_path)
 
 
@@ -146,5 +150,13 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
 def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
     """They are written out: packing and order are those of the instruction."""
     wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
+    wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="int16")
     wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="int16")
     check(wanted, load_target("host"), tmp_path)
+
+
+def test_weights_that_no_two_bytes_make() -> None:
+    target = load_target("rpi5")
+    assert choose_dot(target, "int8", np.array([254, -255], np.int16), 16).name == "sdot-twice"
+    assert choose_dot(target, "int8", np.array([255], np.int16), 16).name == "portable"
+    assert choose_dot(load_target("rpi4"), "int8", np.array([-128], np.int8), 16).depth == 8

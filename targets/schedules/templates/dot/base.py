@@ -10,6 +10,7 @@ It knows nothing of the instruction: `pack` arranges the weights of a step, `beg
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,17 +46,19 @@ class Sums:
 class Dot(ABC):
     """One instruction's way to multiply bytes.
 
-    `lanes` are the output channels in a vector of results, `depth` the input channels of a step.
+    `lanes` are the output channels in a vector of results, `depth` the input channels of a step. The weights of a
+    vector lie `spacing` times as far from those of the next as they are long.
     """
 
     lanes: int
     depth: int
+    spacing: int = dataclasses.field(default=1, kw_only=True)
     name: ClassVar[str]
 
     @property
     def step_bytes(self) -> int:
-        """Elements of the packed weights of one vector for one step."""
-        return self.lanes * self.depth
+        """Elements from the packed weights of one vector for a step to those of the next."""
+        return self.lanes * self.depth * self.spacing
 
     def read_as(self, dtype: str) -> str:
         """The type in which `step` reads inputs that are stored as `dtype`; the kernel widens what differs."""

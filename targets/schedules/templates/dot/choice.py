@@ -16,6 +16,7 @@ from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.sdot import ElementDot
 from graphopt.targets.schedules.templates.dot.smlal import A32, WideningDot
 from graphopt.targets.schedules.templates.dot.smmla import MatrixDot
+from graphopt.targets.schedules.templates.dot.split import SplitDot, fits_halves, halves
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
 
 LOWEST = -128
@@ -42,9 +43,12 @@ class _Offer:
     def fits(self, features: frozenset[str], bits: int, dtype: str, weights: np.ndarray) -> bool:
         if not self.features <= features or bits < self.bits or dtype not in self.inputs:
             return False
-        if weights.dtype != np.int8 and not (self.short and weights.dtype == np.int16):
-            return False
         return self.lowest or not (weights == LOWEST).any()
+
+    def dot(self, bits: int, depth: int, weights: np.ndarray) -> Dot:
+        """What multiplies these weights, of 16 bits in two halves unless it takes them as they are."""
+        dot = self.make(bits, depth)
+        return SplitDot.of(dot) if weights.dtype == np.int16 and not self.short else dot
 
 
 def _offer(features: str, *rest: object, **options: object) -> _Offer:
@@ -73,11 +77,13 @@ def fitting_dots(target: Target, dtype: str, weights: np.ndarray, depth: int) ->
     Inputs come in runs of `depth` channels; a step takes all of one, or a part that divides it.
     """
     features = features_of(target) | {_architecture(target)}
+    split = np.concatenate(halves(weights)) if fits_halves(weights) else None
     found: list[Dot] = []
     for offer in OFFERS:
         depths = [d for d in offer.depths if depth % d == 0]
-        if depths and offer.fits(features, target.vector_bits, dtype, weights):
-            found.append(offer.make(target.vector_bits, depths[-1]))
+        parts = weights if offer.short or weights.dtype == np.int8 else split
+        if depths and parts is not None and offer.fits(features, target.vector_bits, dtype, parts):
+            found.append(offer.dot(target.vector_bits, depths[-1], weights))
     return [*found, PortableDot(max(target.vector_bits // 32, 1), math.gcd(depth, PLAIN_DEPTH))]
 
 

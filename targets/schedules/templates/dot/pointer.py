@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 import tvm
 from tvm import tirx
@@ -24,8 +26,8 @@ class Pointer:
         """What the elements are."""
         return element_type(self.buffer)
 
-    def __add__(self, elements: Expr | int) -> Pointer:
-        return Pointer(self.buffer, self.offset + elements)
+    def __add__(self, elements: Expr | int) -> Self:
+        return dataclasses.replace(self, offset=self.offset + elements)
 
     def element(self) -> Expr:
         """The next element."""
@@ -49,8 +51,8 @@ class Words(Pointer):
     def elements_per_word(self) -> int:
         return 32 // tvm.DataType(self.dtype).bits
 
-    def __add__(self, elements: Expr | int) -> Words:
-        return Words(self.buffer, self.offset + elements * self.elements_per_word)
+    def __add__(self, elements: Expr | int) -> Self:
+        return super().__add__(elements * self.elements_per_word)
 
     def load(self, lanes: int, stride: int = 1) -> Expr:
         """The next `lanes` numbers, which lie side by side."""

@@ -66,7 +66,7 @@ class WideningDot(Dot):
     def step(self, sums: Sums, inputs: Inputs, weights: Pointer) -> None:
         for vector in range(sums.vectors):
             for lane in range(LANES):
-                row = weights + (vector * LANES + lane) * self.depth
+                row = weights + (vector * self.step_bytes + lane * self.depth)
                 for column, x in enumerate(inputs):
                     if x is not None:
                         total = self._parts(sums, column, vector, lane)

@@ -50,12 +50,12 @@ class QuadDot(Dot):
         return intrinsic(name, f"int32x{lanes}", total.load(lanes), spread, factor.load(QUAD * lanes))
 
     def _written_out(self, total: Pointer, x: Pointer, factor: Pointer) -> Expr:
-        result = total.load(self.lanes)
+        lanes, whole = self.lanes, factor.load(QUAD * self.lanes)
+        result = total.load(lanes)
         for byte in range(QUAD):
-            value = tirx.Broadcast((x + byte).element().astype("int32"), self.lanes)
-            result = result + value * (factor + byte).load(self.lanes, stride=QUAD).astype(
-                f"int32x{self.lanes}"
-            )
+            value = tirx.Broadcast((x + byte).element().astype("int32"), lanes)
+            picked = tirx.Shuffle([whole], list(range(byte, QUAD * lanes, QUAD)))
+            result = result + value * picked.astype(f"int32x{lanes}")
         return result
 
     def registers(self, columns: int, vectors: int) -> int:
