@@ -29,7 +29,7 @@ SMALL = 1 << 22
 PART_BYTES = 1 << 27
 """Of values that are made by one compiled model, where one value is not larger."""
 
-KEPT_AT_MOST = 4
+KEPT_AT_MOST = 2
 """Compiled models that are kept for the next call."""
 
 
