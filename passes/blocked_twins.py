@@ -85,8 +85,9 @@ class Twins:
             return None
         if x not in self._few:
             assert x.type is not None
-            last, types = self.channels_last(x, build), (blocked_type(x.type, channels),)
-            self._few[x] = last or build.ops("Pack", x, outputs=1, domain=KERNEL, types=types)[0]
+            type = blocked_type(x.type, channels)
+            seen = self._seen(x, type, build) if channels == 1 else self.channels_last(x, build)
+            self._few[x] = seen or build.ops("Pack", x, outputs=1, domain=KERNEL, types=(type,))[0]
         return self._few[x]
 
     def arranged(self, value: Value, shape: tuple[int, ...], build: Builder) -> Value:
@@ -104,8 +105,8 @@ class Twins:
         constant.type = TensorType(constant.type.dtype, constant.type.shape, label)
         return constant
 
-    @staticmethod
-    def channels_last(value: Value, build: Builder) -> Value | None:
+    @classmethod
+    def channels_last(cls, value: Value, build: Builder) -> Value | None:
         """The source of a Transpose from channels-last, seen as one block of all channels."""
         order = permutation_of(value)
         if order is None or order != LAST_TO_FIRST.get(len(order)):
@@ -113,8 +114,12 @@ class Twins:
         assert value.producer is not None and value.type is not None
         source = value.producer.input(0)
         assert source is not None
-        type = blocked_type(value.type, value.static_shape[1])
-        seen = build.op("Reshape", source, build.shape(type.static_shape))
+        return cls._seen(source, blocked_type(value.type, value.static_shape[1]), build)
+
+    @staticmethod
+    def _seen(value: Value, type: TensorType, build: Builder) -> Value:
+        """The same elements in the same order, as what they are in blocks."""
+        seen = build.op("Reshape", value, build.shape(type.static_shape))
         seen.type = type
         return seen
 

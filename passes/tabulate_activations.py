@@ -43,18 +43,19 @@ class TabulateActivations(Pass):
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
         places = {node: place for place, node in enumerate(graph.nodes)}
+        kept: set[Node] = set()
         for node in reversed(places):
             if node.graph is not graph or not node.is_op("QuantizeLinear"):
                 continue
-            reason = self._tabulate(node, places)
+            reason = self._tabulate(node, places, kept)
             statistics.tried[self.name] += 1
             statistics.fired[self.name] += not reason
             if self.name in statistics.explain:
                 statistics.attempts.append(Attempt.at(node, self.name, reason))
         graph.remove_unused_constants()
 
-    def _tabulate(self, node: Node, places: Mapping[Node, int]) -> str:
-        """Replace what `node` ends by a table; or say why not."""
+    def _tabulate(self, node: Node, places: Mapping[Node, int], kept: set[Node]) -> str:
+        """Replace what `node` ends by a table; or say why not, and add what stays as a whole to `kept`."""
         graph = node.graph
         assert graph is not None and node.output.type is not None
         if node.output.dtype not in BYTES:
@@ -64,7 +65,8 @@ class TabulateActivations(Pass):
             return "it depends on more than one tensor of bytes"
         if not any(member.op_type in DEAR for member in found.members):
             return "it is cheap"
-        if found.is_in_a_kernel:
+        if node in kept or found.is_in_a_kernel:
+            kept.update(found.members)
             return "it stays in the kernel that makes its operand"
         build = Builder(graph, node, node.origin.merged(self.name, found.members))
         table = build.const(found.table(), name=f"{node.name}.table")

@@ -95,6 +95,13 @@ def behind_a_product(g: Draft) -> Value:
     return numbers(g, g.op("Sigmoid", floats(g, x)))
 
 
+def swish_behind_a_product(g: Draft) -> Value:
+    """No part of it becomes a table either."""
+    x = numbers(g, g.op("MatMul", g.input(2, 3), g.weight(3, 4)), 0.05, 3)
+    gate = floats(g, numbers(g, g.op("Sigmoid", floats(g, x))), 1 / 256, -128)
+    return numbers(g, g.op("Mul", floats(g, x), gate), 0.05, 3)
+
+
 def seen_inside(g: Draft) -> Value:
     y = g.op("Sigmoid", floats(g, g.input(2, 3, dtype=DType.int8)))
     g.output(y, numbers(g, y))
@@ -116,6 +123,7 @@ def to_16_bits(g: Draft) -> Value:
         (of_two, "more than one tensor"),
         (cheap, "it is cheap"),
         (behind_a_product, "it stays in the kernel"),
+        (swish_behind_a_product, "it stays in the kernel"),
         (seen_inside, "more than one tensor"),
         (by_channel, "more than one tensor"),
         (to_16_bits, "its result are no bytes"),
