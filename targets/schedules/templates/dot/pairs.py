@@ -17,6 +17,8 @@ from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums, bus
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 
 PAIR = 2
+NARROWEST = 4
+"""Lanes of SSE, whose instructions write over an operand: one register more is on its way."""
 
 INTRINSICS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 """By the number of lanes."""
@@ -53,7 +55,7 @@ class PairDot(Dot):
         total.store(total.load(self.lanes) + products)
 
     def registers(self, columns: int, vectors: int) -> int:
-        return columns * vectors + vectors + 2
+        return columns * vectors + vectors + (2 if self.lanes > NARROWEST else 3)
 
     def cycles(self, columns: int, vectors: int, target: Target) -> float:
         arithmetic = (2 * columns * vectors + vectors) / (2 * target.fma_per_cycle)
