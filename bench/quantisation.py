@@ -50,7 +50,7 @@ MODELS = {
 INT8 = "graphopt int8"
 OURS: dict[str, dict[str, Any]] = {
     INT8: {"scheme": "int8"},
-    "graphopt int4 weights": {"scheme": "16x4{group=64}"},
+    "graphopt int4 weights": {"scheme": "16x4"},
 }
 """Options of ours by what the rows call them."""
 
