@@ -6,7 +6,7 @@ Models are compiled for this machine first; what it cannot compile, the numpy re
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,16 @@ class Runnable:
 Model = str | Path | Graph | Bundle | Runnable
 
 
-def runnable(model: Model, progress: Progress | None = None, *, folder: Path | None = None) -> Runnable:
+def runnable(
+    model: Model,
+    progress: Progress | None = None,
+    *,
+    folder: Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Runnable:
     """`model`, ready to run. In `folder` a compiled bundle is kept; without it only what runs stays, in memory.
+
+    `input_shapes` fixes symbolic dimensions of a file's inputs by name.
 
     Raises GraphoptError for what is neither a model nor a bundle.
     """
@@ -56,10 +64,11 @@ def runnable(model: Model, progress: Progress | None = None, *, folder: Path | N
         return _of_bundle(model)
     if isinstance(model, str | Path) and Path(model).is_dir():
         return _of_bundle(Bundle.open(model))
-    graph = model if isinstance(model, Graph) else load(model)
+    graph = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
     input_specs(graph)
     try:
         if folder is not None:
+            folder.mkdir(exist_ok=True)
             return _of_bundle(compile(graph, out=folder / "model.bundle", name="model", progress=progress))
         with tempfile.TemporaryDirectory(prefix="graphopt-") as temporary:
             return _of_bundle(

@@ -118,6 +118,18 @@ def test_a_bundle_beside_a_model(folder: Path) -> None:
     assert [row[0] for row in summary_rows(both)][0] == "SQNR"
 
 
+def test_open_dimensions_are_fixed(folder: Path) -> None:
+    model = to_model(network())
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, folder / "open.onnx")
+    given = (folder / "open.onnx", folder / "float.onnx", X[:5])
+    both = compare(*given, seconds=0, layer_samples=1, input_shapes={"x0": (1, 6)})
+    assert both.signal is not None and both.signal.value > 100 and both.layers
+    with pytest.raises(UsageError, match="shapes must be fixed.*--input-shape x0="):
+        compare(*given, seconds=0)
+
+
 def test_what_does_not_go_together(folder: Path) -> None:
     other = folder / "other.onnx"
 

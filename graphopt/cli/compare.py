@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graphopt.cli.options import Json
+from graphopt.cli.options import InputShapes, Json, input_shapes
 from graphopt.errors import UsageError
 
 
@@ -36,6 +36,7 @@ def compare(
             "--preprocess", metavar="MODULE:FUNCTION", help="Turns a stored sample into the model's."
         ),
     ] = None,
+    input_shape: InputShapes = None,
     output: Annotated[
         str | None, typer.Option("--output", help="The output to judge; else the first.")
     ] = None,
@@ -81,6 +82,7 @@ def compare(
             layer_samples=layers,
             threads=threads,
             seconds=seconds,
+            input_shapes=input_shapes(input_shape),
             progress=step,
         )
     if report is not None:

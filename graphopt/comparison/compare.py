@@ -86,16 +86,22 @@ def compare(
     layer_samples: int = LAYER_SAMPLES,
     threads: int = 1,
     seconds: float = 2.0,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> ModelComparison:
     """Compare two ONNX files or bundles; parameters as in `graphopt.evaluate.tally`.
 
-    Without `labels` there is no task metric. The two take turns for `seconds` each, 0 for no times. Raises UsageError
-    when they take different inputs, and where the data do not fit.
+    Without `labels` there is no task metric. The two take turns for `seconds` each, 0 for no times. `input_shapes`
+    fixes symbolic dimensions of the files' inputs by name. Raises UsageError when the two take different inputs, and
+    where the data do not fit.
     """
     paths = (Path(first), Path(second))
     with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
-        models = [_ready(path, Path(folder, str(n)), progress) for n, path in enumerate(paths)]
+        places = [Path(folder, name) for name in ("first", "second")]
+        models = [
+            runnable(path, progress, folder=place, input_shapes=input_shapes)
+            for path, place in zip(paths, places, strict=True)
+        ]
         if models[0].inputs != models[1].inputs:
             listed = " and ".join(", ".join(map(str, model.inputs)) for model in models)
             raise UsageError(f"the two take different inputs: {listed}", hint="compare models of one task")
@@ -106,7 +112,7 @@ def compare(
         samples = open_samples(data, models[0].inputs, preprocess=preprocess, limit=limit)
         answers.look(samples, progress)
         times = _times(models, answers.kept[0], threads, seconds, progress)
-        graphs = [_graph(path, model) for path, model in zip(paths, models, strict=True)]
+        graphs = [_graph(path, model, input_shapes) for path, model in zip(paths, models, strict=True)]
         a, b = (
             Side(
                 path.name,
@@ -135,11 +141,6 @@ def compare(
     )
 
 
-def _ready(path: Path, folder: Path, progress: Progress | None) -> Runnable:
-    folder.mkdir()
-    return runnable(path, progress, folder=folder)
-
-
 def _times(
     models: Sequence[Runnable],
     sample: Mapping[str, np.ndarray],
@@ -158,10 +159,10 @@ def _times(
     return [min(taken.get((str(number), threads), ()), default=None) for number in range(len(models))]
 
 
-def _graph(path: Path, model: Runnable) -> Graph | None:
+def _graph(path: Path, model: Runnable, input_shapes: Mapping[str, Sequence[int]] | None) -> Graph | None:
     """The graph of a file, or the one that a bundle holds beside its library."""
     if path.is_file():
-        return load(path)
+        return load(path, input_shapes=input_shapes)
     optimized = model.bundle.optimized if model.bundle else None
     return load(optimized) if optimized else None
 
