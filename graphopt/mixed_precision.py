@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from graphopt.analysis.macs import macs
 from graphopt.api import Progress
-from graphopt.ir import Node
+from graphopt.ir import DType, Node
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.sensitivity import Trials
+from graphopt.targets.device import Target
 
 Assignment = dict[Node, Scheme]
 """Layers that are missing stay float."""
@@ -33,14 +34,18 @@ def ladder(cheapest: Scheme) -> list[Scheme]:
     return rungs
 
 
-def bit_operations(layer: Node, scheme: Scheme | None) -> int:
-    """Of one run of a layer; None is float."""
+def bit_operations(layer: Node, scheme: Scheme | None, target: Target | None = None) -> int:
+    """Of one run of a layer; None is float, and what `target` does not sum as integers costs as much."""
     count = macs(layer) or 0
-    if scheme is None:
+    if scheme is None or not (scheme.activations == "float32" or in_integers(scheme, target)):
         return count * FLOAT_BITS * FLOAT_BITS
-    dtype = scheme.activation_type
-    bits = 8 if scheme.dynamic else FLOAT_BITS if dtype is None else dtype.bits
+    bits = 8 if scheme.dynamic else DType[scheme.activations].bits
     return count * bits * scheme.weight_bits
+
+
+def in_integers(scheme: Scheme, target: Target | None) -> bool:
+    """Whether `target` sums the products of `scheme` as integers; without one, whether they are integers."""
+    return scheme.computes_in_integers if target is None else scheme.product in target.integer_products
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,12 @@ class Raise:
     scheme: Scheme | None
 
 
+Noises = Mapping[Scheme, Mapping[Node, float]]
+"""Of each layer alone, for each scheme."""
+
+
 def raises(
-    layers: Sequence[Node], rungs: Sequence[Scheme], noises: Mapping[Scheme, Mapping[Node, float]]
+    layers: Sequence[Node], rungs: Sequence[Scheme], noises: Noises, target: Target | None = None
 ) -> list[Raise]:
     """From the first rung everywhere to float everywhere, the greatest gain for its cost first.
 
@@ -65,7 +74,7 @@ def raises(
     def gain(layer: Node, to: int) -> float:
         now, then = options[places[layer]], options[to]
         undone = noises[now][layer] - (noises[then][layer] if then else 0.0)  # type: ignore[index]
-        return undone / max(bit_operations(layer, then) - bit_operations(layer, now), 1)
+        return undone / max(bit_operations(layer, then, target) - bit_operations(layer, now, target), 1)
 
     while places:
         best = max(
@@ -89,7 +98,10 @@ def after(steps: Sequence[Raise], count: int, layers: Sequence[Node], cheapest: 
 
 
 def cheapest_within(
-    trials: Trials, is_allowed: Callable[[Assignment], bool], progress: Progress | None = None
+    trials: Trials,
+    is_allowed: Callable[[Assignment], bool],
+    target: Target | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Raise], int]:
     """All raises in order, and the fewest of them behind which the trial is allowed."""
     layers, rungs = trials.layers, trials.schemes
@@ -97,7 +109,7 @@ def cheapest_within(
         scheme: {harm.layer: harm.noise for harm in trials.harms(scheme, progress=progress)}
         for scheme in rungs
     }
-    steps = raises(layers, rungs, noises)
+    steps = raises(layers, rungs, noises, target)
     low, high = 0, len(steps)  # float everywhere is allowed
     while low < high:
         middle = (low + high) // 2
@@ -114,12 +126,13 @@ def lowered(
     assignment: Assignment,
     trials: Trials,
     is_allowed: Callable[[Assignment], bool],
+    target: Target | None = None,
     progress: Progress | None = None,
 ) -> Assignment:
     """`assignment` with every layer as low as is still allowed, the dearest first: rungs that were not needed."""
     layers, rungs = trials.layers, trials.schemes
     raised = [layer for layer in layers if assignment.get(layer) != rungs[0]]
-    raised.sort(key=lambda layer: -bit_operations(layer, assignment.get(layer)))
+    raised.sort(key=lambda layer: -bit_operations(layer, assignment.get(layer), target))
     for number, layer in enumerate(raised):
         if progress:
             progress("lowering what need not be raised", number, len(raised))

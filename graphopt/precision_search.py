@@ -20,6 +20,7 @@ from graphopt.passes.quantize import bounds_of, insert_quantization
 from graphopt.refinement import Refinement
 from graphopt.runnable import Runnable, runnable
 from graphopt.sensitivity import Harm, Task, Trials, first_of, noise_share
+from graphopt.targets.device import Target
 
 VERIFIED_AT_MOST = 6
 """Quantised models that are compiled to verify an assignment, before all layers stay float."""
@@ -63,6 +64,7 @@ class Search:
     scheme: Scheme
     layers: list[Node]
     tables: Assignment
+    target: Target | None = None
 
     def harms(self) -> list[Harm]:
         """What the scheme does to each layer alone."""
@@ -74,12 +76,13 @@ class Search:
         loss = self.loss(assignment)
         if loss <= max_loss:
             return assignment | self.tables, loss
-        steps, count = cheapest_within(self._trials, self._is_allowed(max_loss), self.quantiser.progress)
+        target, progress = self.target, self.quantiser.progress
+        steps, count = cheapest_within(self._trials, self._is_allowed(max_loss), target, progress)
         for attempt in range(VERIFIED_AT_MOST):
             assignment = after(steps, count, self.layers, self.scheme)
             if not attempt:
-                allowed, progress = self._is_allowed(max_loss), self.quantiser.progress
-                assignment = lowered(assignment, self._trials, allowed, progress)
+                allowed = self._is_allowed(max_loss)
+                assignment = lowered(assignment, self._trials, allowed, target, progress)
             loss = self.loss(assignment)
             if loss <= max_loss:
                 return assignment | self.tables, loss

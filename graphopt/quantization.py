@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphopt.analysis.macs import macs
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
 from graphopt.evaluate import Judge
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
-from graphopt.passes.quantization.layers import candidates, layer_name, layers_of, weights_of
+from graphopt.passes.quantization.layers import layers_of, weights_of
 from graphopt.passes.quantization.operators import is_lookup
-from graphopt.passes.quantization.scheme import STORED, Scheme, parse_scheme
+from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
+from graphopt.quantization_report import Report, slow_schemes, summarised
 from graphopt.sensitivity import Harm, Task
+from graphopt.targets.device import Target, load_target
 
 if TYPE_CHECKING:
     import onnx
@@ -37,50 +38,6 @@ QUANTISED = frozenset(
 )
 
 LISTED_AT_MOST = 3
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What became of a layer: its scheme, or why it stays float."""
-
-    name: str
-    operator: str
-    macs: int
-    weights: int
-    scheme: Scheme | None
-    reason: str = ""
-
-    @property
-    def in_integers(self) -> bool:
-        return self.scheme is not None and self.scheme.computes_in_integers
-
-
-@dataclass(frozen=True)
-class Report:
-    """Every layer, and what else is worth telling."""
-
-    layers: tuple[Layer, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def share_of_macs(self) -> float:
-        """Multiplications of integers, of all."""
-        return _share((layer.macs, layer.in_integers) for layer in self.layers)
-
-    @property
-    def share_of_weights(self) -> float:
-        """Weights kept as integers, of all."""
-        kept = (
-            (layer.weights, layer.scheme is not None and layer.scheme.weights in STORED)
-            for layer in self.layers
-        )
-        return _share(kept)
-
-
-def _share(parts: Iterable[tuple[int, bool]]) -> float:
-    listed = list(parts)
-    total = sum(count for count, _ in listed)
-    return sum(count for count, counts in listed if counts) / total if total else 0.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +72,7 @@ def quantize(
     metric: str = "top1",
     evaluate: Judge | str | None = None,
     explain: bool = False,
+    target: str | Path | Target | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
@@ -130,12 +88,14 @@ def quantize(
     `data` is no greater. The loss is that of `metric` with `labels` (see `graphopt.evaluate.tally`), in the metric's
     unit; of the number that `evaluate` gives the model; else the outputs' noise over their signal, as root mean
     squares.
-    `explain` tries every layer alone.
+    `explain` tries every layer alone. With a `target`, schemes that it does not sum as integers are told, and cost as
+    much as float.
 
     Raises UsageError for data that do not fit, a model that is quantised already, and weights that hold nothing but
     zeros or are no numbers.
     """
     chosen = parse_scheme(scheme)
+    machine = target if isinstance(target, Target | None) else load_target(str(target))
     original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
     refuse_quantised(original)
     if progress:
@@ -155,12 +115,15 @@ def quantize(
             raise UsageError("there are no samples to try layers on", hint="give data")
         task = Task(data, labels, metric, evaluate, preprocess, limit)
         tables = {node: given for node, given in layers.items() if is_lookup(node)}
-        search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables)
+        search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables, machine)
         if max_loss is not None:
             layers, loss = search.within(max_loss)
         if explain:
             harms = search.harms()
-    report = Report(tuple(_layers(graph, chosen, layers, offered)), tuple(notes))
+    done = tuple(summarised(graph, chosen, layers, offered))
+    if machine is not None:
+        notes += slow_schemes(done, machine)
+    report = Report(done, tuple(notes))
     return QuantizeResult(quantiser.quantised(layers), ranges, report, tuple(harms), loss)
 
 
@@ -221,13 +184,3 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
         hint = "export the trained model"
         raise UsageError(f"all its weights are zero: {names}{more}", where="model", hint=hint)
     return [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
-
-
-def _layers(
-    graph: Graph, chosen: Scheme, layers: Mapping[Node, Scheme], offered: Mapping[Node, Scheme]
-) -> Iterable[Layer]:
-    for node, reason in candidates(graph, chosen).items():
-        scheme = layers.get(node)
-        weights = sum(value.size for value in weights_of(node))
-        why = reason or ("quantised it loses too much" if node in offered else "it is excluded")
-        yield Layer(layer_name(node), node.op_type, macs(node) or 0, weights, scheme, "" if scheme else why)

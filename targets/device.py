@@ -33,8 +33,9 @@ class Target:
     `cores` is the default thread count. `vector_bits` and `vector_registers` describe the SIMD unit;
     `fma_per_cycle` and `loads_per_cycle` count whole vectors, `fma_latency` cycles; `multiplies_by_lane` tells of
     a multiply-add that takes a factor from one lane of a register, `memory_operands` of arithmetic that takes one
-    straight from memory. Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what one core
-    reads of a long stream.
+    straight from memory. `integer_products` are the types of activations and weights, such as "uint8 x int8", whose
+    products kernels sum as integers. Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what
+    one core reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
     of the C library it runs against.
     """
@@ -56,6 +57,7 @@ class Target:
     loads_per_cycle: int = 1
     multiplies_by_lane: bool = False
     memory_operands: bool = False
+    integer_products: tuple[str, ...] = ()
     l1_bytes: int = 32768
     l2_bytes: int = 262144
     memory_bytes_per_cycle: int = 2
@@ -137,6 +139,7 @@ class Target:
             "cores": str(self.cores),
             "vectors": f"{self.vector_bits} bits ({lanes} floats), {self.vector_registers} registers",
             "features": ", ".join(self.features) or "those of the processor",
+            "sums of integers": ", ".join(self.integer_products) or "none",
             "caches": f"{self.l1_bytes // 1024} KiB L1 data, {self.l2_bytes // 1024} KiB L2 per core",
             "code": f"{self.triple}, glibc {self.glibc} or newer",
         }

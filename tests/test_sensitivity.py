@@ -14,10 +14,12 @@ from graphopt.mixed_precision import after, bit_operations, ladder, raises
 from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.scheme import parse_scheme
 from graphopt.passes.quantize import insert_quantization
+from graphopt.preparation import legalized
 from graphopt.runtime.reference import run
 from graphopt.sensitivity import Trials, half_of_the_noise, noise_share
+from graphopt.targets.device import list_targets, load_target
 from tests.passes.helpers import Draft, made
-from tests.passes.quantization.quantised import bounds_of, samples_of
+from tests.passes.quantization.quantised import bounds_of, quantised, samples_of
 from tests.passes.quantization.test_placement import conv, residual
 
 INT8, INT4, WIDE = (parse_scheme(name) for name in ("int8", "int4", "16x8"))
@@ -79,6 +81,34 @@ def test_every_raise_leads_to_float(trials: Trials) -> None:
         for count in range(len(steps) + 1)
     ]
     assert costs == sorted(costs)
+
+
+def test_what_a_target_does_not_sum_as_integers_costs_as_much_as_float(trials: Trials) -> None:
+    layer, target = trials.layers[0], load_target("rpi4")
+    costs = [bit_operations(layer, scheme, target) for scheme in (INT4, INT8, WIDE, None)]
+    assert costs[0] < costs[1] < costs[2] == costs[3]
+    assert bit_operations(layer, WIDE) < bit_operations(layer, None)
+    assert bit_operations(layer, parse_scheme("weights-int4"), target) < costs[3]
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_the_table_of_a_target_is_true(name: str) -> None:
+    """What it lists is lowered to sums of integers."""
+    target = load_target(name)
+    assert target.integer_products
+    for product in target.integer_products:
+        activations, weights = product.split(" x ")
+        scheme = parse_scheme(f"int8{{activations={activations} weights={weights}}}")
+        assert scheme.product == product
+        lowered = legalized(quantised(residual, scheme))
+        assert not {"Conv", "Gemm", "MatMul"} & {node.op_type for node in lowered.nodes if not node.domain}
+
+
+def test_a_slow_scheme_is_told() -> None:
+    graph = made(residual)
+    for scheme, told in (("16x8", True), ("int8", False), ("weights-int8", False)):
+        result = graphopt.quantize(graph, samples_of(graph), scheme=scheme, target="rpi4", methods="none")
+        assert any("rpi4 does not sum" in note for note in result.report.notes) == told
 
 
 def test_ladders() -> None:

@@ -131,7 +131,7 @@ def compile_model(
     quantised: QuantizeResult | None = None
     with progress(quiet=json or bool(printer)) as step:
         if quantize is not None:
-            quantised = options.quantize(model, step, input_shapes=shapes[0])
+            quantised = options.quantize(model, step, input_shapes=shapes[0], target=target)
             source = quantised.graph
             name = name or identifier(model.stem)
             out = out or Path(f"{identifier(model.stem)}.bundle")

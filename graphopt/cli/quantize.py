@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graphopt.cli.options import InputShapes, Json, ModelArgument, input_shapes
+from graphopt.cli.options import InputShapes, Json, ModelArgument, input_shapes, target_option
 from graphopt.cli.quantize_options import (
     SCHEMES_HELP,
     Calibration,
@@ -39,6 +39,9 @@ def quantize(
     labels: Labels = None,
     metric: MetricName = "top1",
     evaluate: Evaluate = None,
+    target: Annotated[
+        str | None, target_option("Tells schemes that it does not compute in integers.")
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Try each layer alone; list them in order of harm.")
     ] = False,
@@ -86,6 +89,7 @@ def quantize(
             input_shapes=input_shapes(input_shape),
             ranges=None if use_ranges is None else load_ranges(use_ranges),
             allow_constant=allow_constant,
+            target=target,
         )
     if out is not None:
         with reported(out):

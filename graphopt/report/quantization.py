@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.report.tables import facts, table
 
 if TYPE_CHECKING:
-    from graphopt.quantization import Report
+    from graphopt.quantization_report import Report
     from graphopt.sensitivity import Harm
 
 

@@ -68,6 +68,13 @@ class Scheme:
         """Sums are of products of integers."""
         return self.activations != "float32" and self.weights in STORED
 
+    @property
+    def product(self) -> str:
+        """The types that are multiplied, as targets list them: "uint8 x int8". Empty where floats are."""
+        if not self.computes_in_integers or self.group:
+            return ""
+        return f"{self.activations} x {STORED[self.weights].label}"
+
     def __str__(self) -> str:
         named = next((name for name, scheme in SCHEMES.items() if scheme == self), "")
         return named or spec_of("int8", self)
