@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -128,22 +128,35 @@ class IntegerKernel(TiledImage):
             with only_if(window.line_exists(line)):
                 pixel = ((tile.source + block) * window.image[0] + line) * window.image[1]
                 first = ((tile.part * self.blocks + block) * window.kernel[0] + tap) * window.kernel[1]
-                for across in range(window.kernel[1]):
-                    places = [
-                        window.position(tile.start, column, across, tile.border)
-                        for column in range(tile.columns)
+                for across, places in self._taps(tile):
+                    columns = [
+                        None if place is None else Pointer(self.x, (pixel + place) * layer.block)
+                        for place in places
                     ]
-                    if any(place is not None for place in places):
-                        columns = [
-                            None if place is None else Pointer(self.x, (pixel + place) * layer.block)
-                            for place in places
-                        ]
-                        self._steps(sums, columns, (first + across) * layer.steps, steps)
+                    self._steps(sums, columns, (first + across) * layer.steps, steps)
+
+    def _taps(self, tile: Tile) -> Iterator[tuple[Expr | int, list[Expr | None]]]:
+        """The taps along a row, each with what it reads of the row for each column.
+
+        Where inputs are operands from memory the taps are a loop: written out, the compiler would load what several of
+        them read once, and spill the sums.
+        """
+        window, columns = self.window, range(tile.columns)
+        if self.layer.target.memory_operands and not tile.border and window.kernel[1] > 1:
+            with T.serial(window.kernel[1]) as across:
+                origin = window.origin(tile.start, False) + across * window.dilations[1]
+                yield across, [origin + column * window.strides[1] for column in columns]
+            return
+        for tap in range(window.kernel[1]):
+            places = [window.position(tile.start, column, tap, tile.border) for column in columns]
+            if any(place is not None for place in places):
+                yield tap, places
 
     def _steps(self, sums: Sums, columns: list[Pointer | None], first: Expr, steps: int) -> None:
-        for number in range(steps):
-            inputs = [None if x is None else x + number * self.dot.depth for x in columns]
-            self.dot.step(sums, inputs, self.weights + (first + number) * self.step)
+        for step in each(steps, looped=self.layer.target.memory_operands):
+            with step as number:
+                inputs = [None if x is None else x + number * self.dot.depth for x in columns]
+                self.dot.step(sums, inputs, self.weights + (first + number) * self.step)
 
     # --- the results ---
 

@@ -153,6 +153,11 @@ def swish(g: Draft) -> Value:
     return g.op("QuantizeLinear", g.op("Swish", v), g.const(1.0), g.const(-100, np.int8))
 
 
+def max_pool(g: Draft) -> Value:
+    x = requantized(g, sums(g, image(g, 1, 16, 7, 9), 20, (1, 1), zero=3))
+    return g.op("MaxPool", x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
+
+
 def depthwise(g: Draft) -> Value:
     y = sums(g, image(g, 1, 19, 7, 4), 19, (5, 5), zero=-3, group=19, pads=(2, 2, 2, 2))
     return requantized(g, y)
@@ -217,6 +222,7 @@ CONVOLUTIONS: tuple[Layer, ...] = (
     wide_weights,
     lowest_weights,
     swish,
+    max_pool,
 )
 
 DEPTHWISE: tuple[Layer, ...] = (
