@@ -2,10 +2,15 @@
 the one with the smallest Kullback-Leibler divergence from the clipped one.
 
 Magnitudes are counted in a histogram. For a threshold at the edge of bin n the reference distribution has the first n
-bins, with all that lies beyond in the last; the quantised one puts the same bins together into 2^(bits - 1) levels,
-without what lies beyond, and spreads each level evenly over the bins that are not empty. The range is what the
-threshold leaves of [low, high]. After S. Migacz, "8-bit inference with TensorRT", GTC 2017, slides 38-40, as ONNX
-Runtime does it too (onnxruntime/python/tools/quantization/calibrate.py, get_entropy_threshold).
+bins, with all that lies beyond in the last; the quantised one puts the same bins together into levels, without what
+lies beyond, and spreads each level evenly over the bins that are not empty. There are 2^bits levels where all numbers
+have one sign, else half as many on each side. The range is what the threshold leaves of [low, high]. After S. Migacz,
+"8-bit inference with TensorRT", GTC 2017, slides 38-40; ONNX Runtime does it too
+(onnxruntime/python/tools/quantization/calibrate.py, get_entropy_threshold).
+
+The bin at zero counts as many as its neighbour, as in NVIDIA's pytorch-quantization (calib/histogram.py,
+_compute_amax_entropy): zero is exact whatever the threshold, and what a Relu cuts would outweigh all else. Where
+numbers are few for so many bins, the noise of their counts speaks for narrow ranges: give many samples.
 """
 
 from __future__ import annotations
@@ -48,11 +53,13 @@ class Entropy(Observer):
 class _Divergence(Counting):
     def __init__(self, observer: Entropy) -> None:
         super().__init__(observer.bins, with_zero=True)
-        self._levels = 1 << (observer.bits - 1)
+        self._bits = observer.bits
 
     def bounds_of(self, channel: int) -> tuple[float, float]:
         histogram = self.histogram
-        threshold = entropy_threshold(self._magnitudes(channel), self._levels) * histogram.widths[channel]
+        two_sided = histogram.low[channel] < 0 < histogram.high[channel]
+        levels = 1 << (self._bits - two_sided)
+        threshold = entropy_threshold(self._magnitudes(channel), levels) * histogram.widths[channel]
         return max(histogram.low[channel], -threshold), min(histogram.high[channel], threshold)
 
     def _magnitudes(self, channel: int) -> np.ndarray:
@@ -70,6 +77,7 @@ def entropy_threshold(counts: np.ndarray, levels: int) -> int:
     """The number of bins, of the magnitudes that `counts` has, up to the threshold."""
     if len(counts) <= levels:
         return len(counts)
+    counts = np.concatenate([counts[1:2], counts[1:]])
     stride = -(-(len(counts) - levels) // THRESHOLDS)
     thresholds = [*range(levels, len(counts), stride), len(counts)]
     return min(thresholds, key=lambda bins: (_divergence(counts, bins, levels), bins))
