@@ -54,14 +54,14 @@ def legalized(graph: Graph) -> Graph:
     What a quantised model sums is summed as integers, in operators of `graphopt.quant`, where they fit 32 bits; other
     weights are dequantised here.
     """
-    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions(), TabulateActivations())
+    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
     shapes = (fold, FoldShapes(), fold)
     copy = graph.clone()
     inline_fused(copy)
-    steps = (*integers, expand, *shapes, InlineBranches(), *shapes, Canonicalize(), EliminateDeadCode())
-    Pipeline(steps).run(copy)
+    last = (Canonicalize(), TabulateActivations(), EliminateDeadCode())
+    Pipeline((*integers, expand, *shapes, InlineBranches(), *shapes, *last)).run(copy)
     return copy
 
 

@@ -53,6 +53,9 @@ CHEAP = ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min", "
 
 CONVERSIONS = ("Cast", "DequantizeLinear")
 
+BY_ROWS = ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")
+"""They copy what they read before they work on it."""
+
 MOST_CHANNELS = 2048
 """Of an image that a convolution prepares: all channels of a few pixels are kept in a cache."""
 
@@ -200,6 +203,8 @@ def _reads_once(producer: Node, group: Node) -> bool:
     if anchors[0].domain == KERNEL:
         ready = _prepares(producer, from_bytes=anchors[0].op_type not in ("Conv", "ConvTranspose"))
         return ready and _is_read_by(anchors[0], group, producer) and _takes_each_once(anchors[0])
+    if anchors[0].op_type in BY_ROWS:
+        return _is_dequantised(producer) and _is_read_by(anchors[0], group, producer)
     return anchors[0].op_type.startswith(("Reduce", "Global"))
 
 
@@ -208,9 +213,11 @@ def _joins_behind_anchor(producer: Node, group: Node) -> bool:
     if producer.output.shape != group.output.shape:
         return False
     inner = body_of(group).inputs[group.inputs.index(producer.output)]
-    return all(n.op_type == "DequantizeLinear" for n in body_of(producer).nodes) and all(
-        kind_of(user) == Kind.ELEMENTWISE for user in inner.users
-    )
+    return _is_dequantised(producer) and all(kind_of(user) == Kind.ELEMENTWISE for user in inner.users)
+
+
+def _is_dequantised(producer: Node) -> bool:
+    return all(node.op_type == "DequantizeLinear" for node in body_of(producer).nodes)
 
 
 def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:

@@ -5,9 +5,10 @@
     LayerNormalization  (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias
     RMSNormalization    x / sqrt(mean(x^2) + epsilon) * scale
 
-A row is copied into a buffer of whole vectors in the first-level cache while its maximum or sum is taken, worked on
-there, and written with what follows element by element. What fills up its last vector changes neither: the lowest
-number beside a maximum, zero beside a sum. Several sums take turns, so that additions do not wait for each other.
+A row is copied, or dequantised, into a buffer of whole vectors in the first-level cache while its maximum or sum is
+taken, worked on there, and written with what follows element by element. What fills up its last vector changes neither:
+the lowest number beside a maximum, zero beside a sum. Several sums take turns, so that additions do not wait for each
+other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import Graph, Node, Value
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr, unflatten
-from graphopt.targets.schedules.templates.epilogue import Epilogue, fits
+from graphopt.targets.schedules.templates.epilogue import Epilogue, Prologue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread
 from graphopt.targets.schedules.templates.shuffles import across, filled, store_vector, vector_at
 from graphopt.targets.transcendental import decaying_exponential
@@ -56,14 +57,14 @@ class RowNormalization:
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> RowNormalization | None:
         anchors = [node for node in body.nodes if node.is_op(*SOFTMAX, *BY_MOMENTS)]
-        if len(anchors) != 1 or len(anchors[0].outputs) != 1 or not fits(body, anchors[0]):
+        if len(anchors) != 1 or len(anchors[0].outputs) != 1 or not fits(body, anchors[0], prologue=True):
             return None
         (anchor,) = anchors
         x = anchor.input(0)
         assert x is not None
         rank = len(x.static_shape)
         axis = anchor.int("axis", -1) % rank
-        if axis != rank - 1 or any(v is not None and v.producer is not None for v in anchor.inputs):
+        if axis != rank - 1 or any(v is not None and v.producer is not None for v in anchor.inputs[1:]):
             return None
         length = x.static_shape[-1]
         if not target.vector_bits // 32 <= length <= LONGEST:
@@ -96,8 +97,9 @@ class _Emission:
         self.whole, self.rest = divmod(layer.length, self.lanes)
         self.vectors = self.whole + bool(self.rest)
         self.leading = layer.anchor.output.static_shape[:-1]
+        self.source = Prologue(layer.body, layer.anchor, buffers)
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
-        self.x, self.scale, self.bias = (self._buffer(buffers, number) for number in range(3))
+        self.scale, self.bias = (self._buffer(buffers, number) for number in (1, 2))
 
     def _buffer(self, buffers: Buffers, number: int) -> tirx.Var | None:
         value: Value | None = self.layer.anchor.input(number)
@@ -172,20 +174,20 @@ class _Emission:
         self, row: Expr, values: tirx.Var, filling: float, combine: Callable[[Expr, Expr], Expr], start: float
     ) -> tirx.Var:
         """Copy the row into `values`, filled up; what its vectors are combined to."""
-        assert self.x is not None
-        x, first = self.x, row * self.layer.length
+        leading = unflatten(row, self.leading)
+
+        def read(place: Expr | int, lanes: int) -> None:
+            with T.vectorized(lanes) as lane:
+                T.buffer_store(values, self.source.read([*leading, place + lane]), [place + lane])
+
         if self.rest:
             store_vector(values, self.whole * self.lanes, filled(filling, self.lanes), self.lanes)
-            with T.vectorized(self.rest) as lane:
-                place = self.whole * self.lanes + lane
-                T.buffer_store(values, x[first + place], [place])
+            read(self.whole * self.lanes, self.rest)
 
         def copy(place: Expr | int) -> Expr:
-            if isinstance(place, int) and place == self.whole * self.lanes:
-                return vector_at(values, place, self.lanes)
-            value = T.bind(vector_at(x, first + place, self.lanes))
-            store_vector(values, place, value, self.lanes)
-            return value
+            if not (isinstance(place, int) and place == self.whole * self.lanes):
+                read(place, self.lanes)
+            return vector_at(values, place, self.lanes)
 
         return self._folded(copy, combine, start)
 

@@ -136,3 +136,23 @@ def test_the_contract_of_blocks() -> None:
     assert all(node.ints("kernel_shape") and node.output.dtype is DType.int32 for node in anchors)
     assert all(value.dtype in (DType.int8, DType.uint8) for node in groups for value in node.outputs)
     assert sum(node.is_op("Pack", domain=KERNEL) for body in bodies for node in body.nodes) == 1
+
+
+@pytest.mark.parametrize("length", [24, 37])
+def test_rows_of_bytes(length: int, tmp_path: Path) -> None:
+    """Softmax and LayerNormalization read bytes and write bytes; exp and the order of a sum are worth a step."""
+    g = Draft()
+    x = dequantized(g, g.input(2, 5, length, dtype=DType.int8))
+    rows = g.op("LayerNormalization", x, g.weight(length), g.weight(length), axis=-1)
+    shares = g.op("QuantizeLinear", g.op("Softmax", x), g.const(1 / 256), g.const(0, np.uint8))
+    g.output(quantized(g, rows, 128), shares)
+    graph, target = legalized(g.graph), load_target("host")
+    grouped = grouped_for(graph, target)
+    bodies = [[node.op_type for node in body_of(group).nodes] for group in grouped.nodes if is_fused(group)]
+    assert all((body[0], body[-1]) == ("DequantizeLinear", "QuantizeLinear") for body in bodies)
+    inputs = {"x0": integers(np.int8, 2, 5, length)}
+    want = run(graph, inputs)
+    got = run_compiled(compile_model([grouped], target, "net"), inputs, tmp_path)
+    for name, expected in want.items():
+        assert len(np.unique(expected)) > 4
+        assert np.abs(got[name].astype(int) - expected).max() <= 1
