@@ -20,6 +20,7 @@ from graphopt.targets.toolchain import Toolchain
 PROGRAM = """#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 typedef struct {{ void *sync_handle; int num_task; }} Launch;
 typedef int (*Task)(int task_id, Launch *launch, void *closure);
 static int launch(Task task, void *closure, int num_task) {{
@@ -29,7 +30,10 @@ static int launch(Task task, void *closure, int num_task) {{
 }}
 int (*__TVMBackendParallelLaunch)(Task, void *, int) = launch;
 static void *bytes(FILE *file, size_t count) {{
-  void *data = aligned_alloc(64, (count + 63) / 64 * 64 + 64);
+  size_t page = 65536, whole = (count + page - 1) / page * page;
+  char *start = mmap(0, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mprotect(start + whole, page, PROT_NONE)) exit(3);
+  char *data = start + whole - count;
   memset(data, 0x5A, count);
   if (file && fread(data, 1, count, file) != count) exit(2);
   return data;
@@ -60,7 +64,7 @@ class Call:
 
 
 def run_kernels(calls: Mapping[str, Call], target: Target, folder: Path) -> dict[str, np.ndarray]:
-    """The result of each call."""
+    """The result of each call. Behind every operand, result and workspace lies a page that must not be touched."""
     compiled = compile_kernels({name: call.function for name, call in calls.items()}, target)
     (folder / "kernels.o").write_bytes(compiled.object_bytes)
     (folder / "main.c").write_text(_program(calls, compiled.workspaces))

@@ -35,7 +35,6 @@ from graphopt.targets.schedules.templates.integer_panels import (
 from graphopt.targets.schedules.templates.kernel import (
     Buffers,
     build_kernel,
-    either,
     repeated,
     spread,
     taken_apart,
@@ -150,29 +149,36 @@ class _Kernel(IntegerPanelKernel):
     # --- packing b ---
 
     def _pack(self) -> None:
-        """A vector of columns at a time, from top to bottom."""
+        """Whole panels, whole vectors of the last one, and what is left over: loops without a condition, for TVM loses
+        the bounds of buffers that are written under one."""
         packed = self.packed
-        work = self.batches * packed.depth * packed.width // COPIED_FOR_A_PRODUCT
-        vectors = -(-packed.width // self.dot.lanes)
-        with spread(self.batches * vectors, work) as task:
-            batch, vector = taken_apart(task, self.batches, vectors)
-            rest = packed.width % self.dot.lanes
-            either(
-                vector < vectors - 1 if rest else None,
-                lambda: self._pack_vector(batch, vector, 0),
-                lambda: self._pack_vector(batch, vector, self.dot.lanes - rest),
-            )
+        whole, rest = divmod(packed.width, self.dot.lanes)
+        panels, vectors = divmod(whole, packed.vectors)
+        self._pack_vectors(0, panels, 0, packed.vectors, 0)
+        self._pack_vectors(panels, 1, 0, vectors, 0)
+        if rest:
+            self._pack_vectors(panels, 1, vectors, 1, self.dot.lanes - rest)
 
-    def _pack_vector(self, batch: Expr, vector: Expr, missing: int) -> None:
-        """The last vector of a row is read `missing` columns to the left, so that nothing beyond it is read."""
+    def _pack_vectors(self, panel: int, panels: int, vector: int, vectors: int, missing: int) -> None:
+        """Some `vectors` of some `panels`, from those on, of each batch."""
+        count = self.batches * panels * vectors
+        if not count:
+            return
+        with spread(count, count * self.packed.depth * self.dot.lanes // COPIED_FOR_A_PRODUCT) as task:
+            batch, number, within = taken_apart(task, self.batches, panels, vectors)
+            self._pack_vector(batch, panel + number, vector + within, missing)
+
+    def _pack_vector(self, batch: Expr, number: Expr, within: Expr, missing: int) -> None:
+        """A vector within a panel; the last of a row is read `missing` columns to the left, so that nothing beyond the
+        row is read."""
         packed, dot = self.packed, self.dot
-        panel = (batch * packed.count + tirx.indexdiv(vector, packed.vectors)) * packed.elements
-        within = tirx.indexmod(vector, packed.vectors)
+        panel = (batch * packed.count + number) * packed.elements
         sums = Pointer(T.alloc_buffer((dot.lanes,), "int32", scope="local"))
         zero = packed.depth * self.a_zero * self.b_zero
         sums.store(tirx.Broadcast(tirx.const(zero, "int32"), dot.lanes))
         target = panel + packed.start_elements + within * dot.step_bytes
-        source = batch * (packed.depth * packed.width) + vector * dot.lanes - missing
+        column = (number * packed.vectors + within) * dot.lanes - missing
+        source = batch * (packed.depth * packed.width) + column
 
         def take(step: Expr | int, count: int) -> None:
             rows = []
