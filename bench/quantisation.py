@@ -2,8 +2,8 @@
 
     python -m bench.quantisation [--quick] [--model trn_cifar] [--peers-from FILE] [--json FILE]
 
-Each tool gets the same 128 calibration samples (or as many as there are) without labels; the test set is read once all
-choices are made. Metrics are top-1 in per cent with a 95 % interval (`low`, `high`), SQNR is that of the first output
+Each tool gets the same 128 calibration samples (or as many as there are) without labels; test sets judge the files,
+and nothing else. Metrics are top-1 in per cent with a 95 % interval (`low`, `high`), SQNR is that of the first output
 against the float model's over the test set. `int8 weights` and `int8 MACs` are the shares of the file's products that
 are stored and multiplied in 8 bits or fewer. `compiled` are ours as a library, the others ONNX Runtime's answers.
 A tool that is not installed, or fails, is told in the last column. ONNX Runtime's and NNCF's results are kept in the
@@ -11,7 +11,7 @@ file of `--peers-from`, and taken from there while their versions are the same.
 
 `sqnr_below_best_peer` counts models on which ours has less SQNR than the best of these results and the recorded ones.
 Some peers leave layers in float; `sqnr_below_best_int8_peer` compares with those that quantise as much as ours must:
-all weights of products, and 99 % of their multiply-adds.
+all weights of products, and 99 % of their multiply-adds. `best peer` and `best int8 peer` are the two in decibels.
 """
 
 from __future__ import annotations
@@ -60,12 +60,15 @@ PURE = {"int8 weights": 100.0, "int8 MACs": 99.0}
 """Per cent from which a file counts as int8."""
 
 COLUMNS = (
-    "model", "tool", "metric", "low", "high", "loss", "SQNR", "compiled", "compiled SQNR", "KB", "bits a weight",
-    "int8 weights", "int8 MACs", "seconds", "note",
+    "model", "tool", "metric", "low", "high", "loss", "SQNR", "best peer", "best int8 peer", "compiled",
+    "compiled SQNR", "KB", "bits a weight", "int8 weights", "int8 MACs", "seconds", "note",
 )  # fmt: skip
 FORMATS = {
     **dict.fromkeys(("metric", "low", "high", "loss", "compiled", "bits a weight"), ".2f"),
-    **dict.fromkeys(("SQNR", "compiled SQNR", "int8 weights", "int8 MACs", "seconds"), ".1f"),
+    **dict.fromkeys(
+        ("SQNR", "best peer", "best int8 peer", "compiled SQNR", "int8 weights", "int8 MACs", "seconds"),
+        ".1f",
+    ),
 }
 
 
@@ -86,6 +89,10 @@ def main() -> None:
     for name in progress([name for name in MODELS if name.startswith(wanted)], str):
         for row in rows_of(name, tools, test, kept):
             report.add(**row)
+    for row in report.rows:
+        if row["tool"] == INT8:
+            row["best peer"] = best_peer(report.rows, row["model"], pure=False)
+            row["best int8 peer"] = best_peer(report.rows, row["model"], pure=True)
     report.figures = figures(report.rows)
     report.finish(options.json)
 
