@@ -13,8 +13,8 @@ from graphopt.targets.lower.tables import LOWERINGS, OPAQUE
 from graphopt.targets.lower.tensors import Expr, copied, literal, narrowed, placeholder
 from graphopt.targets.requantize import apart, is_added
 
-FLAT = ELEMENTWISE - {"DequantizeLinear", "Dropout", "QuantizeLinear"}
-"""Operators whose kernels look at no axis."""
+FLAT = ELEMENTWISE - {"Dropout"}
+"""Operators whose kernels look at no axis; those that quantise do so only where scales are no single numbers."""
 
 LARGEST_LITERAL = 64
 """Elements; a constant inside a body that is read as data, not as a shape, becomes selects up to this size."""
