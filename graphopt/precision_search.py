@@ -17,6 +17,7 @@ from graphopt.metrics import Score
 from graphopt.mixed_precision import Assignment, after, cheapest_within, ladder, lowered
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.passes.quantize import bounds_of, insert_quantization
+from graphopt.passes.rounding.round_weights import Effect
 from graphopt.refinement import Refinement
 from graphopt.runnable import Runnable, runnable
 from graphopt.sensitivity import Harm, Task, Trials, first_of, noise_share
@@ -40,16 +41,20 @@ class Quantiser:
         return bounds_of(self.ranges)
 
     def quantised(self, layers: Mapping[Node, Scheme]) -> Graph:
-        """A copy of the graph with `layers`, which are nodes of it, quantised."""
+        """A copy of the graph with `layers`, which are nodes of it, quantised and refined."""
+        return self.refined(layers)[0]
+
+    def refined(self, layers: Mapping[Node, Scheme]) -> tuple[Graph, list[Effect]]:
+        """The same, and what the refinement did to each layer."""
         if self.progress:
             self.progress("quantising", 0, 1)
         copy = self.graph.clone()
         nodes = {node.name: node for node in copy.nodes}
         chosen = {nodes[n.name]: scheme for n, scheme in layers.items()}
         originals = insert_quantization(copy, chosen, self.bounds, self.ranges.left_out)
-        if self.refinement is not None:
-            self.refinement.refine(copy, originals, self.progress)
-        return copy
+        if self.refinement is None:
+            return copy, []
+        return copy, self.refinement.refine(copy, originals, self.progress)
 
 
 @dataclass(frozen=True)

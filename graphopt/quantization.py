@@ -31,6 +31,7 @@ from graphopt.targets.device import Target, load_target
 if TYPE_CHECKING:
     import onnx
 
+    from graphopt.passes.rounding.round_weights import Effect
     from graphopt.refinement import Refinement
 
 QUANTISED = frozenset(
@@ -44,8 +45,8 @@ LISTED_AT_MOST = 3
 class QuantizeResult:
     """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done.
 
-    `harms` are there when they were asked for; `loss` when it was bounded, in the unit of the metric, else as noise
-    over signal (root mean squares).
+    `effects` are those of the methods on each layer. `harms` are there when they were asked for; `loss` when it was
+    bounded, in the unit of the metric, else as noise over signal (root mean squares).
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class QuantizeResult:
     report: Report
     harms: tuple[Harm, ...] = ()
     loss: float | None = None
+    effects: tuple[Effect, ...] = ()
 
 
 def quantize(
@@ -101,6 +103,7 @@ def quantize(
     if progress:
         progress("optimising", 0, 1)
     graph = optimize(original, QUANTIZABLE)
+    _prepare(methods, graph, data, preprocess, limit)
     layers = offered = layers_of(graph, chosen, exclude)
     notes = check_weights(layers)
     if ranges is None:
@@ -124,7 +127,16 @@ def quantize(
     if machine is not None:
         notes += slow_schemes(done, machine)
     report = Report(done, tuple(notes))
-    return QuantizeResult(quantiser.quantised(layers), ranges, report, tuple(harms), loss)
+    quantised, effects = quantiser.refined(layers)
+    return QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
+
+
+def _prepare(methods: str, graph: Graph, data: object, preprocess: str | None, limit: int | None) -> None:
+    from graphopt.data import open_samples
+    from graphopt.refinement import BEFORE, prepare, switches_of
+
+    if data is not None and switches_of(methods).intersection(BEFORE):
+        prepare(methods, graph, open_samples(data, graph, preprocess=preprocess, limit=limit))
 
 
 def _refinement(

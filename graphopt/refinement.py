@@ -1,11 +1,14 @@
 """Accuracy methods around quantisation, as switches.
 
+    equalize     channels between layers scaled so that both use the range of their weights
+    migrate      large channels of normalised values handed to the weights that read them
     round        weights rounded one after the other, errors handed on (GPTQ), ranges searched, scales of least error
     refit        weights moved before they are rounded, to make up for the errors of what they are multiplied with
     bias         biases take what is left on the mean
     zero-point   weights of few bits need not lie evenly about zero
 
-`default` is all of them; `none` rounds to nearest. A recipe is what is joined with `+`: `round+bias`. All look at
+The first two change the float model before it is calibrated, the others the quantised one. `default` is the latter
+four; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `round+bias`. Methods look at
 samples, not at labels (`graphopt.passes.rounding`).
 """
 
@@ -22,8 +25,11 @@ from graphopt.analysis.macs import macs
 from graphopt.api import Progress
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph
+from graphopt.passes.equalize import Equalize
+from graphopt.passes.migrate_outliers import NORMALIZATIONS, STRENGTH, migrate
 from graphopt.passes.rounding.methods import Nearest, SecondOrder
 from graphopt.passes.rounding.round_weights import Effect, Rounding, round_weights
+from graphopt.rewrite import Statistics
 from graphopt.runtime.stacked import stacks_of
 from graphopt.runtime.twofold import Originals
 
@@ -38,8 +44,9 @@ WORK = 100e9
 
 FEWEST = 16
 
-SWITCHES = ("round", "refit", "bias", "zero-point")
-RECIPES = {"default": frozenset(SWITCHES), "none": frozenset()}
+BEFORE, AFTER = ("equalize", "migrate"), ("round", "refit", "bias", "zero-point")
+SWITCHES = (*BEFORE, *AFTER)
+RECIPES = {"default": frozenset(AFTER), "none": frozenset()}
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Refinement:
 
     def refine(self, graph: Graph, originals: Originals, progress: Progress | None = None) -> list[Effect]:
         """Change the weights of a quantised graph, in place; returns what that did to each layer."""
-        if not self.switches:
+        if not self.switches.intersection(AFTER):
             return []
         method = SecondOrder("zero-point" in self.switches) if "round" in self.switches else Nearest()
         rounding = Rounding(method, "refit" in self.switches, "bias" in self.switches)
@@ -68,15 +75,34 @@ def refinement(recipe: str, graph: Graph, samples: Iterable[Mapping[str, np.ndar
 
 def switches_of(recipe: str) -> frozenset[str]:
     """The switches that a recipe turns on. Raises UsageError for an unknown one."""
-    if recipe in RECIPES:
-        return RECIPES[recipe]
+    known = {**{name: frozenset({name}) for name in SWITCHES}, **RECIPES}
     names = recipe.split("+")
     for name in names:
-        if name not in SWITCHES:
-            known = (*RECIPES, *SWITCHES)
+        if name not in known:
             hint = did_you_mean(name, known, f"methods: {', '.join(known)}; join several with +")
             raise UsageError(f"there is no method '{name}'", where="methods", hint=hint)
-    return frozenset(names)
+    return frozenset().union(*(known[name] for name in names))
+
+
+def prepare(recipe: str, graph: Graph, samples: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """Change a float graph, in place, by what a recipe does before calibration. Raises UsageError."""
+    from graphopt.calibration import calibrate
+
+    switches = switches_of(recipe)
+    if "equalize" in switches:
+        Equalize().run(graph, Statistics())
+    normalised = {
+        node.output.name: node.output.rank - 1
+        for node in graph.nodes
+        if node.is_op(*NORMALIZATIONS) and node.output.rank
+    }
+    if "migrate" in switches and normalised:
+        ranges = calibrate(graph, samples, values=normalised, per_channel=normalised, allow_constant=True)
+        magnitudes = {name: range.magnitude for name, range in ranges.items()}
+        for node in graph.nodes:
+            if node.is_op(*NORMALIZATIONS):
+                migrate(node, magnitudes, STRENGTH)
+        graph.remove_unused_constants()
 
 
 def samples_for(graph: Graph) -> int:

@@ -10,7 +10,7 @@ from graphopt.quantization import quantize
 from graphopt.refinement import FEWEST, RECIPES, SAMPLES, refinement, samples_for, switches_of
 from graphopt.runtime.reference import run
 from tests.passes.helpers import made
-from tests.passes.rounding.test_round_weights import convolutions, samples_of, sqnr
+from tests.passes.rounding.test_round_weights import convolutions, samples_of, sqnr, transformer
 
 
 def test_switches() -> None:
@@ -51,3 +51,13 @@ def test_schemes_without_ranges_are_left_alone() -> None:
     for sample in samples:
         for name, want in run(plain, sample).items():
             assert np.array_equal(run(refined, sample)[name], want)
+
+
+@pytest.mark.parametrize("methods", ["equalize+default", "migrate+default"])
+def test_methods_before_calibration_keep_the_function(methods: str) -> None:
+    for build in (convolutions, transformer):
+        graph = made(build)
+        samples = samples_of(graph, range(24))
+        result = quantize(graph, samples, scheme="16x8", methods=methods)
+        plain = quantize(graph, samples, scheme="16x8", methods="none")
+        assert sqnr(graph, result.graph) > sqnr(graph, plain.graph) - 3

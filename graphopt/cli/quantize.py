@@ -15,6 +15,7 @@ from graphopt.cli.quantize_options import (
     Exclude,
     Labels,
     MaxLoss,
+    Methods,
     MetricName,
     ObserverName,
     Preprocess,
@@ -33,6 +34,7 @@ def quantize(
     scheme: Annotated[str, typer.Option("--scheme", metavar="SPEC", help=SCHEMES_HELP)] = "int8",
     exclude: Exclude = None,
     observer: ObserverName = "min-max",
+    methods: Methods = "default",
     preprocess: Preprocess = None,
     samples: Samples = None,
     max_loss: MaxLoss = None,
@@ -72,14 +74,31 @@ def quantize(
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
     from graphopt.onnx_io.write import write_model
-    from graphopt.report.quantization import harm_data, harm_tables, layer_table, report_data, report_tables
+    from graphopt.report.quantization import (
+        effect_tables,
+        harm_data,
+        harm_tables,
+        layer_table,
+        report_data,
+        report_tables,
+    )
     from graphopt.report.tables import facts, show, show_json
     from graphopt.runtime.files import reported
 
     check_place(out, model, use_ranges)
     check_place(ranges, model, out)
     options = QuantizeOptions(
-        calibration, scheme, exclude, observer, preprocess, samples, max_loss, labels, metric, evaluate
+        calibration,
+        scheme,
+        exclude,
+        observer,
+        methods,
+        preprocess,
+        samples,
+        max_loss,
+        labels,
+        metric,
+        evaluate,
     )
     with progress(quiet=json) as step:
         result = options.quantize(
@@ -107,7 +126,7 @@ def quantize(
     written = {"ONNX": str(out)} if out else {"nothing written": "name a file with -o OUT.onnx"}
     if result.loss is not None:
         written = {"loss": f"{result.loss:.4g} of {max_loss} allowed"} | written
-    listed = [layer_table(result.report)] if layers else []
+    listed = [layer_table(result.report), *effect_tables(result.effects)] if layers else []
     if explain:
         listed += harm_tables(result.harms, evaluate or metric)
     show(*listed, *report_tables(result.report, model.name), facts("", written))

@@ -43,6 +43,14 @@ Samples = Annotated[int | None, typer.Option("--samples", min=1, help="Take the 
 ObserverName = Annotated[
     str, typer.Option("--observer", metavar="SPEC", help="How ranges are found, such as `min-max`.")
 ]
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--methods",
+        metavar="NAMES",
+        help="How weights are fitted to the samples: `default`, `none`, `equalize+default`, `round+bias` ...",
+    ),
+]
 MaxLoss = Annotated[
     str | None,
     typer.Option(
@@ -74,6 +82,7 @@ class QuantizeOptions:
     scheme: str
     exclude: Sequence[str] | None
     observer: str
+    methods: str
     preprocess: str | None
     samples: int | None
     max_loss: str | None
@@ -91,6 +100,7 @@ class QuantizeOptions:
             scheme=self.scheme,
             exclude=self.exclude or (),
             observer=self.observer,
+            methods=self.methods,
             preprocess=self.preprocess,
             limit=self.samples,
             max_loss=None if self.max_loss is None else share(self.max_loss),

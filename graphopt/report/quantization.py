@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.report.tables import facts, table
 
 if TYPE_CHECKING:
+    from graphopt.passes.rounding.round_weights import Effect
     from graphopt.quantization_report import Report
     from graphopt.sensitivity import Harm
 
@@ -45,6 +46,12 @@ def layer_table(report: Report) -> Any:
         for layer in report.layers
     ]
     return table("", ("layer", "operator", "MACs", "weights", "scheme", ""), rows)
+
+
+def effect_tables(effects: Sequence[Effect]) -> list[Any]:
+    """What fitting weights to samples did to each layer."""
+    rows = [[effect.layer, f"{effect.before:.1f} dB", f"{effect.after:.1f} dB"] for effect in effects]
+    return [table("", ("layer", "SQNR of its results, nearest", "fitted"), rows)] if rows else []
 
 
 def harm_tables(harms: Sequence[Harm], metric: str) -> list[Any]:
