@@ -2,14 +2,16 @@
 
     equalize     channels between layers scaled so that both use the range of their weights
     migrate      large channels of normalised values handed to the weights that read them
+    ranges       ranges of activations narrowed where the layers that read them lose less by it
     round        weights rounded one after the other, errors handed on (GPTQ), ranges searched, scales of least error
     refit        weights moved before they are rounded, to make up for the errors of what they are multiplied with
+    learn        in place of round: rounding up or down learned by gradients (AdaRound)
     bias         biases take what is left on the mean
     zero-point   weights of few bits need not lie evenly about zero
 
 The first two change the float model before it is calibrated, the others the quantised one. `default` is the latter
-four; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `round+bias`. Methods look at
-samples, not at labels (`graphopt.passes.rounding`).
+without `learn`; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `learn+bias`.
+Methods look at samples, not at labels (`graphopt.passes.rounding`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph
 from graphopt.passes.equalize import Equalize
 from graphopt.passes.migrate_outliers import NORMALIZATIONS, STRENGTH, migrate
-from graphopt.passes.rounding.methods import Nearest, SecondOrder
+from graphopt.passes.rounding.methods import Learned, Method, Nearest, SecondOrder
 from graphopt.passes.rounding.round_weights import Effect, Rounding, round_weights
 from graphopt.rewrite import Statistics
 from graphopt.runtime.stacked import stacks_of
@@ -44,9 +46,9 @@ WORK = 100e9
 
 FEWEST = 16
 
-BEFORE, AFTER = ("equalize", "migrate"), ("round", "refit", "bias", "zero-point")
+BEFORE, AFTER = ("equalize", "migrate"), ("ranges", "round", "refit", "learn", "bias", "zero-point")
 SWITCHES = (*BEFORE, *AFTER)
-RECIPES = {"default": frozenset(AFTER), "none": frozenset()}
+RECIPES: dict[str, frozenset[str]] = {"default": frozenset(AFTER) - {"learn"}, "none": frozenset()}
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,20 @@ class Refinement:
         """Change the weights of a quantised graph, in place; returns what that did to each layer."""
         if not self.switches.intersection(AFTER):
             return []
-        method = SecondOrder("zero-point" in self.switches) if "round" in self.switches else Nearest()
-        rounding = Rounding(method, "refit" in self.switches, "bias" in self.switches)
+        rounding = Rounding(
+            self._method,
+            "refit" in self.switches,
+            "bias" in self.switches,
+            search_ranges="ranges" in self.switches,
+        )
         return round_weights(graph, stacks_of(graph, self.samples), originals, rounding, progress)
+
+    @property
+    def _method(self) -> Method:
+        zero_points = "zero-point" in self.switches
+        if "learn" in self.switches:
+            return Learned(zero_points)
+        return SecondOrder(zero_points) if "round" in self.switches else Nearest()
 
 
 def refinement(recipe: str, graph: Graph, samples: Iterable[Mapping[str, np.ndarray]]) -> Refinement:

@@ -56,7 +56,7 @@ def run_twofold(
     floats, quantised, as_floats = {**inputs, **constants}, dict(inputs), float_evaluator(originals)
     for node in forgetting(graph, floats, quantised):
         results = as_floats(node, operands_of(node, floats), floats)
-        if before is not None and not node.is_op("DequantizeLinear", "QuantizeLinear"):
+        if before is not None and not node.is_op("DequantizeLinear"):
             before(Visit(node, operands_of(node, quantised), operands_of(node, floats), results, quantised))
             quantised.update(_constants_again(node))
         made = evaluate(node, operands_of(node, quantised), quantised)

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphopt.passes.rounding.descent import descended, rescaled
 from graphopt.passes.rounding.grid import Grid
+from graphopt.passes.rounding.learned import Schedule, learned
 from graphopt.passes.rounding.moments import squared_error
 from graphopt.passes.rounding.second_order import inverse_factor, round_in_order
 
@@ -33,7 +34,7 @@ class SecondOrder:
         self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
     ) -> tuple[np.ndarray, Grid]:
         factor = inverse_factor(hessian)
-        grids = [grid] if fixed_scale else self._grids(rows, grid)
+        grids = [grid] if fixed_scale else _grids(rows, grid, self.zero_points)
         best = grids[0]
         integers = round_in_order(rows, factor, best)
         error = squared_error(best.values(integers) - rows, hessian)
@@ -48,10 +49,22 @@ class SecondOrder:
             best = rescaled(integers, rows, hessian, best)
         return descended(integers, rows, hessian, best), best
 
-    def _grids(self, rows: np.ndarray, grid: Grid) -> list[Grid]:
-        bits = (grid.high - grid.low + 1).bit_length() - 1
-        symmetric = bits >= 8 or not self.zero_points
-        return [grid.spanning(rows, share, symmetric=symmetric) for share in SHARES[8 if bits >= 8 else 4]]
+
+@dataclass(frozen=True)
+class Learned:
+    """Rounding up or down by gradients, on the range of least error; nearest where that happens to be better."""
+
+    zero_points: bool = False
+    schedule: Schedule = Schedule()
+
+    def __call__(
+        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+    ) -> tuple[np.ndarray, Grid]:
+        if not fixed_scale:
+            grid = _least_error(rows, hessian, _grids(rows, grid, self.zero_points))
+        nearest, made = grid.nearest(rows), learned(rows, hessian, grid, self.schedule)
+        errors = [squared_error(grid.values(integers) - rows, hessian) for integers in (nearest, made)]
+        return np.where((errors[1] < errors[0])[..., None], made, nearest), grid
 
 
 @dataclass(frozen=True)
@@ -64,4 +77,21 @@ class Nearest:
         return grid.nearest(rows), grid
 
 
-Method = SecondOrder | Nearest
+Method = Learned | Nearest | SecondOrder
+
+
+def _grids(rows: np.ndarray, grid: Grid, zero_points: bool) -> list[Grid]:
+    """Grids of several ranges. With 8 bits there is nothing to gain from a zero point."""
+    bits = (grid.high - grid.low + 1).bit_length() - 1
+    few = bits < 8
+    shares = SHARES[4 if few else 8]
+    return [grid.spanning(rows, share, symmetric=not (few and zero_points)) for share in shares]
+
+
+def _least_error(rows: np.ndarray, hessian: np.ndarray, grids: list[Grid]) -> Grid:
+    """Row by row the grid on which rounding to nearest loses least."""
+    best, least = grids[0], np.full(rows.shape[:2], np.inf)
+    for grid in grids:
+        error = squared_error(grid.values(grid.nearest(rows)) - rows, hessian)
+        best, least = best.where(error < least, grid), np.minimum(error, least)
+    return best

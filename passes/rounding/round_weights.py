@@ -19,6 +19,7 @@ from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
 from graphopt.passes.rounding.matrices import operand_rows, result_rows, weight_rows
 from graphopt.passes.rounding.methods import Method, SecondOrder
 from graphopt.passes.rounding.moments import Moments, damped, damping_for, mean_squared_error, refitted
+from graphopt.passes.rounding.search_range import search_range
 from graphopt.runtime.stacked import Environment, Operand, Operands, evaluate, scan
 from graphopt.runtime.twofold import Originals, Visit, run_twofold
 
@@ -38,12 +39,14 @@ class Rounding:
 
     `refit` moves weights before they are rounded, to make up for the errors of the operands; `damping` is how strongly
     they are held at least, as a share of the operands' mean square. `correct_bias` takes means into the bias.
+    `search_ranges` first narrows the ranges of operands where that helps.
     """
 
     method: Method = SecondOrder()
     refit: bool = True
     correct_bias: bool = True
     damping: float = 0.01
+    search_ranges: bool = False
 
 
 def round_weights(
@@ -61,6 +64,10 @@ def round_weights(
     effects: list[Effect] = []
 
     def before(visit: Visit) -> None:
+        if visit.node.is_op("QuantizeLinear"):
+            if rounding.search_ranges and visit.quantised[0] is not None:
+                search_range(visit.node, visit.quantised[0])
+            return
         for layer, operands, results in _layers_at(visit, originals):
             if progress:
                 progress("rounding", len(effects), total)

@@ -9,7 +9,8 @@ import pytest
 
 from graphopt.passes.rounding.descent import descended, rescaled
 from graphopt.passes.rounding.grid import Grid
-from graphopt.passes.rounding.methods import Nearest, SecondOrder
+from graphopt.passes.rounding.learned import learned
+from graphopt.passes.rounding.methods import Learned, Nearest, SecondOrder
 from graphopt.passes.rounding.moments import Moments, damped, mean_squared_error, refitted, squared_error
 from graphopt.passes.rounding.second_order import inverse_factor, round_in_order
 
@@ -117,6 +118,18 @@ def _row(grid: Grid, row: int) -> Grid:
     )
 
 
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_learned_rounding_is_next_to_the_weights_and_loses_less(symmetric: bool) -> None:
+    rows, hessian = problem(10, 2, 6, 60)
+    grid = grid_of(rows, 4, symmetric=symmetric)
+    made = learned(rows, hessian, grid)
+    units = np.clip(rows / grid.along(grid.scale) + grid.along(grid.zero_point), grid.low, grid.high)
+    assert (np.abs(made - units) <= 1).all()
+    assert ((made >= grid.low) & (made <= grid.high)).all()
+    nearest = error(grid.nearest(rows), rows, hessian, grid).sum()
+    assert error(made, rows, hessian, grid).sum() < 0.6 * nearest
+
+
 @pytest.mark.parametrize("group", [0, 4])
 def test_scales_of_least_error(group: int) -> None:
     rows, hessian = problem(7, 2, 3, 11)
@@ -137,6 +150,7 @@ def test_more_freedom_loses_less() -> None:
     lost = {}
     for name, method in {
         "nearest": Nearest(),
+        "learned": Learned(),
         "one": SecondOrder(),
         "zero": SecondOrder(zero_points=True),
     }.items():
@@ -144,6 +158,7 @@ def test_more_freedom_loses_less() -> None:
         integers, grid = method(rows, hessian, grid, False)
         lost[name] = error(integers, rows, hessian, grid).sum()
     assert lost["zero"] < lost["one"] < 0.5 * lost["nearest"]
+    assert lost["learned"] < 0.7 * lost["nearest"]
 
 
 @pytest.fixture
