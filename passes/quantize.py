@@ -79,7 +79,7 @@ def insert_quantization(
     for node in list(graph.nodes):
         dtype = activations.placement.precision.get(node)
         if node in layers and is_lookup(node):
-            replaced[node.output] = quantise_lookup(node, layers[node])
+            replaced[node.output] = quantise_lookup(activations, node, layers[node])
         elif node in layers and layers[node].dynamic:
             node.output.replace_uses(dynamic.quantise(node, layers[node]))
         elif node in layers and node.is_op(*RECURRENT):

@@ -8,13 +8,13 @@ Rows are not summed, so that nothing averages their errors out: they have 8 bits
 from __future__ import annotations
 
 from graphopt.ir import DType, Node, Value
-from graphopt.passes.quantization.insert import before
+from graphopt.passes.quantization.insert import Activations, before
 from graphopt.passes.quantization.parameters import for_weights
 from graphopt.passes.quantization.scheme import STORED, Scheme
 from graphopt.passes.quantization.weights import as_constants
 
 
-def quantise_lookup(node: Node, scheme: Scheme) -> Value:
+def quantise_lookup(activations: Activations, node: Node, scheme: Scheme) -> Value:
     """What takes the place of the rows that `node` looks up. Raises UsageError."""
     table, rows = node.inputs[0], node.inputs[1]
     assert table is not None and table.constant is not None
@@ -24,7 +24,7 @@ def quantise_lookup(node: Node, scheme: Scheme) -> Value:
         return build.op("Cast", build.op("Gather", narrow, rows, axis=0), to=DType.float32.onnx_code)
     dtype = STORED["int8"]
     parameters = for_weights(table.constant, dtype, dtype.bits, -1, where=f"table '{table.name}'")
-    kept = build.const(parameters.quantised(table.constant), name=f"{table.name}.integers")
+    kept = activations.integer_constant(table.constant, parameters, f"{table.name}.integers")
     integers = build.op("Gather", kept, rows, axis=0, name=node.name)
     constants = as_constants(build, parameters, table.name)
     return build.op("DequantizeLinear", integers, *constants, axis=-1)

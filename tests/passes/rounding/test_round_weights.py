@@ -51,6 +51,13 @@ def recurrence(draft: Draft) -> Value:
     return draft.op("MatMul", draft.op("Reshape", every, draft.ints(9, 16)), draft.weight(16, 4))
 
 
+def lookup(draft: Draft) -> Value:
+    """Rows of a table by bytes of the input, moved into a layer."""
+    index = draft.op("Cast", draft.op("Clip", draft.input(1, 9), draft.const(0), draft.const(5)), to=7)
+    rows = draft.op("Gather", draft.weight(6, 12), index)
+    return draft.op("MatMul", rows, draft.weight(12, 4))
+
+
 GRAPHS = {"convolutions": convolutions, "transformer": transformer, "recurrence": recurrence}
 
 
@@ -135,10 +142,10 @@ def test_bias_correction_takes_the_mean() -> None:
     assert shift.max() < 0.1 * before.max()
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, "lookup"])
 def test_both_runs_are_the_graphs_own(name: str) -> None:
     """Stacked runs against the reference, sample by sample: the float graph, and the quantised one."""
-    graph = made(GRAPHS[name])
+    graph = made({**GRAPHS, "lookup": lookup}[name])
     samples = samples_of(graph, range(4))
     quantised = graph.clone()
     originals = insert_quantization(
