@@ -28,6 +28,9 @@ from graphopt.targets.schedules.templates.window import Window, window_of_image
 DEPTHS = (16, 8, 4)
 """Channels of a step that are tried."""
 
+AFTER_ONE_STEP = 8
+"""Columns of a tile whose sums are finished after a step, and need not stay in registers for another."""
+
 WIDEST = 8
 """Vectors of channels in a tile at most."""
 
@@ -151,7 +154,10 @@ class IntegerConvolution:
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         best = self.tile(like["vectors"] if like else None)
-        return {"columns": best.columns, "vectors": best.vectors}
+        columns = best.columns
+        if self.all_steps == 1:
+            columns = max(columns, min(self.window.result[1], AFTER_ONE_STEP))
+        return {"columns": columns, "vectors": best.vectors}
 
     # --- weights ---
 
