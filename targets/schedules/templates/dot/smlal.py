@@ -74,8 +74,9 @@ class WideningDot(Dot):
 
     def _products(self, x: Pointer, row: Pointer) -> Expr:
         """Eight sums of as many products as there are halves."""
+        both = x.load(self.depth), row.load(self.depth)
         halves = [
-            intrinsic(self.architecture.product, f"int16x{HALF}", *((p + first).load(HALF) for p in (x, row)))
+            intrinsic(self.architecture.product, f"int16x{HALF}", *(_half(vector, first) for vector in both))
             for first in range(0, self.depth, HALF)
         ]
         return sum(halves[1:], halves[0])
@@ -108,6 +109,10 @@ class WideningDot(Dot):
         outputs = columns * vectors * LANES
         arithmetic = (self.depth // HALF + 1) * outputs / target.fma_per_cycle
         return busiest(arithmetic, columns + vectors * LANES, target)
+
+
+def _half(vector: Expr, first: int) -> Expr:
+    return tirx.Shuffle([vector], list(range(first, first + HALF)))
 
 
 def _paired(a: Expr, b: Expr) -> Expr:
