@@ -83,7 +83,7 @@ def halved(graph: Graph) -> Graph:
         if node.domain == QUANT or node.op_type in QUANTISED:
             raise UnsupportedError(
                 "the model is quantised, and sums of its integers are not exact in float16",
-                where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
+                where=f"node '{node.origin.known_as(node.name)}' ({node.op_type})",
                 hint="compile it without --precision, or compile the model before quantisation",
             )
     copy = graph.clone()
