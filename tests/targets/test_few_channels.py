@@ -79,4 +79,6 @@ def test_more_channels_are_left_to_others() -> None:
     g.output(*g.ops("Pack", x, outputs=1, domain=KERNEL, types=(blocked_type(x.type, 16),)))
     fuse(g.graph)
     group = g.graph.last
-    assert group is not None and choose(body_of(group), {}, load_target("host")) is None
+    assert group is not None
+    choice = choose(body_of(group), {}, load_target("host"))
+    assert choice is None or choice.template.name != "few-channels"

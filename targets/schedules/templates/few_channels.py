@@ -28,6 +28,8 @@ from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, s
 PIXELS = 16
 """Of a run."""
 
+MOST_CHANNELS = 8
+
 LAST_TO_FIRST = ((0, 2, 1), (0, 3, 1, 2))
 
 CONVERTING = frozenset("BitwiseXor Cast Clip Mul QuantizeLinear Sub".split())
@@ -49,14 +51,11 @@ class FewChannels:
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> FewChannels | None:
         *before, last = body.nodes
         layout = blocked_of(last.output.type)
-        if (
-            not last.is_op("Pack", domain=KERNEL)
-            or layout is None
-            or layout.blocks > 1
-            or len(body.inputs) > 1
-        ):
+        if not last.is_op("Pack", domain=KERNEL) or layout is None or layout.blocks > 1:
             return None
-        if last.output.dtype not in (DType.int8, DType.uint8) or len(body.outputs) > 1:
+        if layout.block > MOST_CHANNELS or last.output.dtype not in (DType.int8, DType.uint8):
+            return None
+        if max(len(body.inputs), len(body.outputs)) > 1:
             return None
         if math.prod(last.output.static_shape[2:-1]) < PIXELS:
             return None

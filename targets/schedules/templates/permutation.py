@@ -14,14 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import KERNEL, Graph, Node
+from graphopt.ir import KERNEL, DType, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, either, spread, taken_apart
-from graphopt.targets.schedules.templates.shuffles import filled, store_vector, transposed, vector_at
+from graphopt.targets.schedules.templates.shuffles import store_vector, transposed, vector_at
 
-ELEMENT_BITS = 32
+BYTE_LANES = 16
+"""Bytes in a row of a block: the smallest registers', which every processor transposes fast."""
+
+
+MOVED = (DType.float32, DType.int32, DType.uint32, DType.int8, DType.uint8)
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,12 @@ class Permutation:
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> Permutation | None:
-        node, lanes = next(iter(body.nodes)), target.vector_bits // ELEMENT_BITS
+        node = next(iter(body.nodes))
         x = node.input(0)
         if len(body) != 1 or x is None or not x.is_static or x.dtype is not node.output.dtype:
             return None
-        if x.dtype.numpy.itemsize * 8 != ELEMENT_BITS or lanes < 2:
+        lanes = {4: target.vector_bits // 32, 1: BYTE_LANES}.get(x.dtype.numpy.itemsize, 0)
+        if lanes < 2 or target.vector_bits < 128 or x.dtype not in MOVED:
             return None
         rest = 0
         if node.is_op("Transpose"):
@@ -113,7 +118,8 @@ class Permutation:
         packs = self.node.op_type == "Pack"
         loaded = channels if packs else self.lanes
         rows = [vector_at(x, read + k * self.goal.read, self.lanes) for k in range(loaded)]
-        rows += [filled(0.0, self.lanes)] * (self.lanes - loaded)
+        zeros = tirx.Broadcast(tirx.const(0, self.node.output.dtype.label), self.lanes)
+        rows += [zeros] * (self.lanes - loaded)
         columns = transposed(rows)
         for k, column in enumerate(columns if packs else columns[:channels]):
             store_vector(y, written + k * self.source.written, column, self.lanes)
