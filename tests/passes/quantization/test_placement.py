@@ -175,6 +175,30 @@ def test_a_mask_is_no_data() -> None:
     assert [node.op_type for node in softmax.output.users] == ["QuantizeLinear"]
 
 
+@pytest.mark.parametrize("fill", [-1e4, -1e9, np.finfo(np.float32).min])
+def test_a_mask_that_is_computed_harms_nothing(fill: float) -> None:
+    """Minus a large number wherever the model's second input is less than zero."""
+
+    def build(g: Draft) -> Value:
+        x, keep = g.input(1, 5, 8), g.input(1, 1, 5)
+        q, k, v = (g.op("MatMul", x, g.weight(8, 8)) for _ in range(3))
+        scores = g.op("Mul", g.op("MatMul", q, g.op("Transpose", k, perm=(0, 2, 1))), g.const(0.1))
+        hidden = g.op("Relu", g.op("Neg", g.op("Sign", keep)))
+        shares = g.op("Softmax", g.op("Add", scores, g.op("Mul", hidden, g.const(fill))))
+        return g.op("MatMul", g.op("MatMul", shares, v), g.weight(8, 4))
+
+    assert sqnr(build) > 20
+    assert sqnr(build) > sqnr(unmasked) - 6
+
+
+def unmasked(g: Draft) -> Value:
+    x = g.input(1, 5, 8)
+    q, k, v = (g.op("MatMul", x, g.weight(8, 8)) for _ in range(3))
+    scores = g.op("Mul", g.op("MatMul", q, g.op("Transpose", k, perm=(0, 2, 1))), g.const(0.1))
+    shares = g.op("Softmax", scores)
+    return g.op("MatMul", g.op("MatMul", shares, v), g.weight(8, 4))
+
+
 def test_outputs_of_the_graph_and_readers_of_floats_keep_them() -> None:
     def build(g: Draft) -> Value:
         x = g.op("Relu", conv(g, g.input(1, 4, 5, 5), 4))
