@@ -69,20 +69,7 @@ class IntegerConvolution:
         if block == BLOCK and window.is_pointwise and not by_pixel:
             window = window.flat()
         starts = Starts.of(window, node.int("x_zero_point"))
-        sizes = groups, anchor.channels // groups, block, anchor.made.channels // groups
-        layers = [
-            cls(
-                body,
-                node,
-                target,
-                window,
-                *sizes,
-                choose_dot(target, anchor.x.dtype.label, weights, depth),
-                starts,
-            )
-            for depth in DEPTHS
-        ]
-        return min(layers, key=lambda layer: layer.tile().cycles * layer.all_steps)
+        return best_layer(body, anchor, target, window, starts, weights)
 
     @property
     def name(self) -> str:
@@ -206,3 +193,25 @@ class IntegerConvolution:
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         kernel = GatheredKernel if self.gathers else IntegerKernel
         return kernel(self, decision).function()
+
+
+def best_layer(
+    body: Graph, anchor: Anchor, target: Target, window: Window, starts: Starts, weights: np.ndarray
+) -> IntegerConvolution:
+    """The convolution with the dot product that takes the fewest estimated cycles."""
+    assert anchor.read is not None
+    groups, block, dtype = anchor.groups, anchor.read.block, anchor.x.dtype.label
+    sizes = groups, anchor.channels // groups, block, anchor.made.channels // groups
+    layers = [
+        IntegerConvolution(
+            body,
+            anchor.node,
+            target,
+            window,
+            *sizes,
+            choose_dot(target, dtype, weights, depth, window.result[1]),
+            starts,
+        )
+        for depth in DEPTHS
+    ]
+    return min(layers, key=lambda layer: layer.tile().cycles * layer.all_steps)

@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 
 
 class IntegerKernel(TiledImage):
-    """Writes one kernel."""
+    """Writes one kernel, whose weights and starts begin at these elements of their buffers."""
 
-    def __init__(self, layer: IntegerConvolution, decision: Mapping[str, int]) -> None:
+    def __init__(
+        self, layer: IntegerConvolution, decision: Mapping[str, int], weights: int = 0, starts: int = 0
+    ) -> None:
         batch = layer.anchor.output.static_shape[0]
         sizes = batch, layer.groups, layer.blocks, layer.vectors
         super().__init__(layer.window, *sizes, decision["columns"], decision["vectors"])
         self.layer = layer
         self.dot = layer.dot
         self.step = self.vectors * self.dot.step_bytes
+        self.first_weight = weights
+        self.first_start = starts
 
     def function(self) -> tirx.PrimFunc:
         return build_kernel(self.layer.body, self.emit, self.sizes())
@@ -64,19 +68,20 @@ class IntegerKernel(TiledImage):
         """Numbers of one start."""
         return self.groups * self.channel_vectors * self.dot.lanes
 
-    def emit(self, buffers: Buffers) -> None:
+    def emit(self, buffers: Buffers, readable: tirx.Var | None = None) -> None:
+        """Write the kernel; the image is `readable` already where that is given."""
         layer = self.layer
         x, w, *rest = layer.anchor.inputs
         assert x is not None and w is not None
-        self.weights = Pointer(buffers[w])
+        self.weights = Pointer(buffers[w], self.first_weight)
         self.starts: Pointer | None = None
         if rest and rest[0] is not None:
-            self.starts = Pointer(buffers[rest[0]])
+            self.starts = Pointer(buffers[rest[0]], self.first_start)
         elif layer.starts_beside_weights:
-            self.starts = Words(buffers[w])
+            self.starts = Words(buffers[w], self.first_weight)
             self.weights = Pointer(buffers[w], (self.starts + layer.starts.count * self._filters).offset)
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
-        self.x = self._readable(buffers[x])
+        self.x = self._readable(buffers[x]) if readable is None else readable
         self.walk(layer.filters * layer.channels * layer.window.taps)
 
     def _readable(self, x: tirx.Var) -> tirx.Var:

@@ -58,17 +58,23 @@ class PhaseWindow(Window):
         return super().pixel(row * self.spacing[0] + self.phase[0], column * self.spacing[1] + self.phase[1])
 
 
+Taps = tuple[tuple[int, ...], tuple[int, ...]]
+"""The taps of the kernel, by axis, that are the weights of a phase."""
+
+
 @dataclass(frozen=True)
 class Phase:
-    """A direct convolution, and the taps of the kernel, by axis, that are its weights."""
+    """A direct convolution, and its taps."""
 
     layer: DirectConvolution
-    taps: tuple[tuple[int, ...], tuple[int, ...]]
+    taps: Taps
 
-    def weights(self, whole: np.ndarray) -> np.ndarray:
-        """Of the kernel (C, M, rows, columns), as (M, C, rows, columns)."""
-        rows, columns = self.taps
-        return np.ascontiguousarray(whole[:, :, rows][:, :, :, columns].transpose(1, 0, 2, 3))
+
+def weights_of_phase(whole: np.ndarray, taps: Taps) -> np.ndarray:
+    """Of a kernel (C, M, rows, columns) or (C, M, columns), as (M, C, rows, columns)."""
+    whole = whole.reshape(*whole.shape[:2], *(1,) * (4 - whole.ndim), *whole.shape[2:])
+    rows, columns = taps
+    return np.ascontiguousarray(whole[:, :, rows][:, :, :, columns].transpose(1, 0, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -110,12 +116,11 @@ class TransposedConvolution:
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """The weights of each phase as a direct convolution has them, one phase after the other."""
         number = self._number(1)
-        whole = constants[number]
-        whole = whole.reshape(*whole.shape[:2], *(1,) * (4 - whole.ndim), *whole.shape[2:])
         packed: dict[int, np.ndarray] = {}
         parts = []
         for phase in self.phases:
-            packed = phase.layer.pack(decision, {**constants, number: phase.weights(whole)})
+            weights = weights_of_phase(constants[number], phase.taps)
+            packed = phase.layer.pack(decision, {**constants, number: weights})
             parts.append(packed[number])
         return {**packed, number: np.concatenate(parts)}
 
@@ -143,6 +148,16 @@ class TransposedConvolution:
 
 
 def _phases(body: Graph, anchor: Anchor, target: Target) -> tuple[Phase, ...]:
+    block = anchor.read.block if anchor.read else 1
+    sizes = 1, anchor.channels, block, anchor.made.channels, anchor.made.block
+    return tuple(
+        Phase(DirectConvolution(body, anchor.node, target, window, *sizes), taps)
+        for window, taps in phase_windows(anchor)
+    )
+
+
+def phase_windows(anchor: Anchor) -> list[tuple[PhaseWindow, Taps]]:
+    """The windows of every phase of a transposed convolution, and their taps."""
     node, kernel, image = anchor.node, anchor.kernel, anchor.image
     result, rank = node.output.static_shape[2:-1], len(kernel)
     ones = (1,) * rank
@@ -155,8 +170,6 @@ def _phases(body: Graph, anchor: Anchor, target: Target) -> tuple[Phase, ...]:
     if rank == 1:
         image, strides = (1, *image), (1, *strides)
         axes.insert(0, [Axis(0, 1, (0,), 1, 0)])
-    block = anchor.read.block if anchor.read else 1
-    sizes = 1, anchor.channels, block, anchor.made.channels, anchor.made.block
     found = []
     for rows, columns in itertools.product(*axes):
         window = PhaseWindow(
@@ -169,6 +182,5 @@ def _phases(body: Graph, anchor: Anchor, target: Target) -> tuple[Phase, ...]:
             spacing=(strides[0], strides[1]),
             phase=(rows.phase, columns.phase),
         )
-        layer = DirectConvolution(body, node, target, window, *sizes)
-        found.append(Phase(layer, (rows.taps, columns.taps)))
-    return tuple(found)
+        found.append((window, (rows.taps, columns.taps)))
+    return found

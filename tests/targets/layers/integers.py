@@ -7,6 +7,7 @@ import numpy as np
 from graphopt.ir import QUANT, DType, TensorType, Value
 from graphopt.ir.layout import plain_node
 from graphopt.runtime.reference_conv import conv
+from graphopt.runtime.reference_conv_transpose import conv_transpose
 from tests.passes.helpers import Draft
 from tests.targets.layers.base import Layer
 
@@ -27,27 +28,29 @@ def sums(
     bias: bool = True,
     largest: int = 127,
     dtype: type = np.int8,
+    op_type: str = "Conv",
     **attributes: object,
 ) -> Value:
-    """quant::Conv of weights up to `largest`."""
+    """quant::Conv, or ConvTranspose, of weights up to `largest`."""
     channels = x.static_shape[1] // int(attributes.get("group", 1))  # type: ignore[call-overload]
-    w = g.const(g.random.integers(-largest, largest + 1, (made, channels, *kernel)), dtype)
+    shape = (made, channels, *kernel) if op_type == "Conv" else (channels, made, *kernel)
+    w = g.const(g.random.integers(-largest, largest + 1, shape), dtype)
     operands = [x, w, *([g.const(g.random.integers(-1000, 1001, made), np.int32)] if bias else [])]
     attributes = {"kernel_shape": kernel, "x_zero_point": zero, **attributes}
-    (y,) = g.ops(
-        "Conv", *operands, outputs=1, domain=QUANT, types=(_type(x, operands, attributes),), **attributes
-    )
+    types = (_type(x, operands, op_type, attributes),)
+    (y,) = g.ops(op_type, *operands, outputs=1, domain=QUANT, types=types, **attributes)
     return y
 
 
-def _type(x: Value, operands: list[Value], attributes: dict[str, object]) -> TensorType:
+def _type(x: Value, operands: list[Value], op_type: str, attributes: dict[str, object]) -> TensorType:
     """As numpy makes the result."""
     trial = Draft()
     inputs = [trial.graph.add_input(v.name, v.type, unique=True) for v in operands]
-    (y,) = trial.ops("Conv", *inputs, outputs=1, domain=QUANT, types=(x.type,), **attributes)
+    (y,) = trial.ops(op_type, *inputs, outputs=1, domain=QUANT, types=(x.type,), **attributes)
     zeros = [np.zeros(v.static_shape) for v in operands]
     assert y.producer is not None
-    return TensorType(DType.int32, conv(plain_node(y.producer), zeros).shape)
+    made = (conv if op_type == "Conv" else conv_transpose)(plain_node(y.producer), zeros)
+    return TensorType(DType.int32, made.shape)
 
 
 def requantized(
@@ -158,6 +161,17 @@ def max_pool(g: Draft) -> Value:
     return g.op("MaxPool", x, kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1))
 
 
+def doubled(g: Draft) -> Value:
+    x = image(g, 2, 20, 5, 7)
+    y = sums(g, x, 24, (3, 4), op_type="ConvTranspose", zero=9, strides=(2, 2), pads=(1, 1, 0, 1))
+    return requantized(g, y)
+
+
+def transposed_one_dimension(g: Draft) -> Value:
+    x = image(g, 1, 32, 13, dtype=DType.uint8)
+    return sums(g, x, 16, (7,), op_type="ConvTranspose", zero=100, bias=False, strides=(3,), pads=(1, 2))
+
+
 def depthwise(g: Draft) -> Value:
     y = sums(g, image(g, 1, 19, 7, 4), 19, (5, 5), zero=-3, group=19, pads=(2, 2, 2, 2))
     return requantized(g, y)
@@ -223,6 +237,8 @@ CONVOLUTIONS: tuple[Layer, ...] = (
     lowest_weights,
     swish,
     max_pool,
+    doubled,
+    transposed_one_dimension,
 )
 
 DEPTHWISE: tuple[Layer, ...] = (
