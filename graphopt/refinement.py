@@ -4,7 +4,7 @@
     migrate      large channels of normalised values handed to the weights that read them
     ranges       ranges of activations narrowed where the layers that read them lose less by it
     round        weights rounded one after the other, errors handed on (GPTQ), ranges searched, scales of least error
-    refit        weights moved before they are rounded, to make up for the errors of what they are multiplied with
+    refit        weights of few bits moved before they are rounded, to make up for the errors of their operands
     learn        in place of round: rounding up or down learned by gradients (AdaRound)
     bias         biases take what is left on the mean
     zero-point   weights of few bits need not lie evenly about zero

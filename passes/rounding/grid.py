@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+FEW = 8
+"""Bits below which weights are short of steps."""
+
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -24,6 +27,10 @@ class Grid:
     low: int
     high: int
     group_of: np.ndarray
+
+    @property
+    def bits(self) -> int:
+        return (self.high - self.low + 1).bit_length() - (self.low + self.high < 0)
 
     def along(self, numbers: np.ndarray) -> np.ndarray:
         """One number for each weight of a row."""

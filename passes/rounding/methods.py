@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.passes.rounding.descent import descended, rescaled
-from graphopt.passes.rounding.grid import Grid
+from graphopt.passes.rounding.grid import FEW, Grid
 from graphopt.passes.rounding.learned import Schedule, learned
 from graphopt.passes.rounding.moments import squared_error
 from graphopt.passes.rounding.second_order import inverse_factor, round_in_order
 
-SHARES = {8: (1.0, 0.97, 0.94), 4: (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)}
-"""Shares of the range of a row that are tried, by bits; fewer bits gain from clipping."""
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
+"""Shares of the range of a row that are tried. Few bits gain from clipping, and from better scales; 8 do not."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SecondOrder:
             better = its_error < error
             best, error = best.where(better, tried), np.minimum(error, its_error)
             integers = np.where(better[..., None], made, integers)
-        for _ in range(0 if fixed_scale else self.rounds):
+        for _ in range(0 if fixed_scale or grid.bits >= FEW else self.rounds):
             integers = descended(integers, rows, hessian, best)
             best = rescaled(integers, rows, hessian, best)
         return descended(integers, rows, hessian, best), best
@@ -81,11 +81,10 @@ Method = Learned | Nearest | SecondOrder
 
 
 def _grids(rows: np.ndarray, grid: Grid, zero_points: bool) -> list[Grid]:
-    """Grids of several ranges. With 8 bits there is nothing to gain from a zero point."""
-    bits = (grid.high - grid.low + 1).bit_length() - 1
-    few = bits < 8
-    shares = SHARES[4 if few else 8]
-    return [grid.spanning(rows, share, symmetric=not (few and zero_points)) for share in shares]
+    """Grids of several ranges where bits are few."""
+    if grid.bits >= FEW:
+        return [grid.spanning(rows, 1.0, symmetric=True)]
+    return [grid.spanning(rows, share, symmetric=not zero_points) for share in SHARES]
 
 
 def _least_error(rows: np.ndarray, hessian: np.ndarray, grids: list[Grid]) -> Grid:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.ir import Graph, Node, Value
+from graphopt.passes.rounding.grid import FEW
 from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
 from graphopt.passes.rounding.matrices import operand_rows, result_rows, weight_rows
 from graphopt.passes.rounding.methods import Method, SecondOrder
@@ -37,9 +38,10 @@ class Effect:
 class Rounding:
     """How layers are fitted.
 
-    `refit` moves weights before they are rounded, to make up for the errors of the operands; `damping` is how strongly
-    they are held at least, as a share of the operands' mean square. `correct_bias` takes means into the bias.
-    `search_ranges` first narrows the ranges of operands where that helps.
+    `refit` moves weights of few bits before they are rounded, to make up for the errors of the operands; with 8 bits
+    these are so small that the noise of the samples costs more. `damping` is how strongly weights are held at least, as
+    a share of the operands' mean square. `correct_bias` takes means into the bias. `search_ranges` first narrows the
+    ranges of operands where that helps.
     """
 
     method: Method = SecondOrder()
@@ -136,7 +138,7 @@ def _round(
     moments = raw.about_mean() if is_free else raw
     floats = weight_rows(node, weights.astype(np.float64))
     damping = damping_for(moments, rounding.damping)
-    if rounding.refit and (bias is None or is_free):
+    if rounding.refit and grid.bits < FEW and (bias is None or is_free):
         floats = refitted(moments, floats, damping)
     integers, chosen_grid = rounding.method(
         floats, damped(moments.operands, damping), grid, layer.has_one_scale
