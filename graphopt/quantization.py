@@ -98,6 +98,11 @@ def quantize(
     """
     chosen = parse_scheme(scheme)
     machine = target if isinstance(target, Target | None) else load_target(str(target))
+    task = Task(data, labels, metric, evaluate, preprocess, limit)
+    is_tried = max_loss is not None or explain
+    if is_tried and data is None:
+        raise UsageError("there are no samples to try layers on", hint="give data")
+    task.check()
     original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
     refuse_quantised(original)
     if progress:
@@ -105,6 +110,8 @@ def quantize(
     graph = optimize(original, QUANTIZABLE)
     _prepare(methods, graph, data, preprocess, limit)
     layers = offered = layers_of(graph, chosen, exclude)
+    if not layers and exclude:
+        raise UsageError("every layer is excluded", where="exclude", hint="leave one that is quantised")
     notes = check_weights(layers)
     if ranges is None:
         ranges = _calibrated(graph, chosen, data, observer, allow_constant, preprocess, limit, progress)
@@ -113,10 +120,7 @@ def quantize(
     quantiser = Quantiser(graph, ranges, progress, refining)
     harms: list[Harm] = []
     loss = None
-    if max_loss is not None or explain:
-        if data is None:
-            raise UsageError("there are no samples to try layers on", hint="give data")
-        task = Task(data, labels, metric, evaluate, preprocess, limit)
+    if is_tried:
         tables = {node: given for node, given in layers.items() if is_lookup(node)}
         search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables, machine)
         if max_loss is not None:

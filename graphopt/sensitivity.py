@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.api import Progress
-from graphopt.evaluate import Judge, evaluate, evaluate_with
+from graphopt.data.functions import function_named
+from graphopt.data.labels import read_labels
+from graphopt.evaluate import Judge, as_metric, evaluate, evaluate_with
 from graphopt.ir import Graph, Node
 from graphopt.metrics import Score
 from graphopt.passes.quantization.alternatives import with_alternatives
@@ -44,6 +46,14 @@ class Task:
     @property
     def has_metric(self) -> bool:
         return self.labels is not None or self.judge is not None
+
+    def check(self) -> None:
+        """Raises UsageError, before any work, for a function, a metric or labels that are not there."""
+        if isinstance(self.judge, str):
+            function_named(self.judge)
+        elif self.labels is not None:
+            as_metric(self.metric)
+            read_labels(self.labels, self.data)
 
     def score(self, model: Runnable, limit: int | None = None) -> Score:
         """Raises UsageError for what does not fit."""

@@ -80,6 +80,11 @@ def test_constant_inputs_are_refused_unless_allowed(
         (["-c", "DATA", "--scheme", "int9"], "did you mean"),
         (["-c", "DATA", "--exclude", "dens"], "did you mean dense"),
         (["-c", "DATA", "--observer", "mean"], "mean"),
+        (["-c", "DATA", "--exclude", "*"], "every layer is excluded"),
+        (["-c", "DATA", "--max-loss", "1%", "--evaluate", "nothing_here:score"], "no module 'nothing_here'"),
+        (["-c", "DATA", "--max-loss", "1%", "--labels", "y"], "no array 'y'"),
+        (["-c", "DATA", "--max-loss", "1%", "--labels", "x", "--metric", "top"], "top"),
+        (["--scheme", "weights-int8", "--explain"], "no samples to try layers on"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
