@@ -41,8 +41,8 @@ APPROXIMATE = {"swish"}
 PORTABLE = (depthwise_residual, depthwise_unsigned, depthwise_wider_than_image)
 BOARDS = {
     "rpi4": (*FEW, depthwise, lowest_weights),
-    "rpi5": FEW,
-    "aarch64-v8.6": FEW[:5],
+    "rpi5": FEW[:6],
+    "aarch64-v8.6": FEW[:4],
     "rpi-armv7": (odd_channels, photograph, depthwise_residual),
 }
 """Layers by machine."""
