@@ -75,6 +75,29 @@ def test_judges(relu: bool, tmp_path: Path) -> None:
     assert (broken != want).any()
 
 
+def test_products_of_large_bytes_do_not_saturate(tmp_path: Path) -> None:
+    """255 x 127, many times: pairs of such products exceed 16 bits, where AVX2 without VNNI adds them."""
+
+    def build(g: Draft) -> None:
+        zero, none = g.const(0, np.uint8), g.const(np.zeros(8), np.int8)
+        x = g.op("DequantizeLinear", g.input(1, 16, 6, 6, dtype=DType.uint8), g.const(SCALE), zero)
+        steps = g.const(np.full(8, 0.002))
+        w = g.op("DequantizeLinear", g.const(np.full((8, 16, 3, 3), 127), np.int8), steps, none, axis=0)
+        b = g.op(
+            "DequantizeLinear",
+            g.const(np.zeros(8), np.int32),
+            g.const(np.full(8, np.float32(SCALE) * np.float32(0.002))),
+            g.const(np.zeros(8), np.int32),
+            axis=0,
+        )
+        g.output(g.op("QuantizeLinear", g.op("Conv", x, w, b), g.const(2.0), zero))
+
+    found = kernels(made(build), tmp_path)
+    assert found.replaced == 1
+    (got,) = onnx_runtime(found.model)({"x0": np.full((1, 16, 6, 6), 255, np.uint8)}).values()
+    assert (got == round(255 * SCALE * 127 * 0.002 * 144 / 2)).all()
+
+
 @pytest.mark.parametrize(
     "make",
     [
