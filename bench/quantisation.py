@@ -47,6 +47,9 @@ MODELS = {
 }
 """Files of the zoo by the names they have in tables."""
 
+NOTE = 60
+"""Letters of a note in the table; the JSON file has all."""
+
 INT8 = "graphopt int8"
 OURS: dict[str, dict[str, Any]] = {
     INT8: {"scheme": "int8"},
@@ -61,7 +64,7 @@ PURE = {"int8 weights": 100.0, "int8 MACs": 99.0}
 
 COLUMNS = (
     "model", "tool", "metric", "low", "high", "loss", "SQNR", "best peer", "best int8 peer", "compiled",
-    "compiled SQNR", "KB", "bits a weight", "int8 weights", "int8 MACs", "seconds", "note",
+    "compiled SQNR", "KB", "bits a weight", "int8 weights", "int8 MACs", "seconds", "said",
 )  # fmt: skip
 FORMATS = {
     **dict.fromkeys(("metric", "low", "high", "loss", "compiled", "bits a weight"), ".2f"),
@@ -88,7 +91,7 @@ def main() -> None:
     report = Report("Quantised after training", COLUMNS, formats=FORMATS)
     for name in progress([name for name in MODELS if name.startswith(wanted)], str):
         for row in rows_of(name, tools, test, kept):
-            report.add(**row)
+            report.add(**row, said=row.get("note", "")[:NOTE])
     for row in report.rows:
         if row["tool"] == INT8:
             row["best peer"] = best_peer(report.rows, row["model"], pure=False)
