@@ -25,8 +25,9 @@ def test_writes_a_model_of_standard_operators(cli: Cli, model: Path, data: Path,
     out = tmp_path / "small.onnx"
     done = cli("quantize", model, "--calibration", data, "-o", out, "--layers")
     assert (done.code, done.err) == (0, "")
-    for text in ("2 int8", "100.0%", str(out), "dense"):
+    for text in ("2 int8", "100.0%", str(out), "dense", "fitted"):
         assert text in done.out
+    assert "there is no method 'rund'" in cli("quantize", model, "-c", data, "--methods", "rund").error
     onnx.checker.check_model(out, full_check=True)
     assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in onnx.load(out).graph.node}
 
