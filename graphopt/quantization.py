@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
@@ -189,7 +191,14 @@ def refuse_quantised(graph: Graph) -> None:
 
 
 def check_weights(layers: Iterable[Node]) -> list[str]:
-    """What to tell of weights that are zero. Raises UsageError where all are, or where there is no layer."""
+    """What to tell of weights that are zero.
+
+    Raises UsageError where all are, where there is no layer, and for constants with NaN or infinity.
+    """
+    for value in (value for node in layers for value in node.inputs):
+        if value is not None and value.constant is not None and not np.isfinite(value.constant).all():
+            what = "it holds numbers that are not finite"
+            raise UsageError(what, where=f"weights '{value.name}'", hint="export the model again")
     tensors = [value for node in layers for value in weights_of(node)]
     if not any(True for _ in layers):
         raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")

@@ -87,10 +87,13 @@ def test_a_model_of_zeros_is_refused_by_name() -> None:
         graphopt.quantize(dense(np.zeros((4, 3))), draws(dense(np.ones((4, 3))), 2))
 
 
-def test_weights_that_are_no_numbers_are_refused_by_name() -> None:
-    graph = dense(np.full((4, 3), np.nan))
-    with pytest.raises(UsageError, match="'c'"):
-        graphopt.quantize(graph, scheme="weights-int8")
+@pytest.mark.parametrize("scheme", ["weights-int8", "int8"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(scheme: str, number: float) -> None:
+    """Before any sample runs: what the model makes of it would be blamed on the sample."""
+    graph = dense(np.full((4, 3), number))
+    with pytest.raises(UsageError, match="weights 'c': it holds numbers that are not finite"):
+        graphopt.quantize(graph, draws(graph, 2), scheme=scheme)
 
 
 def test_a_layer_of_zeros_is_told() -> None:

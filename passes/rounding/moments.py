@@ -58,6 +58,12 @@ class Moments:
         both = self.both - y[:, :, None] * x[:, None, :]
         return Moments(self.count, x, y, operands, both, self.power - y * y)
 
+    @property
+    def rounding(self) -> np.ndarray:
+        """What products in float32 are off by at most, for each group: of one sample, all of the covariance."""
+        power = np.square(self.operand_mean).sum(1) + np.trace(self.operands, axis1=1, axis2=2)
+        return np.finfo(np.float32).eps * np.maximum(power, 0.0)
+
 
 def damping_for(moments: Moments, least: float) -> float:
     """How strongly moments of so few samples are to be damped: the more, the less directions differ in them.
@@ -75,16 +81,16 @@ def damping_for(moments: Moments, least: float) -> float:
     return max(least, float(np.mean(share / (1 - share))))
 
 
-def damped(hessian: np.ndarray, damping: float) -> np.ndarray:
-    """`hessian` (g, k, k) plus a share of its mean diagonal: positive definite."""
+def damped(hessian: np.ndarray, damping: float, rounding: np.ndarray | float = 0.0) -> np.ndarray:
+    """`hessian` (g, k, k) plus a share of its mean diagonal, and what it may be off by: positive definite."""
     size = hessian.shape[-1]
-    mean = np.trace(hessian, axis1=1, axis2=2) / size
-    return hessian + (damping * mean + np.finfo(np.float32).tiny)[:, None, None] * np.eye(size)
+    mean = np.maximum(np.trace(hessian, axis1=1, axis2=2) / size, 0.0)
+    return hessian + (damping * mean + rounding + np.finfo(np.float32).tiny)[:, None, None] * np.eye(size)
 
 
 def refitted(moments: Moments, weights: np.ndarray, damping: float) -> np.ndarray:
     """The rows (g, m, k) with the least squared error, drawn to `weights` by the damping."""
-    hessian = damped(moments.operands, damping)
+    hessian = damped(moments.operands, damping, moments.rounding)
     pull = hessian - moments.operands
     wanted = moments.both + weights @ pull
     return np.linalg.solve(hessian, wanted.transpose(0, 2, 1)).transpose(0, 2, 1)

@@ -141,7 +141,7 @@ def _round(
     if rounding.refit and grid.bits < FEW and (bias is None or is_free):
         floats = refitted(moments, floats, damping)
     integers, chosen_grid = rounding.method(
-        floats, damped(moments.operands, damping), grid, layer.has_one_scale
+        floats, damped(moments.operands, damping, moments.rounding), grid, layer.has_one_scale
     )
     made = chosen_grid.values(integers)
     shift = raw.result_mean - (made * raw.operand_mean[:, None, :]).sum(-1)

@@ -191,3 +191,14 @@ def test_a_refit_is_least_squares(samples: tuple[np.ndarray, np.ndarray, np.ndar
         direct, *_ = np.linalg.lstsq(ones, y[group], rcond=None)
         assert np.allclose(got[group], direct[:6].T, atol=1e-3)
     assert np.abs(refitted(moments, weights, 1e6) - weights).max() < 1e-5
+
+
+def test_one_sample_has_no_covariance_but_is_rounded() -> None:
+    """What is left of its moments about the mean is the rounding of float32, of either sign."""
+    random = np.random.default_rng(5)
+    x = random.normal(3.0, 1.0, (4, 1, 24)).astype(np.float32)
+    moments = Moments.of([(x, x[:, :, :2])]).about_mean()
+    assert np.linalg.eigvalsh(moments.operands).min() < 0
+    weights = random.normal(size=(4, 2, 24))
+    inverse_factor(damped(moments.operands, 0.0, moments.rounding))
+    assert np.abs(refitted(moments, weights, 0.0) - weights).max() < 1
