@@ -125,8 +125,8 @@ def compile_model(
         metric,
         evaluate,
     )
-    if quantize is None and (calibration or max_loss or exclude):
-        raise UsageError("calibration is for quantisation", hint="add --quantize int8")
+    if quantize is None and (given := options.given):
+        raise UsageError(f"{given[0]} is for quantisation", hint="add --quantize int8")
     if quantize is not None and len(shapes) > 1:
         raise UsageError("--quantize is for one shape", hint="compile a bundle for each shape")
     start = time.perf_counter()

@@ -74,6 +74,9 @@ Evaluate = Annotated[
 ]
 
 
+DEFAULTS = {"observer": "min-max", "methods": "default", "metric": "top1"}
+
+
 @dataclass(frozen=True)
 class QuantizeOptions:
     """What was given on the command line."""
@@ -89,6 +92,14 @@ class QuantizeOptions:
     labels: str | None
     metric: str
     evaluate: str | None
+
+    @property
+    def given(self) -> list[str]:
+        """Options that only quantisation has a use for."""
+        optional = ("calibration", "exclude", "preprocess", "samples", "max_loss", "labels", "evaluate")
+        found = [name for name in optional if getattr(self, name)]
+        found += [name for name in ("observer", "methods", "metric") if getattr(self, name) != DEFAULTS[name]]
+        return [f"--{name.replace('_', '-')}" for name in found]
 
     def quantize(self, model: Path, progress: Progress, **options: Any) -> QuantizeResult:
         """Raises UsageError."""

@@ -9,7 +9,7 @@ import numpy as np
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.runtime.manifest import Tensor
 
-PREPROCESS_HINT = "convert the data before, or with preprocess=module:function"
+PREPROCESS_HINT = "convert the data before, or with --preprocess (preprocess=) module:function"
 
 
 class Batches:

@@ -12,6 +12,7 @@ from onnx import defs
 from graphopt.errors import GraphoptError, IRError, ModelError, UnsupportedError, UsageError
 from graphopt.ir import Graph, verify
 from graphopt.onnx_io.check import check_model
+from graphopt.onnx_io.check_scales import check_scales
 from graphopt.onnx_io.construct import Construction
 from graphopt.onnx_io.local_functions import inlined
 from graphopt.onnx_io.protos import standard
@@ -95,6 +96,7 @@ def _read(model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequ
     graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
     Construction(graph, opset, folder, given).fill(model.graph)
     verify(graph)
+    check_scales(graph)
     return graph
 
 

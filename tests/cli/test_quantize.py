@@ -120,8 +120,10 @@ def test_compiled_in_one_step(cli: Cli, model: Path, data: Path, tmp_path: Path)
 
 
 def test_calibration_needs_a_scheme(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
-    failed = cli("compile", model, "-c", data, "-o", tmp_path / "net.bundle")
-    assert failed.code == 2 and "--quantize int8" in failed.error
+    """So do the other options of quantisation, which would be ignored."""
+    for option in (["-c", data], ["--labels", "y"], ["--methods", "none"], ["--samples", 3]):
+        failed = cli("compile", model, *option, "-o", tmp_path / "net.bundle")
+        assert failed.code == 2 and "--quantize int8" in failed.error
 
 
 def test_layers_in_order_of_harm(cli: Cli, model: Path, data: Path) -> None:
