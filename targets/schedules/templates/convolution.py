@@ -29,7 +29,7 @@ from graphopt.targets.schedules.templates.window import Window, window_of_image
 MOST_TAPS = 11
 """Taps along a row that are unrolled at most."""
 
-TAPS_KEPT = 1 / 4
+TAPS_KEPT = 1 / 2
 """Of the registers: the weights of up to so many taps along a row are kept at once. Then each input is loaded once,
 for all the outputs that read it. Written tap by tap, the compiler shares those loads by itself and spills the sums."""
 
