@@ -179,6 +179,10 @@ def _calibrated(
     return calibrate(graph, samples, observer=observer, allow_constant=allow_constant, progress=progress)
 
 
+def is_quantised(graph: Graph) -> bool:
+    return any(node.op_type in QUANTISED for node in graph.all_nodes())
+
+
 def refuse_quantised(graph: Graph) -> None:
     """Raise UsageError for a model that is quantised already."""
     for node in graph.all_nodes():

@@ -35,7 +35,7 @@ class Verification:
     """The worst error of each output over all samples, and how it was found.
 
     `oracle_note` tells why the oracle is not ONNX Runtime. `same_source` is whether the bundle was compiled from
-    this very file, None where the bundle does not know its source.
+    this very file, None where the bundle does not know its source. `only_bundle_is_quantised` explains a difference.
     """
 
     comparison: Comparison
@@ -45,6 +45,7 @@ class Verification:
     tolerance: float
     oracle_note: str = ""
     same_source: bool | None = None
+    only_bundle_is_quantised: bool = False
 
     @property
     def worst(self) -> float:
@@ -78,6 +79,8 @@ def verify_bundle(
     when either cannot run, UsageError when their inputs or outputs are not the same; a difference is reported, not
     raised.
     """
+    from graphopt.api import load
+    from graphopt.quantization import is_quantised
     from graphopt.targets.bundle import Bundle
 
     opened = Bundle.open(bundle)
@@ -99,7 +102,12 @@ def verify_bundle(
         comparison = compare_outputs(oracles[number].run(sample), got)
         total = comparison if total is None else total.merge(comparison)
     assert total is not None
-    return Verification(total, len(batches), first.name, machine, tolerance, first.note, same_source)
+    quantised = (
+        not is_quantised(graph) and opened.optimized is not None and is_quantised(load(opened.optimized))
+    )
+    return Verification(
+        total, len(batches), first.name, machine, tolerance, first.note, same_source, quantised
+    )
 
 
 def runner(bundle: Bundle) -> tuple[Run, str]:

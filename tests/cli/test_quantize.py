@@ -117,6 +117,10 @@ def test_compiled_in_one_step(cli: Cli, model: Path, data: Path, tmp_path: Path)
     assert cli("compile", out, "-o", again).code == 0
     x = {"x": np.load(data)["x"][:1]}
     np.testing.assert_array_equal(Module(bundle)(x)["y"], Module(again)(x)["y"])
+    differs = cli("verify", model, bundle)
+    assert differs.code == 6 and "graphopt compare" in differs.err
+    agrees = cli("verify", out, again)
+    assert agrees.code == 0 and "graphopt compare" not in agrees.err
 
 
 def test_calibration_needs_a_scheme(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
