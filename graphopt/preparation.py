@@ -23,6 +23,7 @@ from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches, why_open
 from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.recentre_bytes import RecentreBytes
+from graphopt.passes.recognize_recurrence import RecognizeRecurrence
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.passes.tabulate_activations import TabulateActivations
@@ -54,7 +55,7 @@ def legalized(graph: Graph) -> Graph:
     What a quantised model sums is summed as integers, in operators of `graphopt.quant`, where they fit 32 bits; other
     weights are dequantised here.
     """
-    integers = (SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
+    integers = (RecognizeRecurrence(), SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
     fold = FoldConstants(dequantize=True)
     shapes = (fold, FoldShapes(), fold)

@@ -34,6 +34,7 @@ PASSES: dict[str, str] = {
     "recognize-attention": "recognize_attention:RecognizeAttention",
     "recognize-layernorm": "recognize_layernorm:RecognizeLayerNorm",
     "recognize-lookup": "recognize_lookup:RecognizeLookup",
+    "recognize-recurrence": "recognize_recurrence:RecognizeRecurrence",
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
     "saturate-activations": "saturate_activations:SaturateActivations",

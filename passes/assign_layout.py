@@ -72,7 +72,9 @@ class AssignLayout(Pass):
 def convert(node: Node, twins: Twins) -> str:
     """Build the blocked counterpart of `node` before it; or say why not."""
     if node.domain == QUANT:
-        return INTEGERS[node.op_type](node, twins)
+        return (
+            INTEGERS[node.op_type](node, twins) if node.op_type in INTEGERS else "it does not work in blocks"
+        )
     if node.is_op("Slice", "Split"):
         return _parts(node, twins)
     if node.domain or any(v.uses or v.is_graph_output for v in node.outputs[1:]):

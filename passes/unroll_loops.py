@@ -4,7 +4,7 @@
     Scan(s, x[3, ...]) {body}  -->  body(body(body(s, x[0]), x[1]), x[2])
 
 Scan outputs are concatenated slice by slice. The trips of a Loop are known when they follow from constants, through
-the body and the carried values where need be.
+the body and the carried values where need be. A quantised recurrence stays a Scan: `recognize_recurrence` finds it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from graphopt.errors import IRError, ModelError
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.partial_evaluation import trip_count
+from graphopt.passes.recurrences import Recurrence, recurrence_of
 from graphopt.rewrite import Any, Builder, Match, Op, Rule
 
 
@@ -76,6 +77,8 @@ class UnrollScan(Rule):
 
     def check(self, match: Match) -> str | None:
         node = match.root
+        if isinstance(recurrence_of(node), Recurrence):
+            return "it is a recurrence of bytes, which has a kernel"
         _, scanned = self._operands(node)
         if not all(value.is_static for value in scanned):
             return "the length of the sequence is not known"

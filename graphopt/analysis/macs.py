@@ -81,6 +81,8 @@ def _macs(node: Node) -> int:
         return _recurrent_macs(node)
     if node.domain not in (ONNX, KERNEL, QUANT):
         return 0
+    if node.domain == QUANT and node.op_type in GATES:
+        return math.prod(_shape(node.input(0))[:2]) * _size(node.input(1))
     match node.op_type:
         case "Conv" | "ConvInteger" | "DeformConv":
             return _size(node.output) * _taps(node, 1)

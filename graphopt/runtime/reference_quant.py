@@ -13,6 +13,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir import Node
 from graphopt.runtime.reference_conv import conv
 from graphopt.runtime.reference_conv_transpose import conv_transpose
+from graphopt.runtime.reference_recurrent import recurrence
 
 Operands = Sequence[np.ndarray | None]
 
@@ -27,6 +28,8 @@ def evaluate_quant(node: Node, operands: Operands) -> list[np.ndarray]:
         return [_as_sums(conv(node, _centred(node, operands)))]
     if node.op_type == "ConvTranspose":
         return [_as_sums(conv_transpose(node, _centred(node, operands)))]
+    if node.op_type in ("GRU", "LSTM"):
+        return recurrence(node, operands)
     raise UnsupportedError("no reference for it", where=f"node '{node.name}' ({node.key})")
 
 

@@ -123,6 +123,9 @@ BLOCKED = frozenset(
 INTEGER = frozenset(f"{QUANT}::{name}" for name in "Conv ConvTranspose Lookup MatMul".split())
 """Sums of integers, and tables: see `passes/lower_integer.py`, `passes/tabulate_activations.py`."""
 
+TEMPLATED = frozenset(f"{QUANT}::{name}" for name in ("GRU", "LSTM"))
+"""Recurrences of bytes, whose kernels templates alone make: see `passes/recognize_recurrence.py`."""
+
 SUPPORTED: frozenset[str] = (
     ANCHORS
     | ATTENTION
@@ -139,6 +142,7 @@ SUPPORTED: frozenset[str] = (
     | REDUCTION
     | SAMPLING
     | SPECTRAL
+    | TEMPLATED
 )
 
 MOVES_ANY_TYPE = MOVEMENT | frozenset(

@@ -24,6 +24,7 @@ from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
 from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
 from graphopt.targets.schedules.templates.integer_depthwise import IntegerDepthwise
 from graphopt.targets.schedules.templates.integer_product import IntegerProduct
+from graphopt.targets.schedules.templates.integer_recurrence import IntegerRecurrence
 from graphopt.targets.schedules.templates.integer_transposed import IntegerTransposed
 from graphopt.targets.schedules.templates.normalization import RowNormalization
 from graphopt.targets.schedules.templates.permutation import Permutation
@@ -73,6 +74,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     PackedProduct,
     IntegerProduct,
     IntegerBatches,
+    IntegerRecurrence,
     FewChannels,
     Permutation,
     FusedAttention,
