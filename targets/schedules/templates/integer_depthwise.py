@@ -20,9 +20,9 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.channel_taps import ChannelTaps, Place, taps_of
-from graphopt.targets.schedules.templates.dot.pointer import Pointer, Words
+from graphopt.targets.schedules.templates.dot.pointer import Masked, Pointer, Words
 from graphopt.targets.schedules.templates.epilogue import Epilogue
-from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated, settled
 from graphopt.targets.schedules.templates.rows import Piece, Rows
 from graphopt.targets.schedules.templates.starts import BLOCK, Starts
 from graphopt.targets.schedules.templates.window import window_of_image
@@ -38,6 +38,9 @@ AT_ONCE = 8
 
 SPARE = 4
 """Registers for products."""
+
+Line = Callable[[Expr], Pointer]
+"""From a place in a row of the image to the bytes there."""
 
 
 @dataclass(frozen=True)
@@ -155,26 +158,36 @@ class _Emission:
 
     def write(self, piece: Piece) -> None:
         if self.layer.is_written_out:
+            lines = self._lines(piece, 0, self.window.kernel[0])
             for column in range(piece.columns):
-                self._outputs(piece, [column])
+                self._outputs(piece, [column], lines)
         else:
             self._outputs(piece, range(piece.columns))
 
-    def _outputs(self, piece: Piece, columns: Sequence[int]) -> None:
-        """These columns of a piece, whose sums are in registers together."""
+    def _outputs(self, piece: Piece, columns: Sequence[int], lines: Sequence[Line] = ()) -> None:
+        """These columns of a piece, whose sums are in registers together; all rows of the kernel read `lines`, or one
+        step after another reads its own."""
         sums = T.alloc_buffer((len(columns) * BLOCK,), "int32", scope="local")
         places = {column: Pointer(sums, number * BLOCK) for number, column in enumerate(columns)}
         for column, place in places.items():
             place.store(self._start(piece, column))
-        kernel = self.window.kernel
-        together = kernel[0] if self.layer.is_written_out else self.taps.lines
         weights = self.weights + piece.block * self.taps.block_elements
-        with repeated(kernel[0] // together) as step:
-            self._lines(piece, places, step * together, together, weights)
-        if kernel[0] % together:
-            first = kernel[0] - kernel[0] % together
-            self._lines(piece, places, first, kernel[0] % together, weights)
+        if lines:
+            self._add(piece, places, lines, weights)
+        else:
+            self._steps(piece, places, weights)
         self._store(piece, sums, columns)
+
+    def _steps(self, piece: Piece, places: Mapping[int, Pointer], weights: Pointer) -> None:
+        rows, together = self.window.kernel[0], self.taps.lines
+        rest = rows % together
+        with repeated(rows // together) as step:
+            first = step * together
+            lines = self._lines(piece, first, together)
+            self._add(piece, places, lines, weights + first * self.taps.line_elements)
+        if rest:
+            lines = self._lines(piece, rows - rest, rest)
+            self._add(piece, places, lines, weights + (rows - rest) * self.taps.line_elements)
 
     def _start(self, piece: Piece, column: int) -> Expr:
         if self.starts is None:
@@ -185,38 +198,42 @@ class _Emission:
         )
         return (self.starts + (piece.block * starts.count + number) * BLOCK).load(BLOCK)
 
-    def _lines(
-        self, piece: Piece, places: Mapping[int, Pointer], first: Expr, count: int, weights: Pointer
+    def _add(
+        self, piece: Piece, places: Mapping[int, Pointer], lines: Sequence[Line], weights: Pointer
     ) -> None:
-        """The taps of `count` rows of the kernel from `first` on."""
-        lines = [self._line(piece, first + number) for number in range(count)]
+        """The taps of the rows of the kernel that read `lines`."""
         for column, place in places.items():
             positions = {
                 tap: position
                 for tap in range(self.window.kernel[1])
                 if (position := self.window.position(piece.start, column, tap, piece.border)) is not None
             }
-            inside = [(line, tap) for line in range(count) for tap in positions]
+            inside = [(line, tap) for line in range(len(lines)) for tap in positions]
 
             def read(at: Place, positions: Mapping[int, Expr] = positions) -> Pointer:
                 return lines[at[0]](positions[at[1]])
 
             for group in self.taps.groups(inside):
-                self.taps.add(place, group, read, weights + first * self.taps.line_elements)
+                self.taps.add(place, group, read, weights)
 
-    def _line(self, piece: Piece, tap: Expr) -> Callable[[Expr], Pointer]:
-        """From a place in the row that row tap `tap` reads to the bytes there; zeros where it is outside."""
-        line = self.window.line(piece.row, tap)
+    def _lines(self, piece: Piece, first: Expr | int, count: int) -> list[Line]:
+        """What `count` rows of the kernel read, from `first` on."""
+        return [self._line(piece, first + number) for number in range(count)]
+
+    def _line(self, piece: Piece, tap: Expr | int) -> Line:
+        """The row that row tap `tap` reads; zeros where it is outside."""
+        line, mask = self.window.line(piece.row, tap), None
         exists = self.window.line_exists(line) if piece.outside else None
         if exists is not None:
-            line = tirx.max(tirx.min(line, self.window.image[0] - 1), 0)
+            mask = settled(tirx.Select(exists, tirx.const(-1, "int32"), tirx.const(0, "int32")))
+            line = settled(tirx.max(tirx.min(line, self.window.image[0] - 1), 0))
         row = (
             (piece.image * self.rows.blocks + piece.block) * self.window.image[0] + line
         ) * self.window.image[1]
 
         def at(position: Expr) -> Pointer:
             place = (row + position) * BLOCK
-            return Pointer(self.x, place) if exists is None else _Where(self.x, place, exists)
+            return Pointer(self.x, place) if mask is None else Masked(self.x, place, mask)
 
         return at
 
@@ -225,17 +242,3 @@ class _Emission:
             with T.vectorized(BLOCK) as lane:
                 pixel = self.window.pixel(piece.row, piece.start + column)
                 self.epilogue.store(sums[number * BLOCK + lane], (piece.image, piece.block, *pixel, lane))
-
-
-@dataclass(frozen=True)
-class _Where(Pointer):
-    """Zeros where `condition` does not hold."""
-
-    condition: Expr | None = None
-
-    def load(self, lanes: int, stride: int = 1) -> Expr:
-        kind = str(self.buffer.ty.dtype)
-        mask = tirx.Select(
-            self.condition, tirx.const(255 if kind == "uint8" else -1, kind), tirx.const(0, kind)
-        )
-        return super().load(lanes, stride) & tirx.Broadcast(mask, lanes)

@@ -125,3 +125,14 @@ def taken_apart(index: Expr, *extents: int) -> list[Expr]:
         parts.append(tirx.indexmod(index, extent))
         index = tirx.indexdiv(index, extent)
     return [index, *reversed(parts)]
+
+
+def settled(number: Expr) -> Expr:
+    """`number`, computed here once, by name.
+
+    TVM would put an expression of integers in the place of its name, and simplify it with every index that it is part
+    of. What is read from memory it leaves alone; the compiler keeps it in a register.
+    """
+    cell = T.alloc_buffer((1,), "int32", scope="local")
+    T.buffer_store(cell, number, [0])
+    return T.bind(cell[0])

@@ -23,6 +23,7 @@ from graphopt.targets.schedules.templates.kernel import (
     either,
     only_if,
     repeated,
+    settled,
     spread,
     taken_apart,
 )
@@ -118,13 +119,21 @@ class Rows:
                     row_of_pieces(whole.start + first + step, False)
 
             def border() -> None:
-                number = unit - strips
-                row_of_pieces(tirx.Select(number < whole.start, number, number + len(whole)), True)
+                row_of_pieces(self._border_row(unit - strips), True)
 
             if not strips:
                 row_of_pieces(unit, True)
             else:
                 either(unit < strips if units > strips else None, strip, border)
+
+    def _border_row(self, number: Expr) -> Expr:
+        """Row `number` of those above and below the rows that have all their taps."""
+        whole = self.window.whole_rows
+        if whole.start == 0:
+            return number + len(whole)
+        if whole.stop == self.window.result[0]:
+            return number
+        return settled(tirx.Select(number < whole.start, number, number + len(whole)))
 
     def results(
         self,

@@ -58,3 +58,14 @@ class Words(Pointer):
         """The next `lanes` numbers, which lie side by side."""
         assert stride == 1
         return tirx.reinterpret(f"int32x{lanes}", super().load(lanes * self.elements_per_word))
+
+
+@dataclass(frozen=True)
+class Masked(Pointer):
+    """Zeros where `mask` is 0, not -1."""
+
+    mask: Expr | None = None
+
+    def load(self, lanes: int, stride: int = 1) -> Expr:
+        assert self.mask is not None
+        return super().load(lanes, stride) & tirx.Broadcast(self.mask.astype(self.dtype), lanes)
