@@ -20,8 +20,10 @@ from graphopt.runtime.stacked import Operand, evaluate
 SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Of the range, at both ends, at the upper one, at the lower one."""
 
-LOOKED_AT = 32
-"""Samples of a stack."""
+LOOKED_AT = 1 << 22
+"""Numbers of a stack, of 32 samples at least. Small values need all samples: a few hold no extremes."""
+
+FEWEST = 32
 
 WORTHWHILE = 0.6
 """A narrower range must lose so much less. Clipping hits the same values in layer after layer, where rounding errors
@@ -68,7 +70,7 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     limits = least_integer, least_integer + 255
     low, high = (float(step) * (end - float(origin)) for end in limits)
     first = _Range(low, high, limits)
-    x = operand.data[:LOOKED_AT]
+    x = operand.data[: max(FEWEST, LOOKED_AT // max(operand.data[0].size, 1))]
     best, least = first, WORTHWHILE * _lost(layers, first.error(x))
     for tried in _narrowed(first, is_symmetric=least_integer < 0):
         lost = _lost(layers, tried.error(x))

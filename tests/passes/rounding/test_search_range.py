@@ -80,3 +80,10 @@ def test_one_end_moves_alone() -> None:
     scale, zero = scale_of(quantize), quantize.inputs[2].scalar()  # type: ignore[union-attr]
     assert (255 - float(zero or 0)) * scale == pytest.approx(HIGH, rel=0.02)
     assert float(zero or 0) * scale < 0.5 * HIGH
+
+
+def test_extremes_of_later_samples_count() -> None:
+    _, quantize = quantised(product, "int8")
+    late = values((2, 6, 5), 0.1)
+    late[:35] = values((2, 6, 5), 0.0)[:35]
+    assert not search_range(quantize, Operand(late, True))
