@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.common import Report, machine, versions
+from graphopt.targets.device import load_target
 
 README = Path(__file__).parent.parent / "README.md"
 OURS = "graphopt"
@@ -42,7 +43,7 @@ def cpu_table(report: Report, counts: Sequence[int]) -> str:
             _line(model, *times, _number(first["ratio"]), _number(last[OURS]), _number(last["ratio"]))
         )
     told = ", ".join(f"{name} {version}" for name, version in versions().items() if name in SHOWN)
-    place = f"{machine()['processor']}, {machine()['cores']} cores"
+    place = f"{machine()['processor']}, {machine()['cores']} cores, vectors of {load_target('host').vector_bits} bits"
     means = ", ".join(
         f"`{name}` {value:.2f}"
         for name, value in report.figures.items()
