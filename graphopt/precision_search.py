@@ -11,7 +11,6 @@ import numpy as np
 
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress
-from graphopt.data import open_samples
 from graphopt.ir import Graph, Node
 from graphopt.metrics import Score
 from graphopt.mixed_precision import Assignment, after, cheapest_within, ladder, lowered
@@ -124,9 +123,7 @@ class Search:
 
     @cached_property
     def _samples(self) -> list[dict[str, np.ndarray]]:
-        task = self.task
-        samples = open_samples(task.data, self.quantiser.graph, preprocess=task.preprocess, limit=task.limit)
-        return first_of(iter(samples))
+        return first_of(iter(self.task.samples(self.quantiser.graph)))
 
     @cached_property
     def _trials(self) -> Trials:

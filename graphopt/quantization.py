@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
@@ -24,6 +22,7 @@ from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import layers_of, weights_of
 from graphopt.passes.quantization.operators import is_lookup
+from graphopt.passes.quantization.parameters import check_finite
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
 from graphopt.quantization_report import Report, slow_schemes, summarised
@@ -110,15 +109,15 @@ def quantize(
     if progress:
         progress("optimising", 0, 1)
     graph = optimize(original, QUANTIZABLE)
-    _prepare(methods, graph, data, preprocess, limit)
+    _prepare(methods, graph, task)
     layers = offered = layers_of(graph, chosen, exclude)
     if not layers and exclude:
         raise UsageError("every layer is excluded", where="exclude", hint="leave one that is quantised")
     notes = check_weights(layers)
     if ranges is None:
-        ranges = _calibrated(graph, chosen, data, observer, allow_constant, preprocess, limit, progress)
+        ranges = _calibrated(graph, chosen, task, observer, allow_constant, progress)
     ranges.check(graph)
-    refining = _refinement(methods, graph, chosen, data, preprocess, limit)
+    refining = _refinement(methods, graph, chosen, task)
     quantiser = Quantiser(graph, ranges, progress, refining)
     harms: list[Harm] = []
     loss = None
@@ -137,45 +136,38 @@ def quantize(
     return QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
 
 
-def _prepare(methods: str, graph: Graph, data: object, preprocess: str | None, limit: int | None) -> None:
-    from graphopt.data import open_samples
+def _prepare(methods: str, graph: Graph, task: Task) -> None:
     from graphopt.refinement import BEFORE, prepare, switches_of
 
-    if data is not None and switches_of(methods).intersection(BEFORE):
-        prepare(methods, graph, open_samples(data, graph, preprocess=preprocess, limit=limit))
+    if task.data is not None and switches_of(methods).intersection(BEFORE):
+        prepare(methods, graph, task.samples(graph))
 
 
-def _refinement(
-    methods: str, graph: Graph, scheme: Scheme, data: object, preprocess: str | None, limit: int | None
-) -> Refinement | None:
+def _refinement(methods: str, graph: Graph, scheme: Scheme, task: Task) -> Refinement | None:
     """None where there is nothing to look at, or ranges are found at run time."""
-    from graphopt.data import open_samples
     from graphopt.refinement import refinement, switches_of
 
-    if not switches_of(methods) or data is None or scheme.dynamic:
+    if not switches_of(methods) or task.data is None or scheme.dynamic:
         return None
-    return refinement(methods, graph, open_samples(data, graph, preprocess=preprocess, limit=limit))
+    return refinement(methods, graph, task.samples(graph))
 
 
 def _calibrated(
     graph: Graph,
     scheme: Scheme,
-    data: object,
+    task: Task,
     observer: str,
     allow_constant: bool,
-    preprocess: str | None,
-    limit: int | None,
     progress: Progress | None,
 ) -> Ranges:
     if scheme.activation_type is None:
         return Ranges({})
     from graphopt.calibration import calibrate
-    from graphopt.data import open_samples
 
-    if data is None:
+    if task.data is None:
         hint = "give samples of what the model will see, or choose a scheme such as weights-int8"
         raise UsageError(f"scheme '{scheme}' needs data to find ranges of activations", hint=hint)
-    samples = open_samples(data, graph, preprocess=preprocess, limit=limit)
+    samples = task.samples(graph)
     return calibrate(graph, samples, observer=observer, allow_constant=allow_constant, progress=progress)
 
 
@@ -200,9 +192,8 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
     Raises UsageError where all are, where there is no layer, and for constants with NaN or infinity.
     """
     for value in (value for node in layers for value in node.inputs):
-        if value is not None and value.constant is not None and not np.isfinite(value.constant).all():
-            what = "it holds numbers that are not finite"
-            raise UsageError(what, where=f"weights '{value.name}'", hint="export the model again")
+        if value is not None and value.constant is not None:
+            check_finite(value.constant, f"weights '{value.name}'")
     tensors = [value for node in layers for value in weights_of(node)]
     if not any(True for _ in layers):
         raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.api import Progress
+from graphopt.data import Samples, open_samples
 from graphopt.data.functions import function_named
 from graphopt.data.labels import read_labels
 from graphopt.evaluate import Judge, as_metric, evaluate, evaluate_with
@@ -24,6 +25,7 @@ from graphopt.passes.quantization.layers import layer_name
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.runnable import Runnable, runnable
+from graphopt.runtime.manifest import Tensor
 
 COMPARED = 32
 """Samples whose outputs are compared."""
@@ -54,6 +56,10 @@ class Task:
         elif self.labels is not None:
             as_metric(self.metric)
             read_labels(self.labels, self.data)
+
+    def samples(self, inputs: Graph | tuple[Tensor, ...]) -> Samples:
+        """The data for the inputs of a model. Raises UsageError."""
+        return open_samples(self.data, inputs, preprocess=self.preprocess, limit=self.limit)
 
     def score(self, model: Runnable, limit: int | None = None) -> Score:
         """Raises UsageError for what does not fit."""

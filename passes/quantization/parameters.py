@@ -106,6 +106,12 @@ def for_range(low: float, high: float, dtype: DType, *, where: str) -> Parameter
     return Parameters(np.asarray(scale), np.asarray(zero, dtype.numpy), dtype, dtype.bits)
 
 
+def check_finite(weights: np.ndarray, where: str) -> None:
+    """Raise UsageError for NaN or infinity."""
+    if not np.isfinite(weights).all():
+        raise UsageError("it holds numbers that are not finite", where=where, hint="export the model again")
+
+
 def for_weights(
     weights: np.ndarray, dtype: DType, bits: int, axis: int | None, *, group: int = 0, where: str
 ) -> Parameters:
@@ -114,8 +120,7 @@ def for_weights(
     Few bits are spent on a part of the range, the one with the least squared error. A channel of zeros gets the
     largest scale of the others, which nobody will see. Raises UsageError for NaN or infinity.
     """
-    if not np.isfinite(weights).all():
-        raise UsageError("its weights are not all finite numbers", where=where, hint="export the model again")
+    check_finite(weights, where)
     greatest = limits(dtype, bits)[1]
     largest = _over_places(np.abs(weights.astype(np.float64)), np.max, axis, group)
     scale = (largest / greatest).astype(np.float32)

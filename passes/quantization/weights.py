@@ -14,7 +14,7 @@ from graphopt.errors import UsageError
 from graphopt.ir import DType, Node, Value
 from graphopt.passes.integers import weight_axis
 from graphopt.passes.quantization.operators import RECURRENT
-from graphopt.passes.quantization.parameters import Parameters, for_weights
+from graphopt.passes.quantization.parameters import Parameters, check_finite, for_weights
 from graphopt.passes.quantization.scheme import STORED, Scheme
 from graphopt.rewrite import Builder
 
@@ -70,8 +70,7 @@ def narrowed(build: Builder, weights: Value, scheme: Scheme) -> Value:
     """Weights that are not integers: from a codebook, or narrower floats. Raises UsageError."""
     assert weights.constant is not None
     where = f"weights '{weights.name}'"
-    if not np.isfinite(weights.constant).all():
-        raise UsageError("its weights are not all finite numbers", where=where, hint="export the model again")
+    check_finite(weights.constant, where)
     if scheme.weights == "codebook":
         table, codes = codebook(weights.constant)
         indices = build.const(codes.astype(ml_dtypes.uint4), name=f"{weights.name}.codes")
