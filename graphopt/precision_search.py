@@ -74,6 +74,10 @@ class Search:
         """What the scheme does to each layer alone."""
         return self._trials.harms(self.scheme, self.task, self.quantiser.progress)
 
+    def noises(self) -> list[Harm]:
+        """The same without the task."""
+        return self._trials.harms(self.scheme, progress=self.quantiser.progress)
+
     def within(self, max_loss: float) -> tuple[Assignment, float]:
         """The cheapest assignment that loses no more, and its loss, measured on the quantised model itself."""
         assignment: Assignment = dict.fromkeys(self.layers, self.scheme)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphopt.analysis.cost import cost_of_graph
 from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
@@ -25,7 +26,9 @@ from graphopt.passes.quantization.operators import is_lookup
 from graphopt.passes.quantization.parameters import check_finite
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
+from graphopt.quality import Quality, labels_of, measure_quality
 from graphopt.quantization_report import Report, slow_schemes, summarised
+from graphopt.runnable import runnable
 from graphopt.sensitivity import Harm, Task
 from graphopt.targets.device import Target, load_target
 
@@ -47,7 +50,8 @@ class QuantizeResult:
     """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done.
 
     `effects` are those of the methods on each layer. `harms` are there when they were asked for; `loss` when it was
-    bounded, in the unit of the metric, else as noise over signal (root mean squares).
+    bounded, in the unit of the metric, else as noise over signal (root mean squares); `quality` when it was measured.
+    `warnings` are of outputs that are of little use.
     """
 
     graph: Graph
@@ -56,6 +60,8 @@ class QuantizeResult:
     harms: tuple[Harm, ...] = ()
     loss: float | None = None
     effects: tuple[Effect, ...] = ()
+    quality: Quality | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def quantize(
@@ -72,9 +78,10 @@ def quantize(
     exclude: Sequence[str] = (),
     max_loss: float | None = None,
     labels: object = None,
-    metric: str = "top1",
+    metric: str | None = None,
     evaluate: Judge | str | None = None,
     explain: bool = False,
+    measure: bool = False,
     target: str | Path | Target | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
@@ -88,24 +95,35 @@ def quantize(
     `methods` says how weights are fitted to the samples (`graphopt.refinement`); "none" rounds them to nearest.
 
     With `max_loss`, layers that lose too much get more bits, or stay float: the cheapest assignment whose loss on
-    `data` is no greater. The loss is that of `metric` with `labels` (see `graphopt.evaluate.tally`), in the metric's
-    unit; of the number that `evaluate` gives the model; else the outputs' noise over their signal, as root mean
-    squares.
-    `explain` tries every layer alone. With a `target`, schemes that it does not sum as integers are told, and cost as
-    much as float.
+    `data` is no greater. The loss is that of `metric` with `labels` (see `graphopt.evaluate.tally`; top1 unless given),
+    in the metric's unit; of the number that `evaluate` gives the model; else the outputs' noise over their signal, as
+    root mean squares.
+
+    `explain` tries every layer alone. With `measure`, or anything to judge by, the result is measured beside the float
+    model (`graphopt.quality`), which compiles both for this machine. With a `target`, schemes that it does not sum as
+    integers are told, and cost as much as float.
 
     Raises UsageError for data that do not fit, a model that is quantised already, and weights that hold nothing but
     zeros or are no numbers.
     """
     chosen = parse_scheme(scheme)
     machine = target if isinstance(target, Target | None) else load_target(str(target))
-    task = Task(data, labels, metric, evaluate, preprocess, limit)
-    is_tried = max_loss is not None or explain
-    if is_tried and data is None:
+    task = Task(data, labels, metric or Task.metric, evaluate, preprocess, limit)
+    is_measured = measure or task.has_metric
+    if data is None and (max_loss is not None or explain or is_measured):
         raise UsageError("there are no samples to try layers on", hint="give data")
+    if metric is not None and labels is None:
+        raise UsageError("a metric needs labels, and there are none", where="metric", hint="give labels")
     task.check()
+    if max_loss is not None and max_loss > 1 and task.is_share:
+        hint = f"write {max_loss:g}%, or max_loss={max_loss / 100:g} in Python"
+        raise UsageError(
+            f"a loss of {max_loss:g} is more than all there is to lose", where="max_loss", hint=hint
+        )
     original = model if isinstance(model, Graph) else load(model, input_shapes=input_shapes)
     refuse_quantised(original)
+    if task.labels is not None:
+        labels_of(task, task.samples(original))
     if progress:
         progress("optimising", 0, 1)
     graph = optimize(original, QUANTIZABLE)
@@ -119,21 +137,25 @@ def quantize(
     ranges.check(graph)
     refining = _refinement(methods, graph, chosen, task)
     quantiser = Quantiser(graph, ranges, progress, refining)
-    harms: list[Harm] = []
+    tables = {node: given for node, given in layers.items() if is_lookup(node)}
+    search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables, machine)
     loss = None
-    if is_tried:
-        tables = {node: given for node, given in layers.items() if is_lookup(node)}
-        search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables, machine)
-        if max_loss is not None:
-            layers, loss = search.within(max_loss)
-        if explain:
-            harms = search.harms()
+    if max_loss is not None:
+        layers, loss = search.within(max_loss)
+    harms = search.harms() if explain else []
     done = tuple(summarised(graph, chosen, layers, offered))
     if machine is not None:
         notes += slow_schemes(done, machine)
-    report = Report(done, tuple(notes))
     quantised, effects = quantiser.refined(layers)
-    return QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
+    report = Report(done, tuple(notes), *(cost_of_graph(g).weight_bytes for g in (graph, quantised)))
+    quality, warnings = None, list[str]()
+    if is_measured:
+        models = runnable(graph, progress), runnable(quantised, progress)
+        quality = measure_quality(models, task, 0 if refining is None else len(refining.samples), progress)
+        warnings = quality.warnings(harms or search.noises()) if quality.poor else []
+    return QuantizeResult(
+        quantised, ranges, report, tuple(harms), loss, tuple(effects), quality, tuple(warnings)
+    )
 
 
 def _prepare(methods: str, graph: Graph, task: Task) -> None:

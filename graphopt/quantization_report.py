@@ -31,10 +31,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Report:
-    """Every layer, and what else is worth telling."""
+    """Every layer, what else is worth telling, and the bytes of constants as floats and quantised."""
 
     layers: tuple[Layer, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    float_bytes: int
+    quantised_bytes: int
 
     @property
     def share_of_macs(self) -> float:

@@ -49,6 +49,13 @@ class Task:
     def has_metric(self) -> bool:
         return self.labels is not None or self.judge is not None
 
+    @property
+    def is_share(self) -> bool:
+        """Whether losses are shares of a whole; a function's number may be anything."""
+        if self.labels is None:
+            return self.judge is None
+        return as_metric(self.metric).unit == "%"
+
     def check(self) -> None:
         """Raises UsageError, before any work, for a function, a metric or labels that are not there."""
         if isinstance(self.judge, str):

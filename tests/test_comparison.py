@@ -15,7 +15,7 @@ from graphopt.comparison import ModelComparison, compare
 from graphopt.errors import UsageError
 from graphopt.ir import Graph, Value
 from graphopt.onnx_io.write import to_model
-from graphopt.report.comparison import as_data, summary_rows
+from graphopt.report.comparison import as_data, loss_text, speed_text, summary_rows
 from graphopt.report.comparison_page import page
 from tests.cli.conftest import Cli, cli  # noqa: F401
 from tests.passes.helpers import Draft, made
@@ -152,12 +152,31 @@ def test_the_page_is_well_formed(compared: ModelComparison) -> None:
     assert text == page(compared)
 
 
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ((0.0, 0.0, 0.0), "equal"),
+        ((0.0, -0.01, 0.01), "equal (-1.00 % to +1.00 %)"),
+        ((0.02, 0.0, 0.05), "worse by 2.00 % (+0.00 % to +5.00 %)"),
+        ((-0.02, -0.05, 0.01), "better by 2.00 % (-1.00 % to +5.00 %)"),
+        ((0.02, math.nan, math.nan), "worse by 2.00 %"),
+    ],
+)
+def test_a_loss_in_words(loss: tuple[float, float, float], told: str) -> None:
+    assert loss_text(loss, "%") == told
+
+
+def test_a_ratio_in_words() -> None:
+    ratios = {0.5: "slower here: 0.50x as fast", 0.998: "as fast", 1.002: "as fast", 2.0: "2.00x as fast"}
+    assert {ratio: speed_text(ratio) for ratio in ratios} == ratios
+
+
 def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:  # noqa: F811
     steps, out = folder / "steps.bundle", tmp_path / "page.html"
     given = ("compare", steps, steps, "--data", f"{folder}/data.npz:x", "--labels", "labels", "--seconds", 0)
     shown = cli(*given, "--layers", 0, "--report", out)
     assert (shown.code, shown.err) == (0, "")
-    for text in ("top1", "worse by +0.00 %", "SQNR", "same largest", "library"):
+    for text in ("top1", "equal", "SQNR", "same largest", "library"):
         assert text in shown.out
     assert out.read_text().startswith("<!doctype html>")
     data = cli(*given, "--layers", 0, "--json").data

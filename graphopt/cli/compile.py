@@ -19,20 +19,7 @@ from graphopt.cli.options import (
     several_input_shapes,
 )
 from graphopt.cli.passes import Explain, PrintAfter, TimePasses
-from graphopt.cli.quantize_options import (
-    SCHEMES_HELP,
-    Calibration,
-    Evaluate,
-    Exclude,
-    Labels,
-    MaxLoss,
-    Methods,
-    MetricName,
-    ObserverName,
-    Preprocess,
-    QuantizeOptions,
-    Samples,
-)
+from graphopt.cli.quantize_options import SCHEMES_HELP, QuantizeOptions, with_quantize_options
 from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +28,13 @@ if TYPE_CHECKING:
     from graphopt.targets.bundle import Bundle
 
 
+@with_quantize_options
 def compile_model(
     model: ModelArgument,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write; else MODEL's name.")
     ] = None,
+    *,
     target: TargetName = "host",
     input_shape: SeveralInputShapes = None,
     pipeline: PipelineSpec = None,
@@ -75,16 +64,7 @@ def compile_model(
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
     ] = None,
-    calibration: Calibration = None,
-    exclude: Exclude = None,
-    observer: ObserverName = "min-max",
-    methods: Methods = "default",
-    preprocess: Preprocess = None,
-    samples: Samples = None,
-    max_loss: MaxLoss = None,
-    labels: Labels = None,
-    metric: MetricName = "top1",
-    evaluate: Evaluate = None,
+    options: QuantizeOptions,
     print_after: PrintAfter = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
@@ -104,37 +84,25 @@ def compile_model(
     from graphopt.cli.passes import Printer, findings, findings_data
     from graphopt.cli.progress import progress
     from graphopt.report.passes import select_rules
-    from graphopt.report.quantization import report_data, report_tables
-    from graphopt.report.tables import show, show_json
+    from graphopt.report.quantization import result_data, result_tables
+    from graphopt.report.tables import facts, show, show_json
     from graphopt.targets.abi import identifier
 
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
     printer = Printer(print_after, None, steps, json)
     shapes = several_input_shapes(input_shape)
-    options = QuantizeOptions(
-        calibration,
-        quantize or "",
-        exclude,
-        observer,
-        methods,
-        preprocess,
-        samples,
-        max_loss,
-        labels,
-        metric,
-        evaluate,
-    )
     if quantize is None and (given := options.given):
         raise UsageError(f"{given[0]} is for quantisation", hint="add --quantize int8")
     if quantize is not None and len(shapes) > 1:
         raise UsageError("--quantize is for one shape", hint="compile a bundle for each shape")
+    options.check(model)
     start = time.perf_counter()
     source: Path | Graph = model
     quantised: QuantizeResult | None = None
     with progress(quiet=json or bool(printer)) as step:
         if quantize is not None:
-            quantised = options.quantize(model, step, input_shapes=shapes[0], target=target)
+            quantised = options.quantize(model, step, scheme=quantize, input_shapes=shapes[0], target=target)
             source = quantised.graph
             name = name or identifier(model.stem)
             out = out or Path(f"{identifier(model.stem)}.bundle")
@@ -156,10 +124,12 @@ def compile_model(
         )
     seconds = time.perf_counter() - start
     if json:
-        told = {} if quantised is None else {"quantization": report_data(quantised.report)}
+        told = {} if quantised is None else {"quantization": result_data(quantised)}
         show_json(_data(bundle, seconds) | told | findings_data(bundle.record, rules))
     else:
-        tables = [] if quantised is None else report_tables(quantised.report, model.name)
+        tables = [] if quantised is None else result_tables(quantised, model.name)
+        if quantised is not None and (loss := options.told_loss(quantised.loss)):
+            tables.append(facts("", loss))
         show(*findings(bundle.record, rules, time_passes), *tables, *_summary(bundle, seconds))
 
 

@@ -38,17 +38,16 @@ def summary_rows(comparison: ModelComparison) -> list[tuple[str, str, str, str]]
     a, b = comparison.sides
     rows = []
     if a.score is not None and b.score is not None and comparison.loss is not None:
-        unit = a.score.unit
-        loss, low, high = (_number(value, unit, signed=True) for value in comparison.loss)
-        rows.append((a.score.metric, _score(a.score), _score(b.score), f"worse by {loss} ({low} to {high})"))
+        told = loss_text(comparison.loss, a.score.unit)
+        rows.append((a.score.metric, score_text(a.score), score_text(b.score), told))
     if comparison.signal is not None:
-        rows.append(("SQNR", "", _score(comparison.signal), f"of '{comparison.output}'"))
+        rows.append(("SQNR", "", score_text(comparison.signal), f"of '{comparison.output}'"))
     if comparison.agreement is not None:
-        rows.append(("same largest", "", _score(comparison.agreement), ""))
+        rows.append(("same largest", "", score_text(comparison.agreement), ""))
     if a.seconds or b.seconds:
         threads = f"{comparison.threads} thread{'s' if comparison.threads > 1 else ''}"
         times = ["-" if side.seconds is None else tables.duration(side.seconds) for side in (a, b)]
-        faster = _speed(comparison.speedup) if comparison.speedup else ""
+        faster = speed_text(comparison.speedup) if comparison.speedup else ""
         rows.append((f"time, {threads}", times[0], times[1], faster))
     rows.append(_sizes("library", a.library_bytes, b.library_bytes))
     rows.append(_sizes("file", a.file_bytes, b.file_bytes))
@@ -77,8 +76,12 @@ def titles(comparison: ModelComparison) -> tuple[str, str]:
     )
 
 
-def _speed(ratio: float) -> str:
-    return f"{ratio:.2f}x as fast" if ratio >= 1 else f"slower here: {ratio:.2f}x as fast"
+def speed_text(ratio: float) -> str:
+    """Of a first time over a second."""
+    told = f"{ratio:.2f}x"
+    if told == "1.00x":
+        return "as fast"
+    return f"{told} as fast" if ratio > 1 else f"slower here: {told} as fast"
 
 
 def _summary(comparison: ModelComparison) -> Any:
@@ -94,7 +97,20 @@ def _layers(comparison: ModelComparison) -> list[Any]:
     return [tables.table(titles(comparison)[1], columns, [layer_cells(l) for l in comparison.layers])]
 
 
-def _score(score: Score) -> str:
+def loss_text(loss: tuple[float, float, float], unit: str) -> str:
+    """How much worse or better, and the interval of that where there is one."""
+    value, low, high = loss
+    word = "worse" if value >= 0 else "better"
+    if value < 0:
+        low, high = -high, -low
+    told = f"{word} by {_number(abs(value), unit)}" if value else "equal"
+    if math.isnan(low) or low == high == value:
+        return told
+    return f"{told} ({_number(low, unit, signed=True)} to {_number(high, unit, signed=True)})"
+
+
+def score_text(score: Score) -> str:
+    """The value, and its interval where there is one."""
     value, low, high = (_number(number, score.unit) for number in (score.value, score.low, score.high))
     return value if math.isnan(score.low) else f"{value} ({low} to {high})"
 

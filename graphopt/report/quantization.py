@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from graphopt.report.tables import facts, table
+from graphopt.report.comparison import loss_text, score_text
+from graphopt.report.tables import facts, size, table
 
 if TYPE_CHECKING:
     from graphopt.passes.rounding.round_weights import Effect
+    from graphopt.quality import Quality
+    from graphopt.quantization import QuantizeResult
     from graphopt.quantization_report import Report
     from graphopt.sensitivity import Harm
 
@@ -21,12 +25,14 @@ def summary_facts(report: Report) -> dict[str, Any]:
     for layer in report.layers:
         if layer.scheme is not None:
             counts[str(layer.scheme)] = counts.get(str(layer.scheme), 0) + 1
+    share = report.quantised_bytes / max(report.float_bytes, 1)
     entries: dict[str, Any] = {
         "layers": ", ".join(
             f"{count} {name}" for name, count in [*counts.items(), ("float", len(floats))] if count
         ),
         "multiplications of integers": f"{report.share_of_macs:.1%}",
         "weights kept as integers": f"{report.share_of_weights:.1%}",
+        "constants": f"{size(report.quantised_bytes)}, {share:.0%} of the {size(report.float_bytes)} as floats",
     }
     if floats:
         entries["float"] = [f"{layer.name} ({layer.operator}): {layer.reason}" for layer in floats]
@@ -35,8 +41,45 @@ def summary_facts(report: Report) -> dict[str, Any]:
     return entries
 
 
-def report_tables(report: Report, title: str) -> list[Any]:
-    return [facts(title, summary_facts(report))]
+def quality_facts(quality: Quality) -> dict[str, str]:
+    """How near the quantised model is to the float one, on which samples."""
+    seen = "samples of calibration"
+    if quality.held_back:
+        seen = "samples of calibration that weights were not fitted to"
+    entries = {"measured on": f"{quality.samples:,} {seen}; `graphopt compare` takes data for tests"}
+    for name, sqnr in quality.signals.items():
+        title = "SQNR" if len(quality.signals) == 1 else f"SQNR of '{name}'"
+        entries[title] = "not defined: the float model gives zeros" if sqnr is None else f"{sqnr:.1f} dB"
+    if quality.agreement is not None:
+        entries["same largest"] = f"{100 * quality.agreement:.2f} %"
+    if quality.scores is not None and quality.loss is not None:
+        reference, quantised = quality.scores
+        told = f"{score_text(quantised)}, float {score_text(reference)}"
+        entries[quantised.metric] = f"{told}: {loss_text(quality.loss, quantised.unit)}"
+    return entries
+
+
+def result_tables(result: QuantizeResult, title: str) -> list[Any]:
+    """What was quantised, how good it is, and what is wrong with it."""
+    entries = summary_facts(result.report)
+    if result.quality is None:
+        entries["quality"] = "not measured, for there are no samples; --calibration gives them"
+    else:
+        entries |= quality_facts(result.quality)
+    if result.warnings:
+        entries["warning"] = list(result.warnings)
+    return [facts(title, entries)]
+
+
+def result_data(result: QuantizeResult) -> dict[str, Any]:
+    """The same for a program."""
+    quality = None if result.quality is None else asdict(result.quality)
+    return {
+        "loss": result.loss,
+        **report_data(result.report),
+        "quality": quality,
+        "warnings": list(result.warnings),
+    }
 
 
 def layer_table(report: Report) -> Any:
@@ -54,10 +97,12 @@ def effect_tables(effects: Sequence[Effect]) -> list[Any]:
     return [table("", ("layer", "SQNR of its results, nearest", "fitted"), rows)] if rows else []
 
 
-def harm_tables(harms: Sequence[Harm], metric: str) -> list[Any]:
+def harm_tables(result: QuantizeResult) -> list[Any]:
     """The layers in order of harm, and the options that keep the worst of them float."""
     from graphopt.sensitivity import half_of_the_noise
 
+    harms, quality = result.harms, result.quality
+    metric = quality.scores[0].metric if quality and quality.scores else ""
     total = sum(harm.noise for harm in harms)
     judged = any(harm.loss is not None for harm in harms)
     rows = [
@@ -94,6 +139,8 @@ def report_data(report: Report) -> dict[str, Any]:
     return {
         "share_of_macs": report.share_of_macs,
         "share_of_weights": report.share_of_weights,
+        "float_bytes": report.float_bytes,
+        "quantised_bytes": report.quantised_bytes,
         "notes": list(report.notes),
         "layers": [
             {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from graphopt.cli.quantize_options import QuantizeOptions
 from graphopt.runtime.module import Module
 from tests.cli.conftest import Cli
 
@@ -41,6 +44,29 @@ def test_numbers_and_ranges_for_a_program(cli: Cli, model: Path, data: Path, tmp
     pipeline = f"quantize{{ranges={ranges} exclude=dense}}"
     done = cli("optimize", model, "-o", written, "--pipeline", f"fold-batchnorm,{pipeline}")
     assert "ranges are of another model" in done.error
+
+
+def test_it_tells_how_good_the_result_is(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.npy"
+    np.save(labels, np.arange(16) % 5)
+    shown = cli("quantize", model, "-c", data, "--labels", labels).out
+    for text in (
+        "16 samples of calibration",
+        "graphopt compare",
+        "SQNR",
+        "same largest",
+        "top1",
+        "float",
+        "KiB",
+    ):
+        assert text in shown
+    quality = cli("quantize", model, "-c", data, "--json").data["quality"]
+    assert quality["samples"] == 16 and quality["signals"]["y"] > 20 and quality["scores"] is None
+    poor = cli("quantize", model, "-c", data, "--scheme", "weights-int2", "--methods", "none")
+    assert poor.code == 0 and ("mostly noise" in poor.out) == (
+        " 'conv' (" in poor.out or " 'dense' (" in poor.out
+    )
+    assert "not measured" in cli("quantize", model, "--scheme", "weights-int8").out
 
 
 def test_ranges_are_written_edited_and_read(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
@@ -84,6 +110,8 @@ def test_constant_inputs_are_refused_unless_allowed(
         (["-c", "DATA", "--exclude", "*"], "every layer is excluded"),
         (["-c", "DATA", "--max-loss", "1%", "--evaluate", "nothing_here:score"], "no module 'nothing_here'"),
         (["-c", "DATA", "--max-loss", "1%", "--labels", "y"], "no array 'y'"),
+        (["-c", "DATA", "--max-loss", "5"], "write 5%"),
+        (["-c", "DATA", "--metric", "top5"], "a metric needs labels"),
         (["-c", "DATA", "--max-loss", "1%", "--labels", "x", "--metric", "top"], "top"),
         (["--scheme", "weights-int8", "--explain"], "no samples to try layers on"),
     ],
@@ -123,9 +151,36 @@ def test_compiled_in_one_step(cli: Cli, model: Path, data: Path, tmp_path: Path)
     assert agrees.code == 0 and "graphopt compare" not in agrees.err
 
 
+def test_one_step_takes_ranges_too(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
+    images = np.load(data)["x"]
+    images[:, 2] = 0.25
+    np.savez(data, x=images)
+    ranges, bundles = tmp_path / "r.json", [tmp_path / "a.bundle", tmp_path / "b.bundle"]
+    given = ("compile", model, "--quantize", "int8", "--methods", "none", "--json")
+    assert "channel 2" in cli(*given, "-c", data, "-o", bundles[0]).error
+    told = cli(*given, "-c", data, "--allow-constant", "--ranges", ranges, "-o", bundles[0])
+    assert told.code == 0 and told.data["quantization"]["quality"]["samples"] == 16
+    assert cli(*given, "--use-ranges", ranges, "-o", bundles[1]).code == 0
+    x = {"x": images[:1]}
+    np.testing.assert_array_equal(*(Module(bundle)(x)["y"] for bundle in bundles))
+
+
+def test_the_two_commands_share_their_options(cli: Cli) -> None:
+    helped = [cli(command, "--help").out for command in ("quantize", "compile")]
+    for field in fields(QuantizeOptions):
+        assert all(f"--{field.name.replace('_', '-')} " in text for text in helped)
+
+
 def test_calibration_needs_a_scheme(cli: Cli, model: Path, data: Path, tmp_path: Path) -> None:
     """So do the other options of quantisation, which would be ignored."""
-    for option in (["-c", data], ["--labels", "y"], ["--methods", "none"], ["--samples", 3]):
+    wrong = (
+        ["-c", data],
+        ["--labels", "y"],
+        ["--methods", "none"],
+        ["--samples", 3],
+        ["--use-ranges", "r.json"],
+    )
+    for option in (*wrong, ["--allow-constant"], ["--ranges", tmp_path / "r.json"], ["--metric", "top5"]):
         failed = cli("compile", model, *option, "-o", tmp_path / "net.bundle")
         assert failed.code == 2 and "--quantize int8" in failed.error
 
@@ -133,7 +188,8 @@ def test_calibration_needs_a_scheme(cli: Cli, model: Path, data: Path, tmp_path:
 def test_layers_in_order_of_harm(cli: Cli, model: Path, data: Path) -> None:
     shown = cli("quantize", model, "-c", data, "--explain", "--max-loss", "20%")
     assert shown.code == 0
-    for text in ("order of harm", "--exclude", "of 20% allowed", "conv", "dense"):
+    for text in ("order of harm", "--exclude", "conv", "dense"):
         assert text in shown.out
+    assert re.search(r"loss +[\d.]+% of 20% allowed", shown.out)
     for wrong in ("much", "-1%", "nan"):
         assert "is no loss" in cli("quantize", model, "-c", data, "--max-loss", wrong).error
