@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 from graphopt.cli import main
 from graphopt.cli.app import app
 from graphopt.targets.device import list_targets, load_target
+from tests.cli.conftest import network
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -108,6 +110,16 @@ def test_the_two_commands_of_the_use_work(folder: Path, monkeypatch: pytest.Monk
     compile_line[compile_line.index("rpi4")] = "host"
     assert main([*compile_line, *shape]) == 0
     assert main(verify_line) == 0
+
+
+def test_quantising_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "model.onnx")
+    images = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
+    for name in ("samples.npz", "test.npz"):
+        np.savez(name, images=images, labels=np.arange(40) % 5)
+    for line in block("## Quantising"):
+        assert main(shlex.split(line)[1:]) == 0
 
 
 def test_the_targets_are_those_there_are(tmp_path: Path) -> None:
