@@ -61,7 +61,8 @@ class Quality:
         """What to tell of poor outputs; `harms` are those of the layers alone."""
         worst = half_of_the_noise(harms)[:LISTED_AT_MOST]
         named = ", ".join(f"'{harm.name}' ({harm.sqnr:.1f} dB alone)" for harm in worst)
-        way_out = f"the worst layers: {named}; --explain lists them all, --max-loss gives them more bits"
+        layers = f"the worst layers: {named}; " if named else ""
+        way_out = f"{layers}--explain lists what each costs, --max-loss gives them more bits"
         told = []
         for name in self.poor:
             zeros = "is zero throughout" if name in self.silent else "is mostly noise"

@@ -9,8 +9,9 @@ standard operators alone: ONNX Runtime runs it as it is, and `graphopt.compile` 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
 from graphopt.evaluate import Judge
+from graphopt.integer_speed import Speed, measure_speed
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import layers_of, weights_of
@@ -44,14 +46,17 @@ QUANTISED = frozenset(
 
 LISTED_AT_MOST = 3
 
+SECONDS = 0.3
+"""How long each of two models is timed."""
+
 
 @dataclass(frozen=True)
 class QuantizeResult:
     """The quantised graph, the ranges of the float graph behind `QUANTIZABLE`, and what was done.
 
     `effects` are those of the methods on each layer. `harms` are there when they were asked for; `loss` when it was
-    bounded, in the unit of the metric, else as noise over signal (root mean squares); `quality` when it was measured.
-    `warnings` are of outputs that are of little use.
+    bounded, in the unit of the metric, else as noise over signal (root mean squares); `quality` and `speed` when
+    measured. `warnings` are of outputs that are of little use.
     """
 
     graph: Graph
@@ -61,6 +66,7 @@ class QuantizeResult:
     loss: float | None = None
     effects: tuple[Effect, ...] = ()
     quality: Quality | None = None
+    speed: Speed | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -148,14 +154,36 @@ def quantize(
         notes += slow_schemes(done, machine)
     quantised, effects = quantiser.refined(layers)
     report = Report(done, tuple(notes), *(cost_of_graph(g).weight_bytes for g in (graph, quantised)))
-    quality, warnings = None, list[str]()
-    if is_measured:
-        models = runnable(graph, progress), runnable(quantised, progress)
-        quality = measure_quality(models, task, 0 if refining is None else len(refining.samples), progress)
-        warnings = quality.warnings(harms or search.noises()) if quality.poor else []
-    return QuantizeResult(
-        quantised, ranges, report, tuple(harms), loss, tuple(effects), quality, tuple(warnings)
-    )
+    result = QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
+    if not is_measured:
+        return result
+    quality, speed = _measured(graph, result, task, refining, machine, progress)
+    warnings = quality.warnings(harms or search.noises()) if quality.poor else []
+    return replace(result, quality=quality, speed=speed, warnings=tuple(warnings))
+
+
+def _measured(
+    graph: Graph,
+    result: QuantizeResult,
+    task: Task,
+    refining: Refinement | None,
+    target: Target | None,
+    progress: Progress | None,
+) -> tuple[Quality, Speed | None]:
+    """Both models run as they would on `target`, or on this machine; of an emulated one no speed is told."""
+    is_native = target is None or target.is_native
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        first, second = (
+            runnable(model, progress, folder=Path(folder, name), target=target if is_native else None)
+            for name, model in (("float", graph), ("quantised", result.graph))
+        )
+        fitted = 0 if refining is None else len(refining.samples)
+        quality = measure_quality((first, second), task, fitted, progress)
+        if not is_native:
+            return quality, None
+        sample = next(iter(task.samples(first.inputs)))
+        share = result.report.share_of_macs
+        return quality, measure_speed((first, second), sample, share, SECONDS, progress)
 
 
 def _prepare(methods: str, graph: Graph, task: Task) -> None:

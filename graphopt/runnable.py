@@ -19,6 +19,7 @@ from graphopt.ir import Graph
 from graphopt.runtime import reference
 from graphopt.runtime.manifest import Tensor
 from graphopt.targets.bundle import Bundle
+from graphopt.targets.device import Target
 from graphopt.verification import runner
 
 
@@ -51,8 +52,11 @@ def runnable(
     *,
     folder: Path | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    target: Target | None = None,
 ) -> Runnable:
     """`model`, ready to run. In `folder` a compiled bundle is kept; without it only what runs stays, in memory.
+
+    It is compiled for `target`, this machine unless given.
 
     `input_shapes` fixes symbolic dimensions of a file's inputs by name.
 
@@ -69,7 +73,9 @@ def runnable(
     try:
         if folder is not None:
             folder.mkdir(exist_ok=True)
-            return _of_bundle(compile(graph, out=folder / "model.bundle", name="model", progress=progress))
+            out = folder / "model.bundle"
+            machine = target or "host"
+            return _of_bundle(compile(graph, target=machine, out=out, name="model", progress=progress))
         with tempfile.TemporaryDirectory(prefix="graphopt-") as temporary:
             return _of_bundle(
                 compile(graph, out=Path(temporary) / "model.bundle", name="model", progress=progress)

@@ -88,9 +88,11 @@ class Bundle:
     @cached_property
     def target(self) -> Target:
         """The machine the bundle is for; how to emulate it comes from the catalog's target of its kind."""
-        fields = dict(self.manifest["target"])
-        fields["features"] = tuple(fields["features"])
-        fields.pop("cpu_flags")
+        told = self.manifest["target"]
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
+        }
+        del fields["cpu_flags"]
         known = [load_target(name) for name in list_targets() if name != "host"]
         alike = [t for t in known if t.triple == fields["triple"]]
         needed = set(fields["features"])

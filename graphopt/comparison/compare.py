@@ -21,12 +21,10 @@ from graphopt.data.labels import read_labels
 from graphopt.data.samples import Preprocess
 from graphopt.errors import UsageError
 from graphopt.evaluate import as_metric, output_named
+from graphopt.integer_speed import least_seconds, slow_reasons
 from graphopt.ir import Graph
-from graphopt.measurement import Run, measure
 from graphopt.metrics import Metric, Score
 from graphopt.runnable import Runnable, runnable
-from graphopt.runtime.manifest import runs_here
-from graphopt.runtime.module import Module
 
 LAYER_SAMPLES = 16
 """Samples on which inner values are compared, unless told otherwise."""
@@ -53,7 +51,8 @@ class Side:
 class ModelComparison:
     """What `compare` finds. `signal`, `agreement` and `loss` are told in `graphopt.comparison.answers`.
 
-    `layers` were compared on `layer_samples` samples; times are of `threads` threads.
+    `layers` were compared on `layer_samples` samples; times are of `threads` threads. `reasons` tell why a second model
+    with more integers than the first is slower.
     """
 
     sides: tuple[Side, Side]
@@ -65,6 +64,7 @@ class ModelComparison:
     layers: tuple[LayerError, ...]
     layer_samples: int
     threads: int
+    reasons: tuple[str, ...] = ()
 
     @property
     def speedup(self) -> float | None:
@@ -111,7 +111,7 @@ def compare(
         )
         samples = open_samples(data, models[0].inputs, preprocess=preprocess, limit=limit)
         answers.look(samples, progress)
-        times = _times(models, answers.kept[0], threads, seconds, progress)
+        times = least_seconds(models, answers.kept[0], threads, seconds, progress)
         graphs = [_graph(path, model, input_shapes) for path, model in zip(paths, models, strict=True)]
         a, b = (
             Side(
@@ -127,6 +127,7 @@ def compare(
                 paths, models, graphs, answers.scores(), times, strict=True
             )
         )
+        why = _reasons(models, (a, b))
     seen = answers.kept[:layer_samples]
     return ModelComparison(
         (a, b),
@@ -138,25 +139,16 @@ def compare(
         _layers(graphs, seen, progress),
         len(seen),
         threads,
+        why,
     )
 
 
-def _times(
-    models: Sequence[Runnable],
-    sample: Mapping[str, np.ndarray],
-    threads: int,
-    seconds: float,
-    progress: Progress | None,
-) -> list[float | None]:
-    """The least seconds of a run of each; None for what another machine would run."""
-    runs: dict[tuple[str, int], Run] = {}
-    for number, model in enumerate(models):
-        if seconds and model.bundle is not None and not runs_here(model.bundle.manifest["target"]):
-            module = Module(model.bundle.path)
-            module.set_num_threads(threads)
-            runs[str(number), threads] = lambda module=module: module(sample)  # type: ignore[misc]
-    taken = measure(runs, seconds * len(runs), progress) if runs else {}
-    return [min(taken.get((str(number), threads), ()), default=None) for number in range(len(models))]
+def _reasons(models: Sequence[Runnable], sides: tuple[Side, Side]) -> tuple[str, ...]:
+    a, b = sides
+    first, second = (None if side.shares is None else side.shares.of_macs for side in sides)
+    if not (a.seconds and b.seconds) or first is None or second is None or second <= first:
+        return ()
+    return slow_reasons(models, a.seconds / b.seconds, second)
 
 
 def _graph(path: Path, model: Runnable, input_shapes: Mapping[str, Sequence[int]] | None) -> Graph | None:

@@ -49,6 +49,7 @@ def summary_rows(comparison: ModelComparison) -> list[tuple[str, str, str, str]]
         times = ["-" if side.seconds is None else tables.duration(side.seconds) for side in (a, b)]
         faster = speed_text(comparison.speedup) if comparison.speedup else ""
         rows.append((f"time, {threads}", times[0], times[1], faster))
+        rows += [("", "", "", f"for {reason}") for reason in comparison.reasons]
     rows.append(_sizes("library", a.library_bytes, b.library_bytes))
     rows.append(_sizes("file", a.file_bytes, b.file_bytes))
     rows.append(_shares("integer weights", comparison, lambda shares: shares.of_weights))

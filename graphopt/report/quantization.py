@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from graphopt.report.comparison import loss_text, score_text
-from graphopt.report.tables import facts, size, table
+from graphopt.report.tables import duration, facts, size, table
 
 if TYPE_CHECKING:
+    from graphopt.integer_speed import Speed
     from graphopt.passes.rounding.round_weights import Effect
     from graphopt.quality import Quality
     from graphopt.quantization import QuantizeResult
@@ -49,7 +51,7 @@ def quality_facts(quality: Quality) -> dict[str, str]:
     entries = {"measured on": f"{quality.samples:,} {seen}; `graphopt compare` takes data for tests"}
     for name, sqnr in quality.signals.items():
         title = "SQNR" if len(quality.signals) == 1 else f"SQNR of '{name}'"
-        entries[title] = "not defined: the float model gives zeros" if sqnr is None else f"{sqnr:.1f} dB"
+        entries[title] = _decibels(sqnr)
     if quality.agreement is not None:
         entries["same largest"] = f"{100 * quality.agreement:.2f} %"
     if quality.scores is not None and quality.loss is not None:
@@ -59,6 +61,19 @@ def quality_facts(quality: Quality) -> dict[str, str]:
     return entries
 
 
+def _decibels(sqnr: float | None) -> str:
+    if sqnr is None:
+        return "not defined: the float model gives zeros"
+    return "exact" if sqnr == math.inf else f"{sqnr:.1f} dB"
+
+
+def speed_facts(speed: Speed) -> dict[str, Any]:
+    """How fast here, and why not faster."""
+    times = f"{duration(speed.quantised_seconds)}, float {duration(speed.float_seconds)} on one thread"
+    told = f"{speed.ratio:.2f} times the float's: {times}"
+    return {"speed here": [told, *(f"slower, for {reason}" for reason in speed.reasons)]}
+
+
 def result_tables(result: QuantizeResult, title: str) -> list[Any]:
     """What was quantised, how good it is, and what is wrong with it."""
     entries = summary_facts(result.report)
@@ -66,6 +81,8 @@ def result_tables(result: QuantizeResult, title: str) -> list[Any]:
         entries["quality"] = "not measured, for there are no samples; --calibration gives them"
     else:
         entries |= quality_facts(result.quality)
+    if result.speed is not None:
+        entries |= speed_facts(result.speed)
     if result.warnings:
         entries["warning"] = list(result.warnings)
     return [facts(title, entries)]
@@ -78,6 +95,7 @@ def result_data(result: QuantizeResult) -> dict[str, Any]:
         "loss": result.loss,
         **report_data(result.report),
         "quality": quality,
+        "speed": None if result.speed is None else asdict(result.speed),
         "warnings": list(result.warnings),
     }
 
