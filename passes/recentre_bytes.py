@@ -5,6 +5,7 @@
     quant::Lookup(x, table)            -->  quant::Lookup(x', table')         in the order of the other bits
     Q(v, s, z)                         -->  Q(v, s, z - 128)                  x' comes so from where x was quantised
     MaxPool(x), Reshape(x), ...        -->  the same of x'
+    quant::LSTM(h) {h_zero_point: z}   -->  quant::LSTM(h') {h_zero_point: z - 128}   its results too; GRU alike
     x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
 
 Only what a product reads is recentred, as far as it is moved about before. The second operand of a product of two
@@ -30,6 +31,10 @@ HALF = 128
 
 CARRIERS = frozenset([*MOVEMENT, "Concat", "Max", "Min", "Split"])
 """Each element of the result is one of some operand. Constants among the operands are bytes, or tell where."""
+
+RECURRENT = ("GRU", "LSTM")
+STATE = 4
+"""The operand of a recurrence that is bytes, with the sign of the results."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class _Recentring:
             self._dequantize(node, build)
         elif node.is_op("Lookup", domain=QUANT):
             return self._look_up(node, build)
+        elif node.is_op(*RECURRENT, domain=QUANT):
+            return self._recur(node, build)
         elif node.domain == QUANT:
             return self._multiply(node, build)
         else:
@@ -145,6 +152,24 @@ class _Recentring:
                 self._remove(node, made.producer)
         return replaced or given
 
+    def _recur(self, node: Node, build: Builder) -> bool:
+        """The state before the first step and those after each have one sign."""
+        h = node.inputs[STATE]
+        assert h is not None
+        if not any(value in self.wanted for value in node.outputs):
+            return False
+        operands = [self._twin(value, build) if value is h else value for value in node.inputs]
+        attributes = {**node.attributes, "h_zero_point": node.int("h_zero_point") + _shift(h.dtype)}
+        kinds = [_other(v.dtype) if v.dtype is h.dtype else v.dtype for v in node.outputs]
+        types = tuple(TensorType(kind, v.shape) for kind, v in zip(kinds, node.outputs, strict=True))
+        made = build.ops(node.op_type, *operands, outputs=len(types), domain=QUANT, types=types, **attributes)
+        for value, new in zip(node.outputs, made, strict=True):
+            if value.dtype is h.dtype:
+                self.twins[value] = new
+            else:
+                value.replace_uses(new)
+        return True
+
     def _quantize(self, node: Node, build: Builder) -> None:
         zero = self._zero(node.input(2), node.output, build)
         kept = {k: v for k, v in node.attributes.items() if k != "output_dtype"}
@@ -215,14 +240,16 @@ def _wanted(graph: Graph, wanted: DType) -> set[Value]:
         if value in found or value.constant is not None:
             continue
         found.add(value)
-        if value.producer is not None and value.producer.is_op(*CARRIERS):
-            operands = [v for v in value.producer.inputs if v is not None and v.type is not None]
-            waiting += [v for v in operands if v.dtype is value.dtype]
-            waiting += value.producer.outputs
-        for user in value.users:
-            if user.is_op(*CARRIERS):
-                waiting += [v for v in user.outputs if v.type is not None and v.dtype is value.dtype]
+        for node in (value.producer, *value.users):
+            if node is not None and _carries(node):
+                tensors = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type is not None]
+                waiting += [v for v in tensors if v.dtype is value.dtype]
     return found
+
+
+def _carries(node: Node) -> bool:
+    """Operands and results of bytes have one sign."""
+    return node.is_op(*CARRIERS) or node.is_op(*RECURRENT, domain=QUANT)
 
 
 def _multiplied(graph: Graph, wanted: DType) -> Iterator[Value]:

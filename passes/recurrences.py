@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.analysis.macs import GATES
 from graphopt.ir import DType, Graph, Node, Value
 from graphopt.passes.integer_sums import fits
 from graphopt.passes.integers import (
@@ -24,7 +25,6 @@ from graphopt.passes.integers import (
 from graphopt.rewrite.pattern import COMMUTATIVE
 
 STATES = {"LSTM": 2, "GRU": 1}
-GATES = {"LSTM": 4, "GRU": 3}
 
 LARGEST_STEP = 32
 """Nodes of a body that is looked at."""

@@ -11,8 +11,10 @@ from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.recentre_bytes import RecentreBytes
 from graphopt.passes.tabulate_activations import TabulateActivations
 from graphopt.pipeline import Pipeline
+from graphopt.preparation import legalized
 from graphopt.runtime.reference import run
-from tests.passes.helpers import Draft
+from tests.passes.helpers import Draft, made
+from tests.passes.quantization.quantised import quantised, samples_of
 
 SCALE = 0.05
 
@@ -98,3 +100,35 @@ def test_nothing_is_left_to_do() -> None:
     graph = network(DType.int8)
     Pipeline((LowerInteger(), TabulateActivations())).run(graph)
     assert not Pipeline((RecentreBytes(True),)).run(graph).statistics().fired["recentre-bytes"]
+
+
+def two_recurrences(first: str, second: str) -> Graph:
+    """The second is multiplied with the states of the first, which begin with a computed one."""
+
+    def build(g: Draft) -> Value:
+        x, h = g.input(5, 2, 3), g.input(1, 2, 6)
+        for operator in (first, second):
+            rows, width = {"LSTM": 24, "GRU": 18}[operator], x.static_shape[-1]
+            weights = (g.weight(1, rows, width), g.weight(1, rows, 6), g.weight(1, 2 * rows))
+            reset = {"linear_before_reset": 1} if operator == "GRU" else {}
+            states, last, *cell = g.ops(
+                operator, x, *weights, None, h, outputs=3 - len(reset), hidden_size=6, **reset
+            )
+            g.output(last, *cell)
+            x = g.op("Squeeze", states, g.ints(1))
+        return x
+
+    return legalized(quantised(made(build)))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("operators", [("LSTM", "GRU"), ("GRU", "LSTM")])
+def test_states_are_made_with_the_sign_that_is_multiplied(operators: tuple[str, str], signed: bool) -> None:
+    graph = two_recurrences(*operators)
+    found = recentred(graph, signed)
+    assert multiplied(found, 0) == {DType.float32, DType.int8 if signed else DType.uint8}
+    assert not any(node.is_op("BitwiseXor") for node in found.nodes)
+    for sample in samples_of(graph):
+        want, got = run(graph, sample), run(found, sample)
+        for name, expected in want.items():
+            np.testing.assert_array_equal(got[name], expected)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt.ir import QUANT, Graph, Node, verify
+from graphopt.ir import QUANT, Graph, Node, Value, verify
 from graphopt.passes.inline_branches import InlineBranches
 from graphopt.passes.recognize_recurrence import RecognizeRecurrence
 from graphopt.passes.recurrences import Recurrence, recurrence_of
 from graphopt.pipeline import Pipeline
-from graphopt.preparation import legalized
+from graphopt.preparation import legalized, obstacles
 from graphopt.runtime.reference import run
-from tests.passes.helpers import made
+from tests.passes.helpers import Draft, made
 from tests.passes.quantization.quantised import operators, quantised, samples_of
 from tests.passes.quantization.test_recurrent import CASES, STEPS, recurrent
 
@@ -86,6 +86,16 @@ def other_direction(scan: Node, body: Graph) -> None:
     scan.attributes["scan_output_directions"] = (1,)
 
 
+def other_axis(scan: Node, body: Graph) -> None:
+    scan.attributes["scan_input_axes"] = (1,)
+
+
+def another_product(scan: Node, body: Graph) -> None:
+    node = only(body, "MatMul")
+    made = body.add("MatMul", node.inputs, types=[node.output.type], before=node.next)
+    node.output.users[0].set_input(0, made.output)
+
+
 def wide_weights(scan: Node, body: Graph) -> None:
     weights = only(body, "MatMul").inputs[1].producer  # type: ignore[union-attr]
     assert weights is not None and weights.inputs[0] is not None
@@ -101,6 +111,8 @@ REASONS: tuple[tuple[Callable[[Node, Graph], None], str], ...] = (
     (other_zero_point, "does not quantise the state as it dequantises it"),
     (floats_kept, "keeps another result"),
     (other_direction, "different directions"),
+    (other_axis, "along the first axis"),
+    (another_product, "has not one product"),
     (wide_weights, "are not bytes"),
 )
 
@@ -114,6 +126,29 @@ def test_declines(operator: str, change: Callable[[Node, Graph], None], reason: 
     change(scan, body)
     found = recurrence_of(scan)
     assert isinstance(found, str) and reason in found
+
+
+def test_a_bias_in_other_units_is_none_of_the_sums() -> None:
+    graph = quantised(made(recurrent("GRU")))
+    scan, body = step_of(graph)
+    bias = only(body, "DequantizeLinear", 2)
+    assert bias.inputs[1] is not None and bias.inputs[1].constant is not None and bias.inputs[1].rank == 1
+    bias.set_input(1, graph.add_constant(bias.inputs[1].constant * np.float32(2), "units"))
+    found = recurrence_of(scan)
+    assert isinstance(found, str) and "a step is not that of GRU" in found
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU"])
+def test_a_sequence_of_any_length_has_a_kernel(operator: str) -> None:
+    trips = InlineBranches().trips
+
+    def build(g: Draft) -> Value:
+        rows = {"LSTM": 8, "GRU": 6}[operator]
+        operands = g.input(trips + 1, 1, 3), g.weight(1, rows, 3), g.weight(1, rows, 2)
+        reset = {"linear_before_reset": 1} if operator == "GRU" else {}
+        return g.ops(operator, *operands, outputs=1, hidden_size=2, **reset)[0]
+
+    assert not obstacles(legalized(graphopt.optimize(quantised(build))))
 
 
 def test_wide_activations_stay_a_loop() -> None:

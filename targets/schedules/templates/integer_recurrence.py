@@ -17,17 +17,22 @@ from tvm import tirx
 
 from graphopt.ir import QUANT, Graph, Node, Value
 from graphopt.targets.device import Target
+from graphopt.targets.lower.recurrent_layout import GATES
 from graphopt.targets.schedules.templates.dot import Dot, tile_of
 from graphopt.targets.schedules.templates.integer_panels import Panels, Reading, readings
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
-from graphopt.targets.schedules.templates.recurrence_kernel import RecurrenceKernel, Shape
+from graphopt.targets.schedules.templates.recurrence_kernel import (
+    BIAS,
+    INITIAL_H,
+    SCALE,
+    R,
+    RecurrenceKernel,
+    Shape,
+    X,
+)
 
-GATES = {"LSTM": 4, "GRU": 3}
-
-X, R, BIAS, SCALE = range(4)
-
-MOST_UNITS = 4
-"""Vectors of hidden units in a tile."""
+UNITS = (1, 2, 4)
+"""Vectors of hidden units in a tile: powers of two, so that what a tile stores is one vector."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class IntegerRecurrence:
         if others or not anchor.is_op(*GATES, domain=QUANT):
             return None
         known = {body.inputs[number]: data for number, data in constants.items()}
-        weights, _, _, h = anchor.inputs[R : SCALE + 2]
+        weights, h = anchor.inputs[R], anchor.inputs[INITIAL_H]
         if not all(anchor.inputs[index] in known for index in (R, BIAS, SCALE)):
             return None
         assert weights is not None and h is not None
@@ -58,7 +63,7 @@ class IntegerRecurrence:
         return {
             "dot": range(len(self.readings)),
             "columns": range(1, min(self.batch, self.target.vector_registers) + 1),
-            "units": range(1, MOST_UNITS + 1),
+            "units": UNITS,
         }
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
@@ -76,10 +81,9 @@ class IntegerRecurrence:
 
     def _units(self, dot: Dot) -> list[int]:
         """Vectors of hidden units that a tile may have: as many as fit into registers, and into the layer."""
-        most = min(MOST_UNITS, -(-self.hidden // dot.lanes))
-        fitting = [
-            n for n in range(1, most + 1) if dot.registers(1, self.gates * n) <= self.target.vector_registers
-        ]
+        registers = self.target.vector_registers
+        most = -(-self.hidden // dot.lanes)
+        fitting = [n for n in UNITS if n <= most and dot.registers(1, self.gates * n) <= registers]
         return fitting or [1]
 
     @property

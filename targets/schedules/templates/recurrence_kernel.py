@@ -19,10 +19,11 @@ from graphopt.targets.lower.recurrent_loop import STEP_PARALLEL_FROM, blocks
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.requantize import apart, to_byte
 from graphopt.targets.schedules.templates.dot import Pointer, Words
-from graphopt.targets.schedules.templates.integer_panels import Panels, in_vectors, pieces
+from graphopt.targets.schedules.templates.integer_panels import OTHER_SIGN, Panels, in_vectors, pieces
 from graphopt.targets.schedules.templates.kernel import Buffers, either, repeated
 
-X, R, _, SCALE, INITIAL_H, INITIAL_C = range(6)
+X, R, BIAS, SCALE, INITIAL_H, INITIAL_C = range(6)
+"""The operands. INITIAL_C is LSTM's."""
 
 BYTES_FOR_A_FLOAT = 4
 """Products of bytes in the time of one of floats."""
@@ -84,29 +85,30 @@ class RecurrenceKernel:
         self.steps, self.batch, _ = x.static_shape
         self.hidden = h.static_shape[1]
         self.stored = h.dtype.label
-        signed = {"int8": "uint8", "uint8": "int8"}
-        self.read = self.dot.read_as(signed[self.stored] if shape.shift else self.stored)
+        self.read = self.dot.read_as(OTHER_SIGN[self.stored][0] if shape.shift else self.stored)
         self.stride = shape.panels.steps * self.dot.depth
         self.zero = node.int("h_zero_point")
         self.unit = tirx.const(node.float("h_scale"), "float32")
 
     def emit(self) -> None:
-        half = self.batch * self.stride
-        self.state = T.alloc_buffer((2 * half,), self.read, scope="global")
-        in_vectors(2 * half, lambda start, count: self._fill(self.state, start, count, self._nothing))
-        for_rows = self._operand(INITIAL_H)
-        with T.serial(self.batch) as row, T.serial(self.hidden) as unit:
-            value = for_rows(row * self.hidden + unit).astype("int32") + self.shape.shift
-            T.buffer_store(self.state, value.astype(self.read), [row * self.stride + unit])
+        self._begin()
         if self.node.op_type == "LSTM":
             self._begin_cell()
+        tiles = self.shape.panels.count
         macs = self.batch * self.hidden * self.shape.panels.width
-        with T.serial(self.steps) as step:
-            tiles = self.shape.panels.count
-            is_parallel = macs >= STEP_PARALLEL_FROM * BYTES_FOR_A_FLOAT and tiles > 1
-            with T.parallel(tiles) if is_parallel else T.serial(tiles) as tile:
-                self._panel(step, tile)
+        is_parallel = macs >= STEP_PARALLEL_FROM * BYTES_FOR_A_FLOAT and tiles > 1
+        with T.serial(self.steps) as step, T.parallel(tiles) if is_parallel else T.serial(tiles) as tile:
+            self._panel(step, tile)
         self._end()
+
+    def _begin(self) -> None:
+        """The first state as the dot product reads it, its rows filled up with zeros to whole steps."""
+        half, first = self.batch * self.stride, self._operand(INITIAL_H)
+        self.state = T.alloc_buffer((2 * half,), self.read, scope="global")
+        in_vectors(2 * half, lambda start, count: self._fill(self.state, start, count, self._nothing))
+        with T.serial(self.batch) as row, T.serial(self.hidden) as unit:
+            value = first(row * self.hidden + unit).astype("int32") + self.shape.shift
+            T.buffer_store(self.state, value.astype(self.read), [row * self.stride + unit])
 
     def _begin_cell(self) -> None:
         size, first = self.batch * self.hidden, self._operand(INITIAL_C)
