@@ -25,6 +25,16 @@ LOOKED_AT = 1 << 22
 
 FEWEST = 32
 
+FIRST_LOOK = 1 << 20
+"""Numbers on which all ranges are tried; what promises nothing there is not tried on more."""
+
+FEWEST_AT_FIRST = 4
+
+PROMISING = 0.9
+"""What a range may lose at the first look, of what the whole range loses. Few samples hold fewer extremes, so that
+clipping looks better there than it is: little is overlooked.
+"""
+
 WORTHWHILE = 0.6
 """A narrower range must lose so much less. Clipping hits the same values in layer after layer, where rounding errors
 cancel out, and what these samples lack may be larger: a small gain in one layer is a loss for the model.
@@ -71,8 +81,11 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     low, high = (float(step) * (end - float(origin)) for end in limits)
     first = _Range(low, high, limits)
     x = operand.data[: max(FEWEST, LOOKED_AT // max(operand.data[0].size, 1))]
+    promising = _promising(layers, first, x, is_symmetric=least_integer < 0)
+    if not promising:
+        return False
     best, least = first, WORTHWHILE * _lost(layers, first.error(x))
-    for tried in _narrowed(first, is_symmetric=least_integer < 0):
+    for tried in promising:
         lost = _lost(layers, tried.error(x))
         if lost < least:
             best, least = tried, lost
@@ -81,6 +94,16 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     _replace(scale, np.asarray(best.scale))
     _replace(zero, np.asarray(best.zero_point, zero.dtype.numpy))
     return True
+
+
+def _promising(layers: list[_Reader], first: _Range, x: np.ndarray, *, is_symmetric: bool) -> list[_Range]:
+    """The narrower ranges that may turn out better, after a look at few of the samples where these are large."""
+    ranges = _narrowed(first, is_symmetric=is_symmetric)
+    few = x[: max(FEWEST_AT_FIRST, FIRST_LOOK // max(x[0].size, 1))]
+    if len(few) == len(x):
+        return ranges
+    most = PROMISING * _lost(layers, first.error(few))
+    return [tried for tried in ranges if _lost(layers, tried.error(few)) < most]
 
 
 def _narrowed(range: _Range, *, is_symmetric: bool) -> list[_Range]:

@@ -13,13 +13,29 @@ import numpy as np
 from graphopt.passes.rounding.grid import Grid
 
 BLOCK = 64
-"""Columns whose errors are handed to all the columns behind them at once."""
+"""Columns whose errors are handed to all the columns behind them at once; of matrices that are inverted directly."""
 
 
 def inverse_factor(hessian: np.ndarray) -> np.ndarray:
-    """The upper triangular U with U^T U = H^-1, for each (k, k) of (g, k, k)."""
-    inverse = np.linalg.inv(hessian)
-    return np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    """The upper triangular U with U^T U = H^-1, for each (k, k) of (g, k, k).
+
+    With rows and columns in reverse order, H = L L^T; U is the inverse of L in reverse order.
+    """
+    lower = np.linalg.cholesky(hessian[:, ::-1, ::-1])
+    return np.ascontiguousarray(_inverted(lower)[:, ::-1, ::-1])
+
+
+def _inverted(lower: np.ndarray) -> np.ndarray:
+    """The inverses of lower triangular matrices (g, k, k), made of those of their halves."""
+    size = lower.shape[-1]
+    if size <= BLOCK:
+        return np.tril(np.linalg.inv(lower))
+    half = size // 2
+    above, below = _inverted(lower[:, :half, :half]), _inverted(lower[:, half:, half:])
+    made = np.zeros_like(lower)
+    made[:, :half, :half], made[:, half:, half:] = above, below
+    made[:, half:, :half] = -below @ (lower[:, half:, :half] @ above)
+    return made
 
 
 def round_in_order(rows: np.ndarray, factor: np.ndarray, grid: Grid) -> np.ndarray:

@@ -12,7 +12,7 @@ from graphopt.passes.rounding.grid import Grid
 from graphopt.passes.rounding.learned import learned
 from graphopt.passes.rounding.methods import Learned, Nearest, SecondOrder
 from graphopt.passes.rounding.moments import Moments, damped, mean_squared_error, refitted, squared_error
-from graphopt.passes.rounding.second_order import inverse_factor, round_in_order
+from graphopt.passes.rounding.second_order import BLOCK, inverse_factor, round_in_order
 
 ROUNDING = 1e-5
 """Relative: moments are sums of a thousand float32 products."""
@@ -55,11 +55,12 @@ def test_zeros_have_a_grid() -> None:
     assert not grid.values(grid.nearest(np.zeros((1, 2, 5)))).any()
 
 
-def test_the_inverse_is_factored() -> None:
-    _, hessian = problem(1, 3, 1, 9)
+@pytest.mark.parametrize("size", [9, 2 * BLOCK + 3])
+def test_the_inverse_is_factored(size: int) -> None:
+    _, hessian = problem(1, 3, 1, size)
     factor = inverse_factor(hessian)
     assert np.array_equal(factor, np.triu(factor))
-    assert np.allclose(factor.transpose(0, 2, 1) @ factor @ hessian, np.eye(9), atol=1e-8)
+    assert np.allclose(factor.transpose(0, 2, 1) @ factor @ hessian, np.eye(size), atol=1e-8)
 
 
 @pytest.mark.parametrize("size", [1, 5, 64, 65, 150])

@@ -9,11 +9,17 @@ from graphopt.ir import Graph, Node, Value
 from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.scheme import parse_scheme
 from graphopt.passes.quantize import insert_quantization
-from graphopt.passes.rounding.search_range import search_range
+from graphopt.passes.rounding import search_range
 from graphopt.runtime.stacked import Operand
 from tests.passes.helpers import Build, Draft, made
 
 HIGH = 40.0
+
+
+@pytest.fixture(autouse=True, params=[search_range.FIRST_LOOK, 1])
+def first_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All samples, or few at first."""
+    monkeypatch.setattr(search_range, "FIRST_LOOK", request.param)
 
 
 def product(g: Draft) -> Value:
@@ -51,7 +57,7 @@ def scale_of(quantize: Node) -> float:
 def test_a_range_that_nobody_fills_is_narrowed(scheme: str) -> None:
     graph, quantize = quantised(product, scheme)
     before = scale_of(quantize)
-    assert search_range(quantize, Operand(values((2, 6, 5), 0.0), True))
+    assert search_range.search_range(quantize, Operand(values((2, 6, 5), 0.0), True))
     assert scale_of(quantize) == pytest.approx(0.4 * before, rel=1e-3)
     dequantize = next(n for n in graph.nodes if n.is_op("DequantizeLinear") and n.inputs[0].constant is None)  # type: ignore[union-attr]
     assert dequantize.inputs[1:] == quantize.inputs[1:]
@@ -60,7 +66,7 @@ def test_a_range_that_nobody_fills_is_narrowed(scheme: str) -> None:
 def test_a_range_that_is_filled_stays() -> None:
     _, quantize = quantised(product, "int8")
     before = quantize.inputs
-    assert not search_range(quantize, Operand(values((2, 6, 5), 0.1), True))
+    assert not search_range.search_range(quantize, Operand(values((2, 6, 5), 0.1), True))
     assert quantize.inputs == before
 
 
@@ -69,14 +75,14 @@ def test_other_ranges_stay(build: Build, scheme: str) -> None:
     _, quantize = quantised(build, scheme)
     x = quantize.inputs[0]
     assert x is not None
-    assert not search_range(quantize, Operand(values(x.static_shape, 0.0), True))
+    assert not search_range.search_range(quantize, Operand(values(x.static_shape, 0.0), True))
 
 
 def test_one_end_moves_alone() -> None:
     """Values that fill the upper half alone keep the upper end."""
     _, quantize = quantised(product, "int8")
     full = np.abs(values((2, 6, 5), 0.3))
-    assert search_range(quantize, Operand(full, True))
+    assert search_range.search_range(quantize, Operand(full, True))
     scale, zero = scale_of(quantize), quantize.inputs[2].scalar()  # type: ignore[union-attr]
     assert (255 - float(zero or 0)) * scale == pytest.approx(HIGH, rel=0.02)
     assert float(zero or 0) * scale < 0.5 * HIGH
@@ -86,4 +92,4 @@ def test_extremes_of_later_samples_count() -> None:
     _, quantize = quantised(product, "int8")
     late = values((2, 6, 5), 0.1)
     late[:35] = values((2, 6, 5), 0.0)[:35]
-    assert not search_range(quantize, Operand(late, True))
+    assert not search_range.search_range(quantize, Operand(late, True))
