@@ -183,5 +183,6 @@ def test_the_command(cli: Cli, folder: Path, tmp_path: Path) -> None:  # noqa: F
     assert data["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert data["signal"]["value"] is None  # infinite
     assert "no such file" in cli("compare", steps, tmp_path / "nothing", "--data", "x.npz").error
+    assert "a metric needs labels" in cli(*given[:5], "--metric", "top5").error
     wrong = cli(*given[:5], "--labels", "label").error
     assert "has no array 'label'" in wrong and "did you mean labels?" in wrong

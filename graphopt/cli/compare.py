@@ -27,9 +27,11 @@ def compare(
         typer.Option("--labels", metavar="KEY", help="An array in DATA's .npz, a file, or module:function."),
     ] = None,
     metric: Annotated[
-        str,
-        typer.Option("--metric", help="top1, top5, f1, auc, iou, cer, mse, ..., or module:function."),
-    ] = "top1",
+        str | None,
+        typer.Option(
+            "--metric", help="top1 unless given; top5, f1, auc, iou, cer, mse, ..., or module:function."
+        ),
+    ] = None,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +70,8 @@ def compare(
     for path in (first, second):
         if not path.exists():
             raise UsageError("there is no such file or folder", where=str(path), hint="check the path")
+    if metric is not None and labels is None:
+        raise UsageError("a metric needs labels, and there are none", where="--metric", hint="give --labels")
     check_place(report, first, second)
     with progress(quiet=json) as step:
         result = compared(
@@ -75,7 +79,7 @@ def compare(
             second,
             data,
             labels,
-            metric,
+            metric or "top1",
             output=output,
             preprocess=preprocess,
             limit=samples,
