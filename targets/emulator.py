@@ -22,7 +22,7 @@ def missing(target: Target) -> str | None:
     if target.is_native:
         return None
     if not target.emulator:
-        return f"{target.name} has no emulator"
+        return f"no emulator runs {target.name}: it takes a machine that has what it has"
     if shutil.which(target.emulator) is None:
         return f"{target.emulator} is not installed (Debian: apt-get install qemu-user)"
     if not Path(target.sysroot, "lib").is_dir():

@@ -144,7 +144,7 @@ def test_nodes_built_anew_are_listed_by_the_names_that_the_user_knows(cli: Cli, 
         (["--print-after", "canonicalise"], ["canonicalise", "did you mean canonicalize"]),
         (["--print-changes", "nothing-like-it"], ["nothing-like-it"]),
         (["--print-after", "all", "--json"], ["--print-after", "--json"]),
-        (["--pipeline", "no-such-pass"], ["no-such-pass", "passes:"]),
+        (["--pipeline", "no-such-pass"], ["no-such-pass", "there are assign-layout"]),
         (["--pipeline", "fold-constants{max_bytes=many}"], ["many", "max_bytes", "int"]),
     ],
 )

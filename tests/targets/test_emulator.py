@@ -54,7 +54,7 @@ def test_every_sysroot_has_its_package(name: str, package: str) -> None:
 
 def test_a_target_without_an_emulator() -> None:
     target = dataclasses.replace(load_target(FOREIGN), emulator="", name="mine")
-    assert emulator.missing(target) == "mine has no emulator"
+    assert emulator.missing(target) == "no emulator runs mine: it takes a machine that has what it has"
 
 
 def test_a_failed_program_is_quoted(tmp_path: Path) -> None:
