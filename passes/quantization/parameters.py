@@ -21,7 +21,7 @@ SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 LARGEST_SUM = float((1 << 31) - 1)
 
-SHRUNK = np.linspace(1.0, 0.4, 25)
+SHRUNK = np.linspace(1.0, 0.4, 61)
 """Shares of the largest weight that are tried as the range of weights with few bits."""
 
 

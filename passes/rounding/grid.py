@@ -30,7 +30,7 @@ class Grid:
 
     @property
     def bits(self) -> int:
-        return (self.high - self.low + 1).bit_length() - (self.low + self.high < 0)
+        return (self.high - self.low).bit_length()
 
     def along(self, numbers: np.ndarray) -> np.ndarray:
         """One number for each weight of a row."""

@@ -31,8 +31,8 @@ def test_every_target_is_whole(name: str) -> None:
     assert target.cores >= 1 and target.vector_bits in (128, 256, 512)
     assert target.l1_bytes % 1024 == 0 and target.l2_bytes > target.l1_bytes
     assert target.glibc == ("2.28" if target.family == "x86" else "2.31")
-    if target.vector_bits < 512:  # QEMU has no AVX-512
-        assert target.is_native or target.emulator and target.emulator_cpu and target.sysroot
+    emulated = bool(target.emulator and target.emulator_cpu and target.sysroot)
+    assert target.is_native or emulated == (target.vector_bits < 512)  # QEMU has no AVX-512
     assert all(target.explain().values())
 
 

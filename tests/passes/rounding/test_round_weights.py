@@ -100,7 +100,7 @@ AS_THEY_ARE = Rounding(Nearest(), refit=False, correct_bias=False)
 def test_fewer_bits_lose_less(name: str, scheme: str) -> None:
     graph, nearest, _ = rounded(GRAPHS[name], scheme, AS_THEY_ARE)
     _, second, effects = rounded(GRAPHS[name], scheme, Rounding())
-    assert sqnr(graph, second) > sqnr(graph, nearest)
+    assert sqnr(graph, second) > sqnr(graph, nearest) + (0.2 if name == "recurrence" else 1)
     assert all(effect.after > effect.before - 0.1 for effect in effects), effects
     assert len(effects) == sum(layer_of(node) is not None for node in second.all_nodes()) > 1
 
