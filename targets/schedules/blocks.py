@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
@@ -48,6 +49,15 @@ def output_shape(sch: Schedule, block: SBlockRV) -> tuple[int, ...]:
 
 
 def element_bits(sch: Schedule, block: SBlockRV) -> int:
-    import tvm
+    """Bits of an element that a block writes."""
+    return _bits(written(sch, block))
 
-    return tvm.DataType(str(written(sch, block).ty.dtype)).bits
+
+def widest_bits(sch: Schedule, block: SBlockRV) -> int:
+    """Bits of the widest elements that a block reads or writes."""
+    statement = sch.get(block)
+    return max(_bits(region.source) for region in (*statement.reads, *statement.writes))
+
+
+def _bits(buffer: tirx.Var) -> int:
+    return tvm.DataType(str(buffer.ty.dtype)).bits

@@ -9,7 +9,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.access import contiguous_axis, is_elementwise, is_guarded_along, variable_of
-from graphopt.targets.schedules.blocks import element_bits, extent
+from graphopt.targets.schedules.blocks import element_bits, extent, widest_bits
 from graphopt.targets.schedules.tiling import divisor, lanes, vector_width
 
 PARALLEL_FROM = 32768
@@ -34,9 +34,10 @@ def schedule_spatial(sch: Schedule, block: SBlockRV, target: Target) -> None:
     work = math.prod(extent(sch, loop) for loop in loops)
     if not loops or not work:
         return
-    width = lanes(target, element_bits(sch, block))
+    elementwise = is_elementwise(sch, block)
+    width = lanes(target, element_bits(sch, block) if elementwise else widest_bits(sch, block))
     guarded = is_guarded_along(sch, block, variable_of(sch, block, len(loops) - 1))
-    if not guarded and (is_elementwise(sch, block) or extent(sch, loops[-1]) < width // 2):
+    if not guarded and (elementwise or extent(sch, loops[-1]) < width // 2):
         loops = [sch.fuse(*loops)]
     *rest, inner = loops
     rows = _rows(sch, block, rest)

@@ -22,6 +22,7 @@ from graphopt.targets.schedules.templates.kernel import (
     repeated,
     spread,
 )
+from graphopt.targets.schedules.templates.prefetch import fetch_ahead
 from graphopt.targets.schedules.templates.starts import BLOCK
 from graphopt.targets.schedules.templates.tiled_image import Tile, TiledImage
 
@@ -160,8 +161,10 @@ class IntegerKernel(TiledImage):
     def _steps(self, sums: Sums, columns: list[Pointer | None], first: Expr, steps: int) -> None:
         for step in each(steps, looped=self.layer.target.memory_operands):
             with step as number:
+                weights = self.weights + (first + number) * self.step
+                fetch_ahead(weights.buffer, weights.offset, self.step, self.layer.target)
                 inputs = [None if x is None else x + number * self.dot.depth for x in columns]
-                self.dot.step(sums, inputs, self.weights + (first + number) * self.step)
+                self.dot.step(sums, inputs, weights)
 
     # --- the results ---
 

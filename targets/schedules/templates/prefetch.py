@@ -7,30 +7,36 @@ in the caches, and costs nothing where they are. Narrow vectors use weights up m
 
 from __future__ import annotations
 
+import tvm
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.kernel import element_type
 
 WIDE = 256
 """Bits of the narrowest vectors that it is done for."""
 
-AHEAD = 1536
-"""Floats between what is used and what is asked for: a page and a half."""
+AHEAD = 6144
+"""Bytes between what is used and what is asked for: a page and a half."""
 
-LINE = 16
-"""Floats of a line of the cache."""
+LINE = 64
+"""Bytes of a line of the cache."""
 
 FOR_READING = (0, 3, 1)
 """LLVM's operands: to read, to keep in all caches, data."""
 
 
-def fetch_ahead(weights: tirx.Var, begin: Expr, floats: int, target: Target) -> None:
-    """Ask for what is read later, where `floats` elements from `begin` on are read now."""
+def fetch_ahead(weights: tirx.Var, begin: Expr, elements: int, target: Target) -> None:
+    """Ask for what is read later, where so many elements from `begin` on are read now."""
     if target.vector_bits < WIDE:
         return
-    for place in range(0, floats, LINE):
-        address = tirx.address_of(weights[begin + AHEAD + place])
-        options = (tirx.const(option, "int32") for option in FOR_READING)
-        T.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, *options))
+    size = tvm.DataType(element_type(weights)).bits // 8
+    for place in range(0, elements, LINE // size):
+        _fetch(weights, begin + AHEAD // size + place)
+
+
+def _fetch(buffer: tirx.Var, place: Expr) -> None:
+    options = (tirx.const(option, "int32") for option in FOR_READING)
+    T.evaluate(tirx.call_intrin("void", "tirx.prefetch", tirx.address_of(buffer[place]), *options))
