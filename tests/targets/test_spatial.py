@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm_ffi
-from tvm import tirx
+from tvm import ir, tirx
 
 from graphopt.ir import DType, Graph, Origin, TensorType
 from graphopt.ir.fused import body_of, fuse_nodes
@@ -43,6 +43,21 @@ def lowered(name: str) -> tirx.PrimFunc:
     return module["case"]
 
 
+def scaled_bytes() -> tirx.PrimFunc:
+    """An image of bytes in blocks, times a float for each channel, on a machine with 64 bytes in a vector."""
+    graph = Graph("case", opset=24)
+    build = Builder(graph, None, Origin())
+    image = graph.add_input("x", TensorType(DType.uint8, (1, 3, 5, 5, 16)))
+    factor = graph.add_input("f", TensorType(DType.float32, (1, 3, 1, 1, 16)))
+    one = build.const(np.ones((), np.float32), name="one")
+    floats = build.op("Mul", build.op("Cast", image, to=DType.float32.onnx_code), factor)
+    graph.add_output(build.op("QuantizeLinear", floats, one, build.const(np.uint8(3), name="zero")))
+    body = body_of(fuse_nodes(graph, list(graph.nodes)))
+    target = load_target("x86-64-v4")
+    module, _ = codegen.lower({"case": schedule(lower_body(body), body, target)}, target.tvm())
+    return module["case"]
+
+
 def stores(statement: tirx.Stmt) -> list[tirx.BufferStore]:
     found: list[tirx.BufferStore] = []
     tvm_ffi.structural_walk(statement, (tirx.BufferStore, lambda store: found.append(store)))
@@ -71,6 +86,15 @@ def test_a_padded_row_is_cut_where_the_padding_ends() -> None:
 
 def test_inputs_side_by_side_are_copied_piece_by_piece() -> None:
     assert "if_then_else" not in lowered("rows side by side").script()
+
+
+def test_bytes_that_are_computed_with_in_floats_are_vectors_of_floats() -> None:
+    """A block of channels at a time: in vectors of 64 bytes the factors would be picked one by one."""
+    body = scaled_bytes().body
+    loads: list[ir.TensorLoad] = []
+    tvm_ffi.structural_walk(body, (ir.TensorLoad, lambda load: loads.append(load)))
+    assert loads and all(isinstance(load.indices[0], tirx.Ramp) for load in loads), body.script()
+    assert {store.indices[0].lanes for store in stores(body)} == {16}
 
 
 def test_a_transposition_uses_up_the_lines_it_loads() -> None:
