@@ -1,7 +1,8 @@
-"""The convolution that a body computes: what all templates for convolutions on blocked images ask first."""
+"""The convolution or the product that a body computes: what all templates for them ask first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.ir import KERNEL, QUANT, DType, Graph, Node, Value
@@ -64,3 +65,11 @@ class Anchor:
     def image(self) -> tuple[int, ...]:
         """The spatial axes of the input."""
         return self.x.static_shape[2:-1] if self.read else self.x.static_shape[2:]
+
+
+def product_of_bytes(body: Graph, operands: Sequence[DType]) -> Node | None:
+    """The one product of integers of these types in a body that has nothing else but element-wise work behind it."""
+    nodes = [node for node in body.nodes if node.is_op("MatMul", domain=QUANT)]
+    if len(nodes) != 1 or not fits(body, nodes[0], (DType.int32,), operands=operands):
+        return None
+    return nodes[0]

@@ -9,7 +9,7 @@ shuffle, so that each pixel's channels lie side by side, zeros behind them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 from graphopt.targets.schedules.templates.epilogue import CONVERSIONS
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
+from graphopt.targets.schedules.templates.undecided import Undecided
 
 PIXELS = 16
 """Of a run."""
@@ -37,7 +38,7 @@ CONVERTING = frozenset("BitwiseXor Cast Clip Mul QuantizeLinear Sub".split())
 
 
 @dataclass(frozen=True)
-class FewChannels:
+class FewChannels(Undecided):
     """`layout` is that of the result, one block; the input `x` goes through `steps`."""
 
     body: Graph
@@ -66,15 +67,6 @@ class FewChannels:
         if not all(map(_converts, steps)) or any(len(v.uses) > 1 for v in body.values() if not v.is_constant):
             return None
         return cls(body, body.inputs[0], steps, layout, bool(moves))
-
-    def decisions(self) -> Mapping[str, Sequence[int]]:
-        return {}
-
-    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        return {}
-
-    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        return {}
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         return build_kernel(self.body, self._emit)

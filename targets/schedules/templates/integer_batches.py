@@ -17,11 +17,11 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import QUANT, DType, Graph, Node
+from graphopt.ir import DType, Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.anchor import product_of_bytes
 from graphopt.targets.schedules.templates.dot import Pointer
-from graphopt.targets.schedules.templates.epilogue import fits
 from graphopt.targets.schedules.templates.integer_panels import (
     COPIED_FOR_A_PRODUCT,
     OTHER_SIGN,
@@ -61,10 +61,9 @@ class IntegerBatches:
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> IntegerBatches | None:
-        anchors = [node for node in body.nodes if node.is_op("MatMul", domain=QUANT)]
-        if len(anchors) != 1 or not fits(body, anchors[0], (DType.int32,), operands=BYTES):
+        anchor = product_of_bytes(body, BYTES)
+        if anchor is None:
             return None
-        (anchor,) = anchors
         a, b = anchor.inputs[:2]
         assert a is not None and b is not None
         if a.producer is not None or b.producer is not None or anchor.input(2) is not None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import QUANT, DType, Graph, Node
+from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.templates.epilogue import fits
+from graphopt.targets.schedules.templates.anchor import INTEGERS, product_of_bytes
 from graphopt.targets.schedules.templates.integer_panels import (
     OTHER_SIGN,
     IntegerPanelKernel,
@@ -21,8 +21,6 @@ from graphopt.targets.schedules.templates.integer_panels import (
     tile_decision,
 )
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
-
-OPERANDS = (DType.int8, DType.uint8, DType.int16, DType.int32)
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,9 @@ class IntegerProduct:
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> IntegerProduct | None:
-        anchors = [node for node in body.nodes if node.is_op("MatMul", domain=QUANT)]
-        if len(anchors) != 1 or not fits(body, anchors[0], (DType.int32,), operands=OPERANDS):
+        anchor = product_of_bytes(body, INTEGERS)
+        if anchor is None:
             return None
-        (anchor,) = anchors
         a, b, bias = anchor.input(0), anchor.input(1), anchor.input(2)
         assert a is not None and b is not None
         known = {body.inputs[number] for number in constants}

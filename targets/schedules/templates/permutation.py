@@ -20,6 +20,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, either, spread, taken_apart
 from graphopt.targets.schedules.templates.shuffles import store_vector, transposed, vector_at
+from graphopt.targets.schedules.templates.undecided import Undecided
 
 BYTE_LANES = 16
 """Bytes in a row of a block: the smallest registers', which every processor transposes fast."""
@@ -38,7 +39,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Permutation:
+class Permutation(Undecided):
     """`outer` axes around a plane of two: `source` is contiguous in the input, `goal` in the output.
 
     Of the last of the `blocks` of channels, which the innermost outer axis counts, only `rest` channels exist.
@@ -78,15 +79,6 @@ class Permutation:
             return None  # the last block is no vector, but several
         outer = tuple(axis for axis in axes if axis is not source and axis is not goal)
         return cls(body, node, outer, source, goal, lanes, rest)
-
-    def decisions(self) -> Mapping[str, Sequence[int]]:
-        return {}
-
-    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
-        return {}
-
-    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        return {}
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         return build_kernel(self.body, self._emit)
