@@ -18,11 +18,18 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.targets import host
 from graphopt.targets.fields import check_fields, typed
+from graphopt.targets.memory_map import Region, regions_of
 
 if TYPE_CHECKING:
     import tvm
 
 CATALOG = "graphopt.targets.catalog"
+
+HELIUM = "thumbv8.1m.main"
+"""How triples of cores with Arm's vector extension for microcontrollers begin."""
+
+NO_GATHERS = "-enable-arm-maskedgatscat=0"
+"""LLVM 22 miscompiles loops of Helium's gathers and scatters: the loop never ends, or reads beyond its data."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class Target:
     one core reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
     of the C library it runs against.
+
+    Firmware is code for a machine without an operating system, a triple of `none`. The GNU compiler that builds it has
+    programs that begin with `gcc`, told the core by `gcc_flags`. `regions` is the memory of a board; a core has none.
+    It is emulated on `emulator_board`, a target of the catalog, which QEMU calls `emulator_machine`.
     """
 
     name: str
@@ -66,6 +77,20 @@ class Target:
     emulator: str = ""
     emulator_cpu: str = ""
     sysroot: str = ""
+    gcc: str = ""
+    gcc_flags: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
+    emulator_board: str = ""
+    emulator_machine: str = ""
+
+    @property
+    def is_firmware(self) -> bool:
+        """There is no operating system: what is made are sources and objects for somebody's firmware."""
+        return "none" in self.triple.split("-")
+
+    def bytes_of(self, kind: str) -> int:
+        """The "ram" or the "flash" of all regions; 0 where nobody tells."""
+        return sum(region.bytes for region in self.regions if region.kind == kind)
 
     @property
     def glibc(self) -> str:
@@ -87,7 +112,7 @@ class Target:
     @property
     def multiplies_signed(self) -> bool:
         """Its dot products are of int8 with int8 (ARM); elsewhere (x86) one factor is uint8."""
-        return self.triple.startswith(("aarch64", "arm", "thumb"))
+        return self.is_firmware or self.triple.startswith(("aarch64", "arm"))
 
     @property
     def cpu_flags(self) -> tuple[str, ...]:
@@ -117,8 +142,12 @@ class Target:
         }
         if self.features:
             options["mattr"] = [f"+{feature}" for feature in self.features]
-        if self.float_abi:
+        if self.triple.startswith("riscv32"):
+            options["mabi"] = "ilp32f" if self.float_abi == "hard" else "ilp32"
+        elif self.float_abi:
             options["mfloat-abi"] = self.float_abi
+        if self.triple.startswith(HELIUM):
+            options["cl-opt"] = [NO_GATHERS]
         return options
 
     def tvm(self) -> tvm.target.Target:
@@ -129,27 +158,6 @@ class Target:
 
         check_processor(self)
         return tvm.target.Target(self.llvm_options())
-
-    def explain(self) -> dict[str, str]:
-        """Every field in words, for `graphopt targets show`."""
-        lanes = self.vector_bits // 32
-        facts = {
-            "description": self.description,
-            "processor": f"{self.cpu} ({self.family}, {'in order' if self.in_order else 'out of order'})",
-            "cores": str(self.cores),
-            "vectors": f"{self.vector_bits} bits ({lanes} floats), {self.vector_registers} registers",
-            "features": ", ".join(self.features) or "those of the processor",
-            "sums of integers": ", ".join(self.integer_products) or "none",
-            "caches": f"{self.l1_bytes // 1024} KiB L1 data, {self.l2_bytes // 1024} KiB L2 per core",
-            "code": f"{self.triple}, glibc {self.glibc} or newer",
-        }
-        if self.clock_mhz:
-            facts["clock"] = f"{self.clock_mhz} MHz"
-        if self.ram_mb:
-            facts["memory"] = f"{self.ram_mb} MiB"
-        if self.emulator:
-            facts["emulator"] = f"{self.emulator} -cpu {self.emulator_cpu}"
-        return facts
 
 
 class Host(Target):
@@ -198,20 +206,27 @@ def _from_fields(fields: dict[str, Any], where: str, default_name: str, seen: tu
     values: dict[str, Any] = {}
     if "base" in fields:
         fields = dict(fields)
-        values = dataclasses.asdict(_base(typed("base", fields.pop("base"), "str", where), where, seen))
+        values = _fields(_base(typed("base", fields.pop("base"), "str", where), where, seen))
     values["name"] = default_name
     known = {f.name: f for f in dataclasses.fields(Target)}
     for key, value in fields.items():
         if key not in known:
             hint = did_you_mean(key, known, f"keys: base, {', '.join(known)}")
             raise UsageError(f"unknown key '{key}'", where=where, hint=hint)
-        values[key] = typed(key, value, str(known[key].type), where)
+        of_regions = key == "regions"
+        values[key] = (
+            regions_of(value, where) if of_regions else typed(key, value, str(known[key].type), where)
+        )
     missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in values]
     if missing:
         hint = 'give them, or start from a known target with base = "rpi4"'
         raise UsageError(f"missing keys {', '.join(missing)}", where=where, hint=hint)
     check_fields(values, where)
     return Target(**values)
+
+
+def _fields(target: Target) -> dict[str, Any]:
+    return {field.name: getattr(target, field.name) for field in dataclasses.fields(target)}
 
 
 def _base(name: str, where: str, seen: tuple[str, ...]) -> Target:
@@ -245,10 +260,10 @@ def detect_host() -> Host:
     if architecture == "aarch64":
         base = load_target("aarch64")
         features = tuple(f for f in host.ARM_EXTRAS if f in host.features())
-        return Host(**{**dataclasses.asdict(base), **found, "features": features})
+        return Host(**{**_fields(base), **found, "features": features})
     if architecture != "x86_64":
         raise UsageError(f"this machine ({architecture}) is not known", hint="name a target instead of host")
     level = host.x86_level()
     features = tuple(f for f in host.X86_EXTRAS if f in host.features()) if level >= 3 else ()
     base = load_target(f"x86-64-v{level}")
-    return Host(**{**dataclasses.asdict(base), **found, "features": features, "emulator": ""})
+    return Host(**{**_fields(base), **found, "features": features, "emulator": ""})

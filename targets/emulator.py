@@ -1,4 +1,4 @@
-"""Running a program of another machine under qemu-user."""
+"""Running a program of another machine under QEMU: who can, and one for Linux under its user emulation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ PACKAGES = {
 }
 """Debian's package for each sysroot."""
 
+FIRMWARE_PACKAGES = {
+    "qemu-system-arm": "qemu-system-arm",
+    "qemu-system-riscv32": "qemu-system-misc",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf",
+}
+"""Debian's packages for each program that builds or runs firmware."""
+
 
 def missing(target: Target) -> str | None:
     """Why programs for `target` cannot run here, with the way out; None when they can."""
@@ -23,12 +31,23 @@ def missing(target: Target) -> str | None:
         return None
     if not target.emulator:
         return f"no emulator runs {target.name}: it takes a machine that has what it has"
+    if target.is_firmware:
+        return _missing_for_firmware(target)
     if shutil.which(target.emulator) is None:
         return f"{target.emulator} is not installed (Debian: apt-get install qemu-user)"
     if not Path(target.sysroot, "lib").is_dir():
         package = PACKAGES.get(target.sysroot)
         hint = f"Debian: apt-get install {package}" if package else "it holds the C library to run against"
         return f"{target.sysroot} is missing ({hint})"
+    return None
+
+
+def _missing_for_firmware(target: Target) -> str | None:
+    for program in (f"{target.gcc}gcc", target.emulator):
+        if shutil.which(program) is None:
+            package = FIRMWARE_PACKAGES.get(program)
+            way = f" (Debian: apt-get install {package})" if package else ""
+            return f"{program} is not installed{way}"
     return None
 
 

@@ -10,15 +10,27 @@ from typing import Any
 
 from graphopt.errors import UsageError, did_you_mean
 
-ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm", "armv7": "arm"}
+FIRMWARE = {
+    "thumbv6m": "arm",
+    "thumbv7m": "arm",
+    "thumbv7em": "arm",
+    "thumbv8m.main": "arm",
+    "thumbv8.1m.main": "arm",
+    "riscv32": "riscv",
+}
+"""First part of the triple -> family, of the cores of microcontrollers."""
+
+ARCHITECTURES = {"x86_64": "x86", "aarch64": "arm", "armv7": "arm", **FIRMWARE}
 """First part of the triple -> family, of every machine there is code for."""
 
 ZIG_TRIPLES = {
     "x86_64": "x86_64-linux-gnu.2.28",
     "aarch64": "aarch64-linux-gnu.2.31",
     "armv7": "arm-linux-gnueabihf.2.31",
+    **{name: "thumb-freestanding-eabi" for name, family in FIRMWARE.items() if family == "arm"},
+    "riscv32": "riscv32-freestanding-none",
 }
-"""What zig calls them, with a glibc."""
+"""What zig calls them, with a glibc where there is one."""
 
 MAY_BE_UNKNOWN = ("clock_mhz", "ram_mb")
 """Numbers that are 0 where nobody knows them."""
@@ -79,3 +91,22 @@ def check_fields(values: Mapping[str, Any], where: str) -> None:
     if bits < NARROWEST_VECTOR or bits & (bits - 1):
         hint = "write 128 for NEON or SSE, 256 for AVX2, 512 for AVX-512"
         raise UsageError(f"vector_bits = {bits} is no vector's width", where=where, hint=hint)
+    _check_firmware(values, where)
+
+
+def _check_firmware(values: Mapping[str, Any], where: str) -> None:
+    """Raise UsageError for firmware that no compiler is named for, and for Linux with a memory map."""
+    triple = values["triple"]
+    of_core = triple.split("-")[0] in FIRMWARE
+    if of_core != ("none" in triple.split("-")):
+        hint = "triples of microcontrollers end in none-eabi, none-eabihf or none-elf, those of Linux do not"
+        raise UsageError(f"triple = '{triple}' names no system of that machine", where=where, hint=hint)
+    for key in ("gcc", "gcc_flags", "regions", "emulator_board", "emulator_machine"):
+        if values.get(key) and not of_core:
+            hint = "leave it out, or name the triple of a microcontroller"
+            raise UsageError(f"{key} is for firmware, {triple} is not", where=where, hint=hint)
+    if of_core and not values.get("gcc"):
+        hint = (
+            'write gcc = "arm-none-eabi-" or gcc = "riscv64-unknown-elf-", or start from base = "cortex-m4f"'
+        )
+        raise UsageError("firmware needs a compiler", where=where, hint=hint)

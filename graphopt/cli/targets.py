@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from graphopt.cli.options import Json
+
+if TYPE_CHECKING:
+    from graphopt.targets.device import Target
 
 targets = typer.Typer(rich_markup_mode="markdown")
 
@@ -23,21 +26,35 @@ def list_all(context: typer.Context, json: Json = False) -> None:
     if context.invoked_subcommand is not None:
         return
     from graphopt.report.tables import show, show_json, table
-    from graphopt.targets import emulator
     from graphopt.targets.device import list_targets, load_target
+    from graphopt.targets.explain import explain
 
     known = [load_target(name) for name in list_targets()]
     if json:
-        show_json([{"name": t.name, **t.explain()} for t in known])
+        show_json([{"name": t.name, **explain(t)} for t in known])
         return
 
-    def runs(target) -> str:  # type: ignore[no-untyped-def]
-        if target.is_native:
-            return "yes"
-        return "no" if emulator.missing(target) else "emulated"
+    linux = [t for t in known if not t.is_firmware]
+    rows = [[t.name, t.description, t.cpu, t.cores, _runs(t)] for t in linux]
+    firmware = [t for t in known if t.is_firmware]
+    boards = [[t.name, t.description, _memory(t, "flash"), _memory(t, "ram"), _runs(t)] for t in firmware]
+    show(
+        table("Linux", ("target", "what it is", "processor", "cores", "runs here"), rows),
+        table("Firmware", ("target", "what it is", "flash", "RAM", "runs here"), boards),
+    )
 
-    rows = [[t.name, t.description, t.cpu, t.cores, runs(t)] for t in known]
-    show(table("", ("target", "what it is", "processor", "cores", "runs here"), rows))
+
+def _runs(target: Target) -> str:
+    from graphopt.targets import emulator
+
+    if target.is_native:
+        return "yes"
+    return "no" if emulator.missing(target) else "emulated"
+
+
+def _memory(target: Target, kind: Literal["flash", "ram"]) -> str:
+    size = target.bytes_of(kind)
+    return f"{size >> 10} KiB" if size else ""
 
 
 @targets.command(no_args_is_help=True)
@@ -52,9 +69,10 @@ def show(
     from graphopt.report import tables
     from graphopt.targets import emulator
     from graphopt.targets.device import load_target
+    from graphopt.targets.explain import explain
 
     target = load_target(name)
-    explained = target.explain()
+    explained = explain(target)
     if json:
         tables.show_json({"name": target.name, **explained})
         return

@@ -15,9 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 import graphopt
 from graphopt.targets import emulator
 from graphopt.targets.bundle import Bundle
-from graphopt.targets.device import load_target
+from graphopt.targets.device import list_targets, load_target
 
 Compile = Callable[[str], Bundle]
+
+LINUX = [name for name in list_targets() if not load_target(name).is_firmware]
+FIRMWARE = [name for name in list_targets() if load_target(name).is_firmware]
+"""Names of the catalog's targets, `host` among the first."""
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ from bench.oracles import onnx_runtime
 from graphopt.errors import ToolchainError, UsageError
 from graphopt.runtime.compare import compare_outputs
 from graphopt.targets.bundle import Bundle
-from graphopt.targets.device import list_targets, load_target
+from graphopt.targets.device import load_target
 from graphopt.targets.emulated import EmulatedModule
 from graphopt.verification import runner, verify_bundle
-from tests.targets.conftest import Compile, runnable
+from tests.targets.conftest import LINUX, Compile, runnable
 from tests.targets.test_bundle import FLOAT_STEPS, Samples
 
-EVERY_TARGET = [pytest.param(name, marks=runnable(name)) for name in list_targets()]
+EVERY_TARGET = [pytest.param(name, marks=runnable(name)) for name in LINUX]
 FOREIGN = "rpi4" if load_target("host").family == "x86" else "x86-64-v2"
 
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from graphopt.targets.bundle import Bundle
-from graphopt.targets.device import list_targets, load_target
+from graphopt.targets.device import load_target
 from tests.targets import elf
-from tests.targets.conftest import Compile
+from tests.targets.conftest import LINUX, Compile
 
 TARGETS = ("host", "rpi4", "rpi-armv7")
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1", "ld-linux-armhf.so.3"}
@@ -54,7 +54,7 @@ def test_code_is_read_only_and_data_is_not_code(library: elf.Elf) -> None:
     assert any(segment.kind == elf.PT_GNU_STACK for segment in library.segments)
 
 
-@pytest.mark.parametrize("name", list_targets())
+@pytest.mark.parametrize("name", LINUX)
 def test_it_is_for_the_machine_and_the_c_library_that_the_target_names(compiled: Compile, name: str) -> None:
     target = load_target(name)
     library = elf.Elf(compiled(name).library)
