@@ -37,6 +37,7 @@ PASSES: dict[str, str] = {
     "recognize-recurrence": "recognize_recurrence:RecognizeRecurrence",
     "recognize-rmsnorm": "recognize_rmsnorm:RecognizeRMSNorm",
     "recognize-softmax": "recognize_softmax:RecognizeSoftmax",
+    "requantize-fixed": "requantize_fixed:RequantizeFixed",
     "saturate-activations": "saturate_activations:SaturateActivations",
     "share-buffers": "share_buffers:ShareBuffers",
     "sink-transposes": "sink_transposes:SinkTransposes",

@@ -47,6 +47,12 @@ def as_floats(build: Builder, integers: Value) -> Value:
     return build.op("Cast", integers, to=DType.float32.onnx_code)
 
 
+def centred(build: Builder, x: Value, zero: int) -> Value:
+    """Bytes in int32, without their zero point."""
+    wide = build.op("Cast", x, to=DType.int32.onnx_code)
+    return build.op("Sub", wide, build.const(np.int32(zero), name="zero_point")) if zero else wide
+
+
 def by_channel(node: Node, data: np.ndarray) -> np.ndarray:
     """One number per output channel as it broadcasts against the node's output; a single one stays single."""
     if data.size == 1:

@@ -6,11 +6,12 @@ for all.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.ir import DType, Node, Value
+from graphopt.ir import QUANT, DType, Node, Value
 
 EXACT = float(1 << 24)
 """Integers below are exact in float32."""
@@ -43,8 +44,7 @@ class Dequantized:
     @property
     def reach(self) -> float:
         """The largest magnitude that x may have, with its zero point or without."""
-        low, high = limits(self.x.dtype) or (0.0, 0.0)
-        return max(abs(n) for n in (low, high, low - self.zero_point, high - self.zero_point))
+        return _reach(self.x.dtype, self.zero_point)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,36 @@ def filter_reach(node: Node, weights: np.ndarray) -> np.ndarray:
     if node.op_type == "MatMul":
         return by_channel.sum(axis=-1).reshape(by_channel.shape[0], -1).max(axis=1, initial=0.0)
     return by_channel.reshape(by_channel.shape[0], -1).sum(axis=1)
+
+
+def sum_reach(value: Value) -> np.ndarray:
+    """The largest magnitude of sums in int32 that an operator of `graphopt.quant` makes, as it broadcasts against them.
+
+    Sums that nothing is known of may be as large as int32.
+    """
+    node = value.producer
+    whole = np.array(LARGEST_SUM)
+    if node is None or node.domain != QUANT or node.op_type not in ("Conv", "ConvTranspose", "MatMul"):
+        return whole
+    x, weights, bias = node.input(0), node.input(1), node.input(2)
+    assert x is not None and weights is not None
+    is_product = node.op_type == "MatMul"
+    reach = _reach(x.dtype, node.int("a_zero_point" if is_product else "x_zero_point"))
+    if weights.constant is None:
+        depth = x.static_shape[-1] if x.is_static else math.inf
+        return np.minimum(whole, reach * _reach(weights.dtype, node.int("b_zero_point")) * depth)
+    sums = reach * filter_reach(node, weights.constant.astype(np.int64))
+    if node.op_type == "ConvTranspose" and node.int("group", 1) != 1:
+        sums = sums.max(initial=0.0)
+    if bias is not None:
+        sums = sums + (LARGEST_SUM if bias.constant is None else np.abs(bias.constant.astype(np.float64)))
+    spatial = 0 if is_product else (value.rank or 2) - 2
+    return np.minimum(whole, sums if sums.size == 1 else sums.reshape(-1, *(1,) * spatial))
+
+
+def _reach(dtype: DType, zero_point: int) -> float:
+    low, high = limits(dtype) or (-math.inf, math.inf)
+    return max(abs(n) for n in (low, high, low - zero_point, high - zero_point))
 
 
 def holds_integers(value: Value) -> bool:

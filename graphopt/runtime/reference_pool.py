@@ -24,11 +24,23 @@ def average_pool(node: Node, x: np.ndarray) -> np.ndarray:
     What lies behind the end pads, where `ceil_mode` opens a last window, never counts.
     """
     wide = np.promote_types(x.dtype, np.float32)
-    sums = _windows(node, _padded(node, x.astype(wide), 0, 0))
-    inside = np.ones((1, 1, *x.shape[2:]), wide)
-    counts = _windows(node, _padded(node, inside, node.int("count_include_pad"), 0))
-    taps = _taps(node, sums)
-    return np.ascontiguousarray((sums.sum(axis=taps) / counts.sum(axis=taps)).astype(x.dtype))
+    return np.ascontiguousarray(
+        (sum_pool(node, x.astype(wide)) / divisors(node, x.shape[2:], wide)).astype(x.dtype)
+    )
+
+
+def sum_pool(node: Node, x: np.ndarray) -> np.ndarray:
+    """The sum over the taps of each window that are inside the image: x (N, C, *spatial) -> (N, C, *out)."""
+    windows = _windows(node, _padded(node, x, 0, 0))
+    return np.ascontiguousarray(windows.sum(axis=_taps(node, windows)))
+
+
+def divisors(node: Node, spatial: Sequence[int], dtype: np.typing.DTypeLike = np.float64) -> np.ndarray:
+    """What each window of an AveragePool divides its sum by: (1, 1, *out)."""
+    inside = np.ones((1, 1, *spatial), dtype)
+    windows = _windows(node, _padded(node, inside, node.int("count_include_pad"), 0))
+    counts: np.ndarray = windows.sum(axis=_taps(node, windows))
+    return counts
 
 
 def _taps(node: Node, windows: np.ndarray) -> tuple[int, ...]:
