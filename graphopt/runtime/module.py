@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,7 @@ import numpy as np
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.runtime.arguments import fitting
 from graphopt.runtime.manifest import ModuleInfo, Signature, module_info, read_manifest, runs_here
-
-ARGUMENTS = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-"""Of a library's `run`: inputs, outputs, workspace, its bytes, threads."""
+from graphopt.runtime.shape_call import Frame, ShapeCall
 
 
 class Module:
@@ -42,7 +40,7 @@ class Module:
         contract = manifest["contract"]
         self._alignment = int(contract["workspace_alignment"])
         self._threads = 0
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
         version = self._function("abi_version")()
         if version != contract["abi_version"]:
             raise UsageError(
@@ -50,9 +48,12 @@ class Module:
                 where=str(given),
                 hint="compile again",
             )
-        self._runs = [self._run_of(number) for number in range(len(self._info.shapes))]
         self._error_string = self._function("error_string")
         self._error_string.restype = ctypes.c_char_p
+        self._shapes = [
+            self._shape_call(self._run_of(number), signature)
+            for number, signature in enumerate(self._info.shapes)
+        ]
 
     @property
     def info(self) -> ModuleInfo:
@@ -69,27 +70,12 @@ class Module:
 
         Raises UsageError, naming the input, for a name, an element type or a shape that does not fit.
         """
+        for shape in self._shapes:
+            outputs = shape(inputs, self._threads)
+            if outputs is not None:
+                return outputs
         number, arrays = fitting(inputs, self._info.shapes)
-        return self._call(self._runs[number], arrays, self._info.shapes[number])
-
-    def _call(
-        self, run: Callable[..., int], arrays: list[np.ndarray], signature: Signature, *more: Any
-    ) -> dict[str, np.ndarray]:
-        """`more` are arguments behind those that every run has."""
-        outputs = [np.empty(spec.shape, spec.dtype.numpy) for spec in signature.outputs]
-        try:
-            frame = self._frames.pop()
-        except IndexError:
-            frame = _Frame(self._info, self._alignment)
-        for number, array in enumerate(arrays):
-            frame.inputs[number] = _address(array)
-        for number, array in enumerate(outputs):
-            frame.outputs[number] = _address(array)
-        error = run(*frame.arguments, self._threads, *more)
-        self._frames.append(frame)
-        if error:
-            raise GraphoptError(self._error_string(error).decode(), where=self._info.name)
-        return {spec.name: array for spec, array in zip(signature.outputs, outputs, strict=True)}
+        return self._shapes[number].run(_places(arrays), self._threads)
 
     def profile(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Nanoseconds that each layer took in one run, in the order of report.json's layers (int64).
@@ -101,53 +87,33 @@ class Module:
                 "it was compiled without counters", where=self._info.name, hint="compile with --profile"
             )
         taken = np.zeros(self._info.profiled_layers, np.uint64)
-        run = self._function("run_profiled")
-        run.argtypes = [*ARGUMENTS, ctypes.c_void_p]
         _, arrays = fitting(inputs, self._info.shapes[:1])
-        self._call(run, arrays, self._info.shapes[0], taken.ctypes.data)
+        shape = self._shape_call(self._function("run_profiled"), self._info.shapes[0])
+        shape.run(_places(arrays), self._threads, ctypes.c_void_p(taken.ctypes.data))
         return taken.astype(np.int64)
 
     def __repr__(self) -> str:
         shapes = " or ".join(map(str, self._info.shapes))
         return f"Module {self._info.name} for {self._info.target['name']}: {shapes}"
 
+    def _shape_call(self, run: Callable[..., int], signature: Signature) -> ShapeCall:
+        new_frame = partial(Frame, self._info, self._alignment)
+        return ShapeCall(run, signature, self._frames, new_frame, self._failure)
+
+    def _failure(self, error: int) -> GraphoptError:
+        return GraphoptError(self._error_string(error).decode(), where=self._info.name)
+
     def _run_of(self, shape: int) -> Callable[..., int]:
         """What runs the shape of this number."""
-        if shape == 0:
-            run = self._function("run")
-            run.argtypes = ARGUMENTS
-            return run
-        run = self._function("run_shape")
-        run.argtypes = [ctypes.c_int, *ARGUMENTS]
-        return partial(run, shape)
+        return self._function("run") if shape == 0 else partial(self._function("run_shape"), shape)
 
     def _function(self, suffix: str) -> Any:
         return self._library[f"{self._info.name}_{suffix}"]
 
 
-class _Frame:
-    """What a run needs beside its arrays: tables of their addresses, and a workspace."""
-
-    def __init__(self, info: ModuleInfo, alignment: int) -> None:
-        self.inputs = (ctypes.c_void_p * len(info.inputs))()
-        self.outputs = (ctypes.c_void_p * len(info.outputs))()
-        self.workspace = _aligned_bytes(info.workspace_bytes, alignment)
-        tables = ctypes.addressof(self.inputs), ctypes.addressof(self.outputs)
-        self.arguments = (*tables, self.workspace.ctypes.data, info.workspace_bytes)
-
-
-def _address(array: np.ndarray) -> int:
-    """Of the first element; where the array may be written it takes a third of the time."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # read-only, or without elements
-        return array.ctypes.data
-
-
-def _aligned_bytes(size: int, alignment: int) -> np.ndarray:
-    buffer = np.empty(size + alignment, np.uint8)
-    start = -buffer.ctypes.data % alignment
-    return buffer[start : start + size]
+def _places(arrays: Sequence[np.ndarray]) -> list[ctypes.c_char]:
+    """Where the arrays lie, which may be read-only; who calls keeps them alive."""
+    return [ctypes.c_char.from_address(array.ctypes.data) for array in arrays]
 
 
 def _check_machine(info: ModuleInfo, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from graphopt.errors import UsageError
 from graphopt.ir import DType
+from graphopt.runtime.arguments import fitting
 from graphopt.runtime.manifest import Tensor, runs_here
 from graphopt.runtime.module import Module
 from tests.copy_model import EVERY_TYPE, abi_of, copy_bundle, random_arrays
@@ -67,6 +69,46 @@ def test_arrays_of_any_layout(module: Module) -> None:
         assert np.array_equal(outputs["y of image"], image)
         assert outputs["y of count"] == 7
     assert outputs["y of image"].base is None
+
+
+def test_usual_arrays_are_looked_at_once(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits as it is takes the short way; what must be copied does not."""
+    taken: list[object] = []
+
+    def watched(inputs: dict[str, np.ndarray], shapes: object) -> object:
+        taken.append(inputs)
+        return fitting(inputs, shapes)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("graphopt.runtime.module.fitting", watched)
+    first, second = module(good()), module(good())
+    assert not taken
+    assert first["y of image"] is not second["y of image"]
+    assert not np.shares_memory(first["y of image"], second["y of image"])
+    image = good()["image"]
+    unaligned = np.frombuffer(bytearray(b"\0" + image.tobytes()), np.uint8)[1:].view(np.float32).reshape(2, 3)
+    for number, other in enumerate((unaligned, np.asfortranarray(image)), 1):
+        inputs = {"image": other, "count": np.array(7)}
+        assert np.array_equal(module(inputs)["y of image"], image)
+        assert len(taken) == number
+
+
+def test_an_array_cannot_go_while_it_is_read(module: Module) -> None:
+    """The buffers keep it: another thread may empty the dictionary while the model runs."""
+    inputs = good()
+    shape = module._shapes[0]
+    run = shape._function
+
+    def emptied(*arguments: object) -> int:
+        inputs.clear()
+        gc.collect()
+        np.full((2, 3), 9, np.float32)  # would get the memory of the image
+        return run(*arguments)
+
+    shape._function = emptied
+    try:
+        assert np.array_equal(module(inputs)["y of image"], good()["image"])
+    finally:
+        shape._function = run
 
 
 @pytest.mark.parametrize(
