@@ -254,6 +254,17 @@ def test_large_weights_make_tiles_small() -> None:
     assert "outputs=4" in schedules(deep, "rpi4")[-1]
 
 
+@pytest.mark.parametrize(("features", "outputs"), [(64, 4), (1024, 2)])
+def test_weights_of_a_small_model_are_in_caches(features: int, outputs: int) -> None:
+    """The same layer, beside a product whose weights are few or many."""
+    draft = Draft()
+    Layer(1, 64, 64, (8, 8)).build(draft)
+    draft.output(draft.op("MatMul", draft.input(1, features), draft.weight(features, features)))
+    target = load_target("x86-64-v4")
+    compiled = compile_model([grouped_for(draft.graph, target)], target, "net")
+    assert any(f"winograd-convolution{{outputs={outputs}" in text for text in compiled.schedules.values())
+
+
 def test_integers_are_summed_as_they_are() -> None:
     draft = Draft()
     x = draft.input(1, 32, 16, 16, dtype=DType.uint8)
