@@ -24,6 +24,7 @@ from graphopt.integer_speed import Speed, measure_speed
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import layers_of, weights_of
+from graphopt.passes.quantization.narrow_parameters import narrow_parameters
 from graphopt.passes.quantization.operators import is_lookup
 from graphopt.passes.quantization.parameters import check_finite
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
@@ -153,6 +154,7 @@ def quantize(
     if machine is not None:
         notes += slow_schemes(done, machine)
     quantised, effects = quantiser.refined(layers)
+    narrow_parameters(quantised)
     report = Report(done, tuple(notes), *(cost_of_graph(g).weight_bytes for g in (graph, quantised)))
     result = QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
     if not is_measured:

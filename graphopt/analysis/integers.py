@@ -130,7 +130,10 @@ def _bits(source: Value) -> tuple[int, int]:
     if node is None or not node.is_op("DequantizeLinear"):
         return source.dtype.bits, 0
     beside = [value for value in node.inputs[1:] if value is not None]
-    return _first(node).dtype.bits, sum(value.size * value.dtype.bits for value in beside)
+    stored = [
+        _first(v.producer) if v.producer is not None and v.producer.is_op("Cast") else v for v in beside
+    ]
+    return _first(node).dtype.bits, sum(value.size * value.dtype.bits for value in stored)
 
 
 def _leaves_quantised(node: Node) -> bool:

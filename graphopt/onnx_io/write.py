@@ -114,7 +114,10 @@ def _output_aliases(graph: Graph) -> dict[Value, str]:
 def _node_proto(node: Node, names: dict[Value, str]) -> onnx.NodeProto:
     schema = schema_of(node)
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=node.name)
-    proto.input.extend("" if v is None else names.get(v, v.name) for v in node.inputs)
+    inputs = list(node.inputs)
+    while inputs and inputs[-1] is None:
+        inputs.pop()
+    proto.input.extend("" if v is None else names.get(v, v.name) for v in inputs)
     outputs = list(node.outputs)
     while len(outputs) > 1 and _unread(outputs[-1]):
         outputs.pop()

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphopt.errors import UsageError
 from graphopt.ir import DType
+from graphopt.passes.quantization.narrow_parameters import storable
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 """Below it floats are denormal: processors flush them to zero, and a division by one overflows."""
@@ -127,7 +128,7 @@ def for_weights(
     usual = scale.max(initial=0.0)
     scale = np.where(scale < SMALLEST_SCALE, usual if usual >= SMALLEST_SCALE else np.float32(1.0), scale)
     zero = np.zeros(scale.shape, dtype.numpy)
-    parameters = Parameters(scale, zero, dtype, bits, axis, group)
+    parameters = Parameters(storable(scale, bits), zero, dtype, bits, axis, group)
     return parameters if bits >= 8 else _with_least_error(parameters, weights)
 
 
@@ -135,7 +136,7 @@ def _with_least_error(parameters: Parameters, weights: np.ndarray) -> Parameters
     """The share of the range, scale by scale, that loses least."""
     best, least = parameters.scale, np.full(parameters.scale.shape, np.inf)
     for share in SHRUNK:
-        tried = replace(parameters, scale=(parameters.scale * share).astype(np.float32))
+        tried = replace(parameters, scale=storable(parameters.scale * share, parameters.bits))
         squares = np.square(weights - tried.dequantised(tried.quantised(weights)), dtype=np.float64)
         error = _over_places(squares, np.sum, parameters.axis, parameters.group)
         best, least = np.where(error < least, tried.scale, best), np.minimum(error, least)
@@ -164,4 +165,5 @@ def widened_for_bias(weights: Parameters, source: np.ndarray, bias: np.ndarray) 
     needed = np.maximum(needed, 2 * SMALLEST_SCALE / float(source))
     if weights.axis is None:
         needed = needed.max(initial=0.0)
-    return replace(weights, scale=np.maximum(weights.scale, np.asarray(needed, np.float32)))
+    wide = np.maximum(weights.scale, np.asarray(needed, np.float32))
+    return replace(weights, scale=storable(wide, weights.bits, up=True))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphopt.passes.rounding.grid import Grid, representable
+from graphopt.passes.rounding.grid import Grid
 from graphopt.passes.rounding.second_order import BLOCK
 
 SWEEPS = 4
@@ -57,8 +57,9 @@ def rescaled(integers: np.ndarray, rows: np.ndarray, hessian: np.ndarray, grid: 
         slope = (seen * difference).sum(-1)
         curvature = (seen[..., part] * units[..., part]).sum(-1)
         step = np.divide(slope, curvature, out=np.zeros_like(slope), where=curvature > 0)
-        better = representable(scale[..., number] - step)
-        better = np.where(better > scale[..., number] / 2, better, scale[..., number])
-        difference[..., part] += units[..., part] * (better - scale[..., number])[..., None]
+        now, best = scale[..., number], scale[..., number] - step
+        better = grid.storable(best)
+        better = np.where((better > now / 2) & (np.abs(better - best) < np.abs(now - best)), better, now)
+        difference[..., part] += units[..., part] * (better - now)[..., None]
         scale[..., number] = better
     return replace(grid, scale=scale)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-FEW = 8
-"""Bits below which weights are short of steps."""
+from graphopt.passes.quantization.narrow_parameters import storable
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -19,7 +18,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 class Grid:
     """Scales and zero points (g, m, groups) of rows (g, m, k), in float64; `group_of[k]` is the group of a weight.
 
-    Scales are such that float32 holds them exactly.
+    Scales are such as can be stored.
     """
 
     scale: np.ndarray
@@ -45,6 +44,10 @@ class Grid:
         integers = np.rint(rows / self.along(self.scale)) + self.along(self.zero_point)
         return np.clip(integers, self.low, self.high)
 
+    def storable(self, scale: np.ndarray, *, up: bool = False) -> np.ndarray:
+        """The scales next to these, or the next that are no less, that can be stored."""
+        return storable(scale, self.bits, up=up).astype(np.float64)
+
     def where(self, better: np.ndarray, other: Grid) -> Grid:
         """The rows of `other` where `better` (g, m) is true."""
         mask = better[..., None]
@@ -64,11 +67,6 @@ class Grid:
             scale = np.maximum(-least, greatest) / self.high
         else:
             scale = (greatest - least) / (self.high - self.low)
-        scale = representable(np.where(scale < SMALLEST, 1.0, scale))
+        scale = self.storable(np.where(scale < SMALLEST, 1.0, scale), up=True)
         zero = np.zeros_like(scale) if symmetric else np.rint(self.low - least / scale)
         return replace(self, scale=scale, zero_point=np.clip(zero, self.low, self.high))
-
-
-def representable(scale: np.ndarray) -> np.ndarray:
-    """The float32 next to each scale."""
-    return scale.astype(np.float32).astype(np.float64)

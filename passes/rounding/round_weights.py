@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.ir import Graph, Node, Value
-from graphopt.passes.rounding.grid import FEW
+from graphopt.passes.quantization.narrow_parameters import FEW
 from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
 from graphopt.passes.rounding.matrices import operand_rows, result_rows, weight_rows
 from graphopt.passes.rounding.methods import Method, SecondOrder

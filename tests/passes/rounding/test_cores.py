@@ -145,6 +145,27 @@ def test_scales_of_least_error(group: int) -> None:
             assert (error(integers, rows, hessian, other) > reached).all()
 
 
+def test_scales_never_get_worse_where_few_can_be_stored() -> None:
+    rows, hessian = problem(12, 4, 50, 9)
+    grid = grid_of(rows, 4)
+    integers = grid.nearest(rows)
+    for _ in range(3):
+        better = rescaled(integers, rows, hessian, grid)
+        assert np.array_equal(better.scale, better.scale.astype(np.float16))
+        reached, before = (error(integers, rows, hessian, tried) for tried in (better, grid))
+        assert (reached <= before * (1 + 1e-12)).all()
+        grid = better
+
+
+@pytest.mark.parametrize(("size", "shift", "free"), [(9, 0.0, False), (9, 3.0, True), (200, 0.0, True)])
+def test_zero_points_are_paid_for(size: int, shift: float, free: bool) -> None:
+    """For rows of nine they take half a bit a weight, which would halve the error; what is lopsided gains more."""
+    random = np.random.default_rng(13)
+    rows = random.uniform(-1, 1, (1, 30, size)) + shift
+    _, grid = SecondOrder(zero_points=True)(rows, np.eye(size)[None], grid_of(rows, 4), False)
+    assert grid.zero_point.any() == free
+
+
 def test_more_freedom_loses_less() -> None:
     rows, hessian = problem(8, 1, 20, 40)
     rows = rows + 0.8
