@@ -41,6 +41,9 @@ QUANTISED = frozenset(
 BYTES = 16
 """Channels in a block of a quantised graph: a vector of bytes on the smallest machine, of sums on the largest."""
 
+NARROWEST = 128
+"""Bits of the shorter vectors that some processors have beside their longest: as many go by in a cycle, or more."""
+
 CONTROL_FLOW = "kernels have no control flow"
 
 CONTROL_FLOW_HINT = (
@@ -101,13 +104,16 @@ def is_quantised(graph: Graph) -> bool:
 def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
     """A copy of `graph` with images in blocks and bytes of the sign that the target multiplies.
 
-    A block is one vector of the target (with `half`, of float16); in a quantised graph it has `BYTES` channels.
+    A block is one vector of the target (with `half`, of float16), or half of one where that holds all channels; in a
+    quantised graph it has `BYTES` channels.
     """
     dtype = DType.float16 if half else DType.float32
-    block = BYTES if is_quantised(graph) else target.vector_bits // dtype.bits
+    quantised = is_quantised(graph)
+    block = BYTES if quantised else target.vector_bits // dtype.bits
+    narrow = 0 if quantised or target.vector_bits < 2 * NARROWEST else block // 2
     copy = graph.clone()
     inline_fused(copy)
-    layout = AssignLayout(block=block, dtype=dtype.label)
+    layout = AssignLayout(block=block, narrow=narrow, dtype=dtype.label)
     Pipeline((RecentreBytes(target.multiplies_signed), layout, EliminateDeadCode())).run(copy)
     return copy
 

@@ -15,8 +15,9 @@
 
 Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; only their images are kept in blocks
 (see `graphopt.ir.layout`), which their types say. A value gets a blocked twin when an operator makes one; whoever
-cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors;
-convolutions and pools are converted where they compute in `dtype`, whose lanes those are.
+cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors, or
+`narrow` where an image has no more channels; convolutions and pools are converted where they compute in `dtype`, whose
+lanes those are.
 """
 
 from __future__ import annotations
@@ -52,10 +53,11 @@ class AssignLayout(Pass):
 
     name: ClassVar[str] = "assign-layout"
     block: int = 16
+    narrow: int = 0
     dtype: str = DType.float32.label
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        work = Twins(graph, self.block, DType[self.dtype], self.name)
+        work = Twins(graph, self.block, self.narrow, DType[self.dtype], self.name)
         converted: list[Node] = []
         for node in list(graph.nodes):
             reason = convert(node, work)

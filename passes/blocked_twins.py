@@ -23,12 +23,14 @@ LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 class Twins:
     """`blocks` leads from plain values to their blocked counterparts, `plain` to what was made for them instead.
 
-    Images of floats in `dtype` are what convolutions compute on.
+    Images of floats in `dtype` are what convolutions compute on. A block has `block` channels, in an image with no
+    more than `narrow` channels so many.
     """
 
-    def __init__(self, graph: Graph, block: int, dtype: DType, rule: str) -> None:
+    def __init__(self, graph: Graph, block: int, narrow: int, dtype: DType, rule: str) -> None:
         self.graph = graph
         self.block = block
+        self.narrow = narrow
         self.dtype = dtype
         self.rule = rule
         self.blocks: dict[Value, Value] = {}
@@ -42,6 +44,10 @@ class Twins:
     def has_whole_blocks(self, channels: int, groups: int = 1) -> bool:
         """Of each group."""
         return channels % (groups * self.block) == 0
+
+    def block_of(self, channels: int) -> int:
+        """Channels in a block of an image that has so many."""
+        return self.narrow if channels <= self.narrow else self.block
 
     # --- making ---
 
@@ -60,21 +66,21 @@ class Twins:
     ) -> None:
         """A node in blocks in place of `node`."""
         assert node.output.type is not None
-        type = blocked_type(node.output.type, self.block)
+        type = self.type_of(node.output.type)
         (made,) = build.ops(op_type, *inputs, outputs=1, domain=domain, types=(type,), **attributes)  # type: ignore[arg-type]
         self.adopt(node.output, made)
 
     def adopt(self, value: Value, made: Value) -> None:
         """`made` is `value` in blocks."""
         assert value.type is not None
-        made.type = blocked_type(value.type, self.block)
+        made.type = self.type_of(value.type)
         self.blocks[value] = made
 
     def twin(self, value: Value, build: Builder) -> Value:
         """The blocked counterpart of any image, packed if need be."""
         if value not in self.blocks:
             assert value.type is not None
-            type = blocked_type(value.type, self.block)
+            type = self.type_of(value.type)
             (self.blocks[value],) = build.ops("Pack", value, outputs=1, domain=KERNEL, types=(type,))
         return self.blocks[value]
 
@@ -99,11 +105,16 @@ class Twins:
         data = value.constant.reshape((1,) * (len(shape) - value.constant.ndim) + value.constant.shape)
         if data.shape[1] == 1:
             return build.const(data[..., np.newaxis], name=value.name)
-        constant = build.const(to_blocks(data, self.block), name=value.name)
+        block = self.block_of(data.shape[1])
+        constant = build.const(to_blocks(data, block), name=value.name)
         assert constant.type is not None
-        label = Blocked(data.shape[1], self.block, data.ndim - 2).label
+        label = Blocked(data.shape[1], block, data.ndim - 2).label
         constant.type = TensorType(constant.type.dtype, constant.type.shape, label)
         return constant
+
+    def type_of(self, plain: TensorType) -> TensorType:
+        """An image's in blocks."""
+        return blocked_type(plain, self.block_of(plain.static_shape[1]))
 
     @classmethod
     def channels_last(cls, value: Value, build: Builder) -> Value | None:

@@ -6,7 +6,6 @@ Each makes the blocked counterpart of a node before it, and says why where it do
 from __future__ import annotations
 
 from graphopt.ir import KERNEL, QUANT, Node
-from graphopt.ir.layout import blocked_type
 from graphopt.passes.algebra import reduced_axes
 from graphopt.passes.blocked_twins import LAST_TO_FIRST, Twins
 
@@ -104,7 +103,7 @@ def mean(node: Node, twins: Twins) -> str:
         return "it is not over all pixels"
     build = twins.builder(node)
     pooled = x.type.with_shape((*x.static_shape[:2], *(1,) * (x.rank - 2)))  # type: ignore[union-attr]
-    types = (blocked_type(pooled, twins.block),)
+    types = (twins.type_of(pooled),)
     (made,) = build.ops("GlobalAveragePool", twins.blocks[x], outputs=1, domain=KERNEL, types=types)
     if node.int("keepdims", 1):
         twins.blocks[node.output] = made

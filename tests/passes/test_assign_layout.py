@@ -25,11 +25,11 @@ def conv(g: Draft, x: Value, made: int, size: int = 1, **attributes: object) -> 
     return g.op("Conv", x, g.weight(made, channels, size, size), g.weight(made), **attributes)
 
 
-def assigned(build: Build, block: int = 4) -> tuple[Graph, Counter[str], list[str]]:
+def assigned(build: Build, block: int = 4, narrow: int = 0) -> tuple[Graph, Counter[str], list[str]]:
     """The graph after the pass, its operators, and why nodes stayed plain. The outputs are compared on the way."""
     graph = made(build)
     before = outputs_of(graph, {})
-    steps = Pipeline((AssignLayout(block), EliminateDeadCode()))
+    steps = Pipeline((AssignLayout(block, narrow), EliminateDeadCode()))
     record = steps.run(graph, explain=("assign-layout",))
     verify(graph)
     for name, want in outputs_of(graph, {}).items():
@@ -75,6 +75,38 @@ def test_channels_that_do_not_fill_their_blocks() -> None:
     labels = {v.type.layout for v in graph.values() if v.type and v.type.layout}
     assert labels == {"NCHW4c/6", "NCHW4c/7"}
     assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
+
+
+def test_few_channels_are_in_narrow_blocks() -> None:
+    """Half a vector of them. A convolution reads those, and makes whole ones where there are more."""
+
+    def build(g: Draft) -> Value:
+        x = g.op("Relu", conv(g, g.input(1, 3, 9, 9), 8, 3, strides=(2, 2)))
+        x = g.op("Mul", conv(g, x, 8, 3, group=8, pads=(1, 1, 1, 1)), g.weight(8, 1, 1))
+        gate = g.op("Sigmoid", conv(g, g.op("GlobalAveragePool", x), 8))
+        mean = g.op("ReduceMean", conv(g, gate, 8), g.ints(2, 3))
+        x = g.op("Concat", g.op("Mul", x, mean), g.op("AveragePool", x, kernel_shape=(1, 1)), axis=2)
+        return conv(g, conv(g, x, 12, 1), 8)
+
+    graph, operators, _ = assigned(build, 16, 8)
+    labels = {v.type.layout for v in graph.values() if v.type and v.type.layout}
+    assert labels == {"NCHW8c", "NCHW16c/12"}
+    assert operators["graphopt.kernel::Pack"] == 0
+    assert operators["graphopt.kernel::Unpack"] == 1  # the graph's output
+
+
+def test_channels_of_a_narrow_block_are_no_whole_one() -> None:
+    """Two images of 8 channels make one of 16, which is one block; and the other way round."""
+
+    def build(g: Draft) -> Value:
+        x = conv(g, g.input(1, 3, 5, 5), 8)
+        whole = conv(g, g.op("Concat", x, g.op("Relu", x), axis=1), 16)
+        half = g.op("Slice", whole, g.ints(8), g.ints(16), g.ints(1))
+        return conv(g, half, 16)
+
+    _, _, reasons = assigned(build, 16, 8)
+    assert "an operand's channels are not whole blocks" in reasons
+    assert "a part's channels are not whole blocks" in reasons
 
 
 def test_a_depthwise_convolution_of_an_input_is_packed() -> None:

@@ -21,8 +21,16 @@ def depthwise_one_dimension(g: Draft) -> Value:
     return conv(g, in_blocks(g, 1, 24, 29), 24, (3,), group=24, pads=(1, 1))
 
 
+def depthwise_of_few_channels(g: Draft) -> Value:
+    """Half a vector of them, where vectors are long; then more."""
+    x = conv(g, g.input(1, 3, 27, 19), 8, (3, 3), strides=(2, 2), pads=(0, 0, 1, 1))
+    x = conv(g, g.op("Relu", x), 8, (3, 3), group=8, pads=(1, 1, 1, 1))
+    return conv(g, g.op("Relu", x), 40, (1, 1))
+
+
 LAYERS: tuple[Layer, ...] = (
     depthwise,
     depthwise_strided,
     depthwise_one_dimension,
+    depthwise_of_few_channels,
 )
