@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import tvm
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
@@ -21,7 +22,7 @@ from graphopt.targets.schedules.templates.kernel import either, element_type, re
 from graphopt.targets.schedules.templates.tiled_image import Tile
 
 AT_ONCE = 16
-"""Elements that are copied at once; what is too much is written over, or multiplied with weights of zero."""
+"""Elements that are copied at once, at least; what is too much is written over, or multiplied with weights of zero."""
 
 
 class GatheredKernel(IntegerKernel):
@@ -33,12 +34,23 @@ class GatheredKernel(IntegerKernel):
         self.padded, self.x = self.x, self.x
         with spread(self.batch * rows, whole) as self.task:
             image, row = taken_apart(self.task, self.batch, rows)
-            self.x = T.alloc_buffer((self.columns * self.layer.unit + AT_ONCE,), element_type(self.padded))
+            self.x = T.alloc_buffer(
+                (self.columns * self.layer.unit + self.at_once,), element_type(self.padded)
+            )
             for segment in self.window.row.segments(self.columns):
                 with repeated(segment.count) as piece:
                     self._gather(image, row, segment.start + piece * segment.columns, segment.columns)
                     with repeated(self.tiles) as tile:
                         self._tiles(image, 0, tile, row, segment, piece)
+
+    @property
+    def at_once(self) -> int:
+        """Elements of a run that are copied at once: all of them where a vector holds them."""
+        x = self.layer.anchor.inputs[0]
+        assert x is not None
+        size = tvm.DataType(self.dot.read_as(x.dtype.label)).bits
+        longest = max(length for _, length in self._runs())
+        return max(AT_ONCE, min(1 << (longest - 1).bit_length(), self.layer.target.vector_bits // size))
 
     # --- the image with zeros around it ---
 
@@ -60,7 +72,7 @@ class GatheredKernel(IntegerKernel):
     def _readable(self, x: tirx.Var) -> tirx.Var:
         rows, row = self._padded_sizes
         dtype = self.dot.read_as(element_type(x))
-        padded = T.alloc_buffer((self.batch * rows * row + AT_ONCE,), dtype)
+        padded = T.alloc_buffer((self.batch * rows * row + self.at_once,), dtype)
         height, width = self.window.image
         top, left = self.window.pads
         before = left * self.layer.block
@@ -111,8 +123,8 @@ class GatheredKernel(IntegerKernel):
         return [(tap, block) for tap in range(taps)]
 
     def _copy(self, target: int, source: Expr, length: int) -> None:
-        for first in range(0, length, AT_ONCE):
-            chunk = Pointer(self.padded, source + first).load(AT_ONCE)
+        for first in range(0, length, self.at_once):
+            chunk = Pointer(self.padded, source + first).load(self.at_once)
             Pointer(self.x, target + first).store(chunk)
 
     # --- the sums ---

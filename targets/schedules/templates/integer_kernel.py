@@ -20,9 +20,10 @@ from graphopt.targets.schedules.templates.kernel import (
     element_type,
     only_if,
     repeated,
+    settled,
     spread,
 )
-from graphopt.targets.schedules.templates.prefetch import fetch_ahead
+from graphopt.targets.schedules.templates.prefetch import NextWeights, fetch_ahead
 from graphopt.targets.schedules.templates.starts import BLOCK
 from graphopt.targets.schedules.templates.tiled_image import Tile, TiledImage
 
@@ -44,6 +45,7 @@ class IntegerKernel(TiledImage):
         self.step = self.vectors * self.dot.step_bytes
         self.first_weight = weights
         self.first_start = starts
+        self.next = self._next_weights()
 
     def function(self) -> tirx.PrimFunc:
         return build_kernel(self.layer.body, self.emit, self.sizes())
@@ -105,6 +107,7 @@ class IntegerKernel(TiledImage):
 
     def write_tile(self, tile: Tile) -> None:
         sums = self.dot.begin(tile.columns, tile.vectors, self._start(tile, None))
+        self.visit = self._visit(tile)
         self._reduce(sums, tile)
         self._store(self.dot.results(sums), tile)
 
@@ -134,6 +137,7 @@ class IntegerKernel(TiledImage):
             with only_if(window.line_exists(line)):
                 pixel = ((tile.source + block) * window.image[0] + line) * window.image[1]
                 first = ((tile.part * self.blocks + block) * window.kernel[0] + tap) * window.kernel[1]
+                self._fetch_next(first * layer.steps)
                 for across, places in self._taps(tile):
                     columns = [
                         None if place is None else Pointer(self.x, (pixel + place) * layer.block)
@@ -165,6 +169,33 @@ class IntegerKernel(TiledImage):
                 fetch_ahead(weights.buffer, weights.offset, self.step, self.layer.target)
                 inputs = [None if x is None else x + number * self.dot.depth for x in columns]
                 self.dot.step(sums, inputs, weights)
+
+    # --- the weights of the next tile ---
+
+    def _next_weights(self) -> NextWeights | None:
+        layer = self.layer
+        weights = layer.anchor.inputs[1]
+        assert weights is not None
+        elements = self.blocks * layer.kernel[0] * layer.kernel[1] * layer.steps * self.step
+        visits = self.window.result[0] * self._pieces
+        return NextWeights.of(elements, weights.dtype.bits // 8, self.tiles, visits, layer.target)
+
+    @property
+    def _pieces(self) -> int:
+        """Tiles of a row of outputs."""
+        return -(-self.window.result[1] // self.columns)
+
+    def _visit(self, tile: Tile) -> Expr | None:
+        """How many tiles had the same weights before; None: nothing needs it."""
+        if self.next is None:
+            return None
+        return settled(tile.row * self._pieces + tirx.const(0, "int32") + tile.start // self.columns)
+
+    def _fetch_next(self, first: Expr) -> None:
+        """In front of a row of taps, whose weights begin with step number `first`."""
+        if self.next is not None and self.visit is not None:
+            elements = self.window.kernel[1] * self.layer.steps * self.step
+            self.next.fetch(self.weights + first * self.step, elements, self.visit)
 
     # --- the results ---
 
