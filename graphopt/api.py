@@ -140,7 +140,7 @@ def compile(
                 after_pass=after_pass if is_first else None,
             )
         )
-    ready = [legalized(result.graph) for result in results]
+    ready = [legalized(result.graph, fixed_point=machine.is_fixed_point) for result in results]
     for graph in ready:
         check_supported(graph, machine)
     if half:

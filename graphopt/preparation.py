@@ -24,6 +24,7 @@ from graphopt.passes.inline_branches import InlineBranches, why_open
 from graphopt.passes.lower_integer import LowerInteger
 from graphopt.passes.recentre_bytes import RecentreBytes
 from graphopt.passes.recognize_recurrence import RecognizeRecurrence
+from graphopt.passes.requantize_fixed import RequantizeFixed
 from graphopt.passes.saturate_activations import SaturateActivations
 from graphopt.passes.share_buffers import ShareBuffers
 from graphopt.passes.tabulate_activations import TabulateActivations
@@ -52,11 +53,12 @@ CONTROL_FLOW_HINT = (
 )
 
 
-def legalized(graph: Graph) -> Graph:
+def legalized(graph: Graph, *, fixed_point: bool = False) -> Graph:
     """A copy of `graph` made of operators that have kernels, as far as ONNX defines the others by those.
 
     What a quantised model sums is summed as integers, in operators of `graphopt.quant`, where they fit 32 bits; other
-    weights are dequantised here.
+    weights are dequantised here. With `fixed_point` the sums are requantised without floats, and whatever else
+    depends on a single byte is a table.
     """
     integers = (RecognizeRecurrence(), SaturateActivations(), LowerInteger(), EliminateCommonSubexpressions())
     expand = ExpandFunctions(keep=tuple(sorted(SUPPORTED | REFUSED.keys())))
@@ -64,7 +66,8 @@ def legalized(graph: Graph) -> Graph:
     shapes = (fold, FoldShapes(), fold)
     copy = graph.clone()
     inline_fused(copy)
-    last = (Canonicalize(), TabulateActivations(), EliminateDeadCode())
+    fixed = (RequantizeFixed(), TabulateActivations(everything=True)) if fixed_point else ()
+    last = (Canonicalize(), *fixed, TabulateActivations(), EliminateDeadCode())
     Pipeline((*integers, expand, *shapes, InlineBranches(), *shapes, *last)).run(copy)
     return copy
 

@@ -28,10 +28,10 @@ from typing import ClassVar
 
 from graphopt.ir import QUANT, DType, Graph, Node
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
-from graphopt.passes.blocked_elementwise import concat, conversion, elementwise, lookup
+from graphopt.passes.blocked_elementwise import concat, conversion, elementwise, lookup, requantization
 from graphopt.passes.blocked_movement import flattened, parts, reshaped, resized, turned
 from graphopt.passes.blocked_twins import Twins, is_image
-from graphopt.passes.blocked_windows import convolution, integer_convolution, mean, pool
+from graphopt.passes.blocked_windows import convolution, integer_convolution, mean, pool, sum_pool
 from graphopt.passes.integers import BYTES
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Statistics
@@ -45,6 +45,9 @@ MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
 
 ON_BYTES = frozenset({"Concat", "Max", "MaxPool", "Min", *MOVEMENTS})
 """What is done to images of bytes as they are; other arithmetic is on floats alone."""
+
+ON_SUMS = frozenset("Add Mul Neg Sub".split())
+"""What is done to images of int32: see `requantize_fixed`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ def convert(node: Node, twins: Twins) -> str:
     if node.op_type in ALWAYS:
         return ALWAYS[node.op_type](node, twins)
     on_bytes = bool(node.outputs) and node.op_type in ON_BYTES and is_image(node.output, BYTES)
+    if node.op_type in ON_SUMS and node.outputs and is_image(node.output, (DType.int32,)):
+        return elementwise(node, twins)
     if not on_bytes and (not node.outputs or not twins.is_image(node.output)):
         return "its result is no static image of floats"
     if node.op_type in POOLS or node.op_type in ("Conv", "ConvTranspose"):
@@ -143,6 +148,8 @@ INTEGERS: Mapping[str, Convert] = {
     "ConvTranspose": integer_convolution,
     "Lookup": lookup,
     "MatMul": _product,
+    "Requantize": requantization,
+    "SumPool": sum_pool,
 }
 
 ALWAYS: Mapping[str, Convert] = {

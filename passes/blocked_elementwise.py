@@ -1,4 +1,4 @@
-"""Element-wise operators on images in blocks, conversions and concatenation; functions of `assign_layout`.
+"""Element-wise operators on images in blocks, conversions, requantisation, concatenation; functions of `assign_layout`.
 
 Each makes the blocked counterpart of a node before it, and says why where it does not.
 """
@@ -9,7 +9,7 @@ from graphopt.ir import QUANT, DType, Node, Value
 from graphopt.passes.blocked_twins import Twins, is_image
 from graphopt.passes.integers import BYTES
 
-STORED = (DType.float32, *BYTES)
+STORED = (DType.float32, DType.int32, *BYTES)
 """What images are kept in, besides the type that convolutions compute in."""
 
 
@@ -47,6 +47,17 @@ def lookup(node: Node, twins: Twins) -> str:
     if x not in twins.blocks:
         return "its input is not in blocks"
     twins.make(node, twins.builder(node), "Lookup", twins.blocks[x], table, domain=QUANT)
+    return ""
+
+
+def requantization(node: Node, twins: Twins) -> str:
+    x, *constants = node.inputs
+    assert x is not None
+    if x not in twins.blocks:
+        return "its input is not in blocks"
+    build = twins.builder(node)
+    arranged = [None if v is None else twins.arranged(v, x.static_shape, build) for v in constants]
+    twins.make(node, build, "Requantize", twins.blocks[x], *arranged, domain=QUANT, **node.attributes)
     return ""
 
 

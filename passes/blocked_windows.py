@@ -87,6 +87,16 @@ def pool(node: Node, twins: Twins) -> str:
     return ""
 
 
+def sum_pool(node: Node, twins: Twins) -> str:
+    """Of bytes, in int32."""
+    x = node.input(0)
+    assert x is not None
+    if x not in twins.blocks or x.rank not in LAST_TO_FIRST:
+        return "its input is not in blocks"
+    twins.make(node, twins.builder(node), "SumPool", twins.blocks[x], domain=QUANT, **node.attributes)
+    return ""
+
+
 def _sees_all(node: Node, image: tuple[int, ...]) -> bool:
     """One window, which covers the image and nothing beyond."""
     unpadded = node.str("auto_pad", "NOTSET") in ("NOTSET", "VALID") and not any(node.ints("pads") or ())

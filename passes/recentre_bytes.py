@@ -4,6 +4,8 @@
     DQ(x, s, z)                        -->  DQ(x', s, z - 128)
     quant::Lookup(x, table)            -->  quant::Lookup(x', table')         in the order of the other bits
     Q(v, s, z)                         -->  Q(v, s, z - 128)                  x' comes so from where x was quantised
+    quant::Requantize(v) {zero_point: z}  -->  the same with z - 128, and so its bounds; Softmax alike
+    Cast(x) to int32                   -->  Add(Cast(x'), 128)
     MaxPool(x), Reshape(x), ...        -->  the same of x'
     quant::LSTM(h) {h_zero_point: z}   -->  quant::LSTM(h') {h_zero_point: z - 128}   its results too; GRU alike
     x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
@@ -31,6 +33,8 @@ HALF = 128
 
 CARRIERS = frozenset([*MOVEMENT, "Concat", "Max", "Min", "Split"])
 """Each element of the result is one of some operand. Constants among the operands are bytes, or tell where."""
+
+FIXED_POINT = ("Requantize", "Softmax")
 
 RECURRENT = ("GRU", "LSTM")
 STATE = 4
@@ -74,8 +78,12 @@ class _Recentring:
             self._quantize(node, build)
         elif node.is_op("DequantizeLinear") and self._is_replaced(node.inputs[0]):
             self._dequantize(node, build)
+        elif node.is_op("Cast") and node.output.dtype is DType.int32 and self._is_replaced(node.inputs[0]):
+            self._widen(node, build)
         elif node.is_op("Lookup", domain=QUANT):
             return self._look_up(node, build)
+        elif node.is_op(*FIXED_POINT, domain=QUANT):
+            return self._requantize(node, build)
         elif node.is_op(*RECURRENT, domain=QUANT):
             return self._recur(node, build)
         elif node.domain == QUANT:
@@ -151,6 +159,32 @@ class _Recentring:
                 assert made.producer is not None
                 self._remove(node, made.producer)
         return replaced or given
+
+    def _widen(self, node: Node, build: Builder) -> None:
+        x = node.inputs[0]
+        assert x is not None
+        wide = build.op("Cast", self.twins[x], **node.attributes)
+        made = build.op("Add", wide, build.const(np.int32(-_shift(x.dtype)), name="half"))
+        node.output.replace_uses(made)
+        assert made.producer is not None
+        self._remove(node, made.producer)
+
+    def _requantize(self, node: Node, build: Builder) -> bool:
+        """Softmax looks at differences, which are those of its twins."""
+        x = node.inputs[0]
+        replaced = self._is_replaced(x)
+        if replaced:
+            assert x is not None
+            node.set_input(0, self.twins[x])
+        if node.output not in self.wanted:
+            return replaced
+        shift = _shift(node.output.dtype)
+        attributes = {**node.attributes, "zero_point": node.int("zero_point") + shift}
+        attributes |= {key: node.int(key) + shift for key in ("low", "high") if key in attributes}
+        types = (TensorType(_other(node.output.dtype), node.output.shape),)
+        (made,) = build.ops(node.op_type, *node.inputs, outputs=1, domain=QUANT, types=types, **attributes)
+        self.twins[node.output] = made
+        return True
 
     def _recur(self, node: Node, build: Builder) -> bool:
         """The state before the first step and those after each have one sign."""
@@ -254,7 +288,7 @@ def _carries(node: Node) -> bool:
 
 def _multiplied(graph: Graph, wanted: DType) -> Iterator[Value]:
     for node in graph.nodes:
-        if node.domain != QUANT:
+        if node.domain != QUANT or node.op_type in (*FIXED_POINT, "SumPool"):
             continue
         x, weights = node.inputs[0], node.inputs[1]
         if x is not None and x.constant is None and x.dtype is _other(wanted):

@@ -36,6 +36,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.ir import Graph, Node, Value
+from graphopt.passes.fixed_bias import with_matching_bias
 from graphopt.passes.fixed_softmax import FixedSoftmax
 from graphopt.passes.fixed_sources import NoTerms
 from graphopt.passes.fixed_sums import check_term, fraction_of, requantize, sum_of
@@ -91,7 +92,8 @@ class _Tail:
     def built(self, build: Builder) -> Value:
         if self.fraction is None:
             (term,) = self.terms.terms
-            return self._requantized(build, term.make(build), term.coefficient)
+            sums = with_matching_bias(build, term.make(build), term.coefficient, self.output)
+            return self._requantized(build, sums, term.coefficient)
         total = sum_of(build, self.terms, self.fraction, self.output.static_shape)
         return self._requantized(build, total, np.array(2.0**-self.fraction))
 

@@ -5,7 +5,8 @@
 
 The table has the result for each byte, in the order of its bits: that of int8 begins with 0, 1, ..., 127, -128. What
 would end in the kernel of a convolution or product stays there: x need not be written then. Cheap functions stay what
-they are, for vectors are faster than a table.
+they are, for vectors are faster than a table. With `everything` all of these become tables too, for processors without
+floats.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class TabulateActivations(Pass):
     """Look expensive functions of bytes up."""
 
     name: ClassVar[str] = "tabulate-activations"
+    everything: bool = False
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
         places = {node: place for place, node in enumerate(graph.nodes)}
@@ -63,9 +65,9 @@ class TabulateActivations(Pass):
         found = _function_ending_in(node, places)
         if found is None:
             return "it depends on more than one tensor of bytes"
-        if not any(member.op_type in DEAR for member in found.members):
+        if not self.everything and not any(member.op_type in DEAR for member in found.members):
             return "it is cheap"
-        if node in kept or found.is_in_a_kernel:
+        if not self.everything and (node in kept or found.is_in_a_kernel):
             kept.update(found.members)
             return "it stays in the kernel that makes its operand"
         build = Builder(graph, node, node.origin.merged(self.name, found.members))

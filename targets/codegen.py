@@ -26,6 +26,7 @@ from tvm.ir import PointerType, PrimType
 from graphopt.errors import IRError
 from graphopt.targets.device import Target
 from graphopt.targets.extrema import lower_extrema
+from graphopt.targets.fixed_point import lower_fixed_point
 from graphopt.targets.requantize import lower_requantize
 from graphopt.targets.transcendental import approximate, vectorise
 
@@ -72,6 +73,7 @@ def lower(
         name = variable.name_hint
         computed = function.with_body(approximate(function.body))
         computed = computed.with_body(lower_requantize(computed.body, triple))
+        computed = computed.with_body(lower_fixed_point(computed.body, triple))
         is_aarch64 = triple.startswith("aarch64")
         computed = computed.with_body(lower_extrema(computed.body, instructions=is_aarch64))
         unpacked[variable], workspaces[name] = _raw_pointers(computed, name)

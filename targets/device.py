@@ -41,7 +41,8 @@ class Target:
     `fma_per_cycle` and `loads_per_cycle` count whole vectors, `fma_latency` cycles; `multiplies_by_lane` tells of
     a multiply-add that takes a factor from one lane of a register, `memory_operands` of arithmetic that takes one
     straight from memory. `integer_products` are the types of activations and weights, such as "uint8 x int8", whose
-    products kernels sum as integers. Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what
+    products kernels sum as integers; `requantization` is "float", or "fixed" for sums that become bytes without floats.
+    Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what
     one core reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
     of the C library it runs against.
@@ -69,6 +70,7 @@ class Target:
     multiplies_by_lane: bool = False
     memory_operands: bool = False
     integer_products: tuple[str, ...] = ()
+    requantization: str = "float"
     l1_bytes: int = 32768
     l2_bytes: int = 262144
     memory_bytes_per_cycle: int = 2
@@ -108,6 +110,11 @@ class Target:
     def computes_in_half(self) -> bool:
         """It has arithmetic on vectors of float16, not only conversions."""
         return not host.HALF_ARITHMETIC.isdisjoint(self.features)
+
+    @property
+    def is_fixed_point(self) -> bool:
+        """Its quantised models compute in integers alone, as far as they can."""
+        return self.requantization == "fixed"
 
     @property
     def multiplies_signed(self) -> bool:

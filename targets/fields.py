@@ -41,6 +41,7 @@ LARGEST = {"cores": 1024, "vector_bits": 2048}
 LARGEST_NUMBER = 2**31 - 1
 NARROWEST_VECTOR = 32
 FLOAT_ABIS = ("", "hard", "soft")
+REQUANTIZATIONS = ("fixed", "float")
 
 _WANTED = {
     "str": ("a text", '{key} = "..."'),
@@ -87,6 +88,9 @@ def check_fields(values: Mapping[str, Any], where: str) -> None:
     if values.get("float_abi", "") not in FLOAT_ABIS:
         hint = 'write float_abi = "hard" or "soft", or leave it out'
         raise UsageError(f"float_abi = '{values['float_abi']}' is unknown", where=where, hint=hint)
+    if values.get("requantization", "float") not in REQUANTIZATIONS:
+        hint = 'write requantization = "fixed" or "float", or leave it out'
+        raise UsageError(f"requantization = '{values['requantization']}' is unknown", where=where, hint=hint)
     bits = values.get("vector_bits", NARROWEST_VECTOR)
     if bits < NARROWEST_VECTOR or bits & (bits - 1):
         hint = "write 128 for NEON or SSE, 256 for AVX2, 512 for AVX-512"

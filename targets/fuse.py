@@ -53,6 +53,8 @@ CHEAP = ("Add", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min", "
 
 CONVERSIONS = ("Cast", "DequantizeLinear")
 
+WIDENING = ("Add", "Cast", "Mul", "Sub")
+
 BY_ROWS = ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")
 """They copy what they read before they work on it."""
 
@@ -96,7 +98,7 @@ def kind_of(node: Node) -> Kind:
     if is_fused(node):
         return max(kind_of(member) for member in body_of(node).nodes)
     if node.key in INTEGER:
-        return Kind.INJECTIVE if node.op_type == "Lookup" else Kind.ANCHOR
+        return {"Lookup": Kind.INJECTIVE, "Requantize": Kind.ELEMENTWISE}.get(node.op_type, Kind.ANCHOR)
     if node.key in BLOCKED:
         return Kind.INJECTIVE if node.op_type in ("Pack", "Unpack") else Kind.ANCHOR
     if node.domain or node.op_type in OPAQUE_OPERATORS or is_plain(node):
@@ -213,11 +215,19 @@ def _joins_behind_anchor(producer: Node, group: Node) -> bool:
     if producer.output.shape != group.output.shape:
         return False
     inner = body_of(group).inputs[group.inputs.index(producer.output)]
-    return _is_dequantised(producer) and all(kind_of(user) == Kind.ELEMENTWISE for user in inner.users)
+    ready = _is_dequantised(producer) or _is_widened(producer)
+    return ready and all(kind_of(user) == Kind.ELEMENTWISE for user in inner.users)
 
 
 def _is_dequantised(producer: Node) -> bool:
     return all(node.op_type == "DequantizeLinear" for node in body_of(producer).nodes)
+
+
+def _is_widened(producer: Node) -> bool:
+    """It makes int32 of bytes, in arithmetic with single numbers: a residual in fixed point."""
+    body = body_of(producer)
+    wide = all(node.is_op(*WIDENING) and node.output.dtype is DType.int32 for node in body.nodes)
+    return wide and all(value.dtype in BYTES for value in body.inputs)
 
 
 def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:

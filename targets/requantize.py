@@ -69,21 +69,21 @@ def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
         x, zero = call.args
         made = tvm.DataType(dtype_of(call))
         value = tirx.Var("value", x.ty)
-        return tirx.Let(value, x, _narrowed(rounded(value, made.lanes), zero, made))
+        return tirx.Let(value, x, narrowed(rounded(value, made.lanes), zero, made))
 
     return tvm_ffi.structural_map(statement, (Call, written_out))
 
 
-def _narrowed(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
+def narrowed(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
     """int32 by way of int16 to bytes: each step is one instruction where a processor narrows with saturation."""
-    middle = clamp(total, -(1 << 15), (1 << 15) - 1).astype(_vector("int16", made.lanes))
+    middle = clamp(total, -(1 << 15), (1 << 15) - 1).astype(vector("int16", made.lanes))
     if not _is_zero(zero):
         middle = tirx.call_llvm_pure_intrin(dtype_of(middle), "llvm.sadd.sat", middle, zero)
     kind, half = str(made.with_lanes(1)), made.lanes == REGISTER // 2
     if half:
         middle = tirx.Shuffle([middle, middle], list(range(REGISTER)))
-    cut = clamp(middle, *BYTES[kind]).astype(_vector(kind, REGISTER if half else made.lanes))
-    return _part(cut, 0, made.lanes) if half else cut
+    cut = clamp(middle, *BYTES[kind]).astype(vector(kind, REGISTER if half else made.lanes))
+    return part(cut, 0, made.lanes) if half else cut
 
 
 def _is_zero(zero: Expr) -> bool:
@@ -101,7 +101,7 @@ def _rounding(machine: str) -> Callable[[Expr, int], Expr]:
 def _rounded_on_x86(x: Expr, lanes: int) -> Expr:
     """cvtps2dq; what is too low, it takes for the lowest integer."""
     return tirx.call_llvm_pure_intrin(
-        _vector("int32", lanes), "llvm.lrint", tirx.min(x, _constant(LARGEST_BELOW, x))
+        vector("int32", lanes), "llvm.lrint", tirx.min(x, _constant(LARGEST_BELOW, x))
     )
 
 
@@ -110,25 +110,25 @@ def _rounded_on_aarch64(x: Expr, lanes: int) -> Expr:
     width = 4 if lanes % 4 == 0 else 1
     kinds = ("v4i32", "v4f32") if width == 4 else ("i32", "f32")
     name = f"llvm.aarch64.neon.fcvtns.{kinds[0]}.{kinds[1]}"
-    kind = _vector("int32", width)
+    kind = vector("int32", width)
     parts = [
-        tirx.call_llvm_pure_intrin(kind, name, x if lanes == width else _part(x, start, width))
+        tirx.call_llvm_pure_intrin(kind, name, x if lanes == width else part(x, start, width))
         for start in range(0, lanes, width)
     ]
     return parts[0] if len(parts) == 1 else tirx.Shuffle(parts, list(range(lanes)))
 
 
-def _part(x: Expr, start: int, width: int) -> Expr:
+def part(x: Expr, start: int, width: int) -> Expr:
     return tirx.Shuffle([x], list(range(start, start + width)))
 
 
 def _rounded_by_addition(x: Expr, lanes: int) -> Expr:
-    kind = _vector("int32", lanes)
+    kind = vector("int32", lanes)
     cut = apart(clamp(x, -REACH, REACH))
     return tirx.reinterpret(kind, cut + _constant(ROUNDER, x)) - tirx.const(ROUNDER_BITS, kind)
 
 
-def _vector(dtype: str, lanes: int) -> str:
+def vector(dtype: str, lanes: int) -> str:
     return dtype if lanes == 1 else f"{dtype}x{lanes}"
 
 

@@ -27,6 +27,9 @@ MOVES = frozenset(
 )
 """Operators without arithmetic."""
 
+FIXED_POINT = ("Requantize", "Softmax", "SumPool")
+"""Operators of `graphopt.quant` that count as their ONNX namesakes, or one operation an element."""
+
 NORMALIZATION_FLOPS = {
     "BatchNormalization": 2,  # scale and shift
     "GroupNormalization": 7,
@@ -168,11 +171,11 @@ def _other_flops(node: Node) -> int:
         or op in ("Attention", "Einsum")
     ):
         return 0
-    if op in ("Conv", "ConvTranspose", "Gemm") or node.domain == QUANT:
+    if op in ("Conv", "ConvTranspose", "Gemm") or (node.domain == QUANT and op not in FIXED_POINT):
         return 0 if node.input(2) is None else _size(node.output)  # the bias
     if op in ("ConvInteger", "MatMul", "MatMulInteger"):
         return 0
-    if op in ("AveragePool", "MaxPool", "LpPool"):
+    if op in ("AveragePool", "MaxPool", "LpPool", "SumPool"):
         return _size(node.output) * math.prod(node.ints("kernel_shape", ()) or ())
     if op in NORMALIZATION_FLOPS:
         return _size(node.input(0)) * NORMALIZATION_FLOPS[op]

@@ -67,7 +67,7 @@ def inspect_model(
 
     graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
-    ready = legalized(optimized)
+    ready = legalized(optimized, fixed_point=target.is_fixed_point)
     arena = _arena_at_least(ready, target)
     problems = (*_problems(ready), *_memory_problem(ready, arena, target))
     return Inspection(path, graph, _opsets(path, graph), target, problems, len(optimized), arena)

@@ -56,7 +56,7 @@ def evaluate_node(
     if node.domain == KERNEL:
         return evaluate_blocked(node, operands, evaluate_node)
     if node.domain == QUANT:
-        blocked = blocked_of(node.output.type) is not None
+        blocked = blocked_of(node.output.type) is not None and node.op_type != "Requantize"
         return evaluate_blocked(node, operands, evaluate_quant) if blocked else evaluate_quant(node, operands)
     own = OWN.get(node.op_type) if not node.domain and len(node.outputs) == 1 else None
     try:

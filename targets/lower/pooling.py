@@ -52,17 +52,24 @@ def _max_indices(node: Node, x: te.Tensor, padded: te.Tensor, y: te.Tensor, wind
     return te.compute(y.shape, element, name="max_indices")
 
 
-def average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
-    """The mean of each window; pads count with `count_include_pad`, what lies beyond them never does."""
+def sum_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+    """The sum of each window, of 16-bit floats in float32."""
     x, window, out = _prepare(node, inputs)
     wide = wide_dtype(dtype_of(x))
     padded = _padded(x, window, out, tirx.const(0, x.dtype))
     taps = window.axes()
-    total = te.compute(
+    return te.compute(
         (*shape_of(x)[:2], *out),
         lambda n, c, *o: te.sum(padded(n, c, *window.positions(o, taps)).astype(wide), axis=taps),
         name="pool_sum",
     )
+
+
+def average_pool(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
+    """The mean of each window; pads count with `count_include_pad`, what lies beyond them never does."""
+    x, window, out = _prepare(node, inputs)
+    wide = wide_dtype(dtype_of(x))
+    total = sum_pool(node, inputs)
     counts = taps_that_count(window, shape_of(x)[2:], out, bool(node.int("count_include_pad")))
 
     def mean(n: Expr, c: Expr, *o: Expr) -> Expr:

@@ -120,8 +120,10 @@ BLOCKED = frozenset(
 )
 """Operators on blocked images: see `passes/assign_layout.py`."""
 
-INTEGER = frozenset(f"{QUANT}::{name}" for name in "Conv ConvTranspose Lookup MatMul".split())
-"""Sums of integers, and tables: see `passes/lower_integer.py`, `passes/tabulate_activations.py`."""
+INTEGER = frozenset(
+    f"{QUANT}::{name}" for name in "Conv ConvTranspose Lookup MatMul Requantize Softmax SumPool".split()
+)
+"""See `lower_integer`, `tabulate_activations` and `requantize_fixed` in `passes`."""
 
 TEMPLATED = frozenset(f"{QUANT}::{name}" for name in ("GRU", "LSTM"))
 """Recurrences of bytes, whose kernels templates alone make: see `passes/recognize_recurrence.py`."""

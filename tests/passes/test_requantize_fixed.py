@@ -119,6 +119,14 @@ def affine(g: Draft) -> Value:
     return quantized(g, g.op("Add", x, g.const([[[0.5]], [[1.0]], [[-2.0]]])))
 
 
+def dead_channel(g: Draft) -> Value:
+    """Weights of next to nothing; all that a channel has is a bias in steps as small."""
+    scale = np.array([1e-9, 0.02], np.float32)
+    w = g.op("DequantizeLinear", g.const([[[[3]]], [[[100]]]], np.int8), g.const(scale), axis=0)
+    bias = g.op("DequantizeLinear", g.const([1 << 30, 500], np.int32), g.const(SX * scale), axis=0)
+    return quantized(g, g.op("Conv", dequantized(g, 1, 1, 4, 4), w, bias), scale=1.5e-3)
+
+
 def softmax(g: Draft) -> Value:
     x = g.op("Softmax", dequantized(g, 3, 10), axis=-1)
     return quantized(g, x, scale=1 / 256, zero=-128)
@@ -142,6 +150,7 @@ FIRING: Mapping[str, Build] = {
         mean,
         another_scale,
         affine,
+        dead_channel,
         softmax,
     )
 }
@@ -277,6 +286,22 @@ def test_bounds_of_bytes_are_the_activations() -> None:
     fixed(graph)
     (node,) = (n for n in graph.nodes if n.is_op("Requantize", domain=QUANT))
     assert (node.int("low"), node.int("high")) == (30 - 17, 30 + 67)
+
+
+def test_a_bias_matches_its_multiplier() -> None:
+    """Where only the bias counts, fixed point is as exact as floats; with the bias as it was it would not be."""
+    before = prepared(dead_channel)
+    graph = before.clone()
+    fixed(graph)
+    inputs = bytes_for(before, 0)
+    (want,), (got,) = run(before, inputs).values(), run(graph, inputs).values()
+    np.testing.assert_array_equal(got[:, 0], want[:, 0])
+    (sums,) = (node for node in graph.nodes if node.is_op("Conv", domain=QUANT))
+    assert sums.inputs[2].constant.tolist() != [1 << 30, 500]  # type: ignore[union-attr]
+    (plain,) = (node for node in before.nodes if node.is_op("Conv", domain=QUANT))
+    sums.set_input(2, graph.add_constant(plain.inputs[2].constant, "plain"))  # type: ignore[union-attr,arg-type]
+    (off,) = run(graph, inputs).values()
+    assert (off[:, 0] != want[:, 0]).any() and np.abs(off.astype(int) - want).max() == 1
 
 
 def test_no_term_of_a_sum_overflows() -> None:

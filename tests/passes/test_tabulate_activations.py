@@ -8,7 +8,7 @@ import pytest
 from graphopt.ir import QUANT, DType, Graph, Value
 from graphopt.passes.tabulate_activations import TabulateActivations
 from graphopt.pipeline import Pipeline
-from graphopt.runtime.reference import run
+from graphopt.runtime.reference import random_inputs, run
 from tests.passes.helpers import Build, Draft, check_stays, made
 
 PASS = "tabulate-activations"
@@ -131,3 +131,15 @@ def to_16_bits(g: Draft) -> Value:
 )
 def test_declines(build: Build, reason: str) -> None:
     check_stays(PASS, PASS, build, reason)
+
+
+@pytest.mark.parametrize("build", [cheap, behind_a_product, swish_behind_a_product])
+def test_everything(build: Build) -> None:
+    """For processors without floats nothing of a single byte is too cheap, or better off in a kernel."""
+    graph = made(build)
+    table = graph.clone()
+    Pipeline((TabulateActivations(everything=True),)).run(table)
+    assert [node.op_type for node in table.nodes][-1] == "Lookup"
+    inputs = random_inputs(graph)
+    (want,), (got,) = run(graph, inputs).values(), run(table, inputs).values()
+    np.testing.assert_array_equal(got, want)

@@ -106,6 +106,10 @@ def test_a_whole_target_needs_no_base(tmp_path: Path) -> None:
         ),
         ('base = "rpi4"\nvector_bits = 8', "{path}: vector_bits = 8 is no vector's width [write 128"),
         ('base = "rpi4"\nvector_bits = 100', "{path}: vector_bits = 100 is no vector's width"),
+        (
+            'base = "rpi4"\nrequantization = "exact"',
+            "{path}: requantization = 'exact' is unknown [write requantization =",
+        ),
         ('base = "rpi4"\nfloat_abi = "fpu"', "{path}: float_abi = 'fpu' is unknown [write"),
         (
             'base = "rpi4"\nzig = "arm-linux-gnueabihf"',

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import DType, Graph, Node, Value
+from graphopt.ir import QUANT, DType, Graph, Node, Value
 from graphopt.targets.lower.conversion import convert
 from graphopt.targets.lower.elementwise import FUNCTIONS
+from graphopt.targets.lower.quant import requantized
 from graphopt.targets.lower.quantization import dequantized, quantized
 from graphopt.targets.lower.tensors import Expr, dtype_of, flat_index
 from graphopt.targets.requantize import apart, is_added
@@ -24,6 +25,10 @@ STORED = (DType.float32, DType.float16, DType.int8, DType.uint8)
 
 FLOATS = (DType.float32, DType.float16)
 """Types of arithmetic."""
+
+BYTES = (DType.int8, DType.uint8)
+INTEGER = ("Add", "Mul", "Sub")
+"""Arithmetic on int32."""
 
 HALF = frozenset("Abs Add Clip HardSigmoid HardSwish LeakyRelu Max Min Mul Neg Relu Sub Sum".split())
 """Operators that have instructions for float16."""
@@ -39,6 +44,7 @@ CONVERSIONS: dict[str, Callable[..., Expr]] = {
     "Cast": _cast,
     "DequantizeLinear": dequantized,
     "QuantizeLinear": quantized,
+    "Requantize": requantized,
 }
 """As FUNCTIONS, where the result has another type; what follows the first operand are single numbers."""
 
@@ -183,18 +189,20 @@ def _lead(nodes: Sequence[Node], anchor: Node) -> bool:
 
 
 def _is_element(node: Node, shape: tuple[int, ...]) -> bool:
-    if node.domain or node.output.static_shape != shape or not _is_known(node):
+    if node.output.static_shape != shape or not _is_known(node):
         return False
     return all(v is None or v.constant is None or v.constant.size == 1 for v in node.inputs)
 
 
 def _is_known(node: Node) -> bool:
+    if node.domain:
+        return node.is_op("Requantize", domain=QUANT)
+    if node.output.dtype is DType.int32:
+        return node.is_op(*INTEGER) or (node.is_op("Cast") and node.inputs[0].dtype in BYTES)  # type: ignore[union-attr]
     if node.op_type in CONVERSIONS:
         stored = node.output.dtype in STORED
         return stored and all(v is None or v.scalar() is not None for v in node.inputs[1:])
     known = HALF if node.output.dtype is DType.float16 else FUNCTIONS.keys()
-    if node.output.dtype is DType.int32:
-        return node.is_op("Add", "Sub")
     return node.op_type in known and node.output.dtype in FLOATS
 
 
