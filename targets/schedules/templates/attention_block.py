@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +13,14 @@ from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.attention_operands import Heads, Mask, Packing
-from graphopt.targets.schedules.templates.kernel import only_if
+from graphopt.targets.schedules.templates.kernel import either, only_if
 from graphopt.targets.schedules.templates.multiply import Tile
 from graphopt.targets.schedules.templates.shuffles import across, filled, store_vector, vector_at
 from graphopt.targets.transcendental import decaying_exponential
 
 LOWEST = float(np.finfo(np.float32).min)
+HIDDEN = tirx.const(-math.inf, "float32")
+"""The score of a key that a query does not see."""
 
 
 @dataclass(frozen=True)
@@ -150,20 +154,21 @@ class Block:
 
     def _score(self, first: Expr | int, visible: Expr) -> None:
         """The scores of `visible` panels of keys from panel `first` on, and the largest ones by lane."""
-        shape = self.shape
         for row in range(self.count):
             store_vector(self.peaks, row * self.lanes, filled(LOWEST, self.lanes), self.lanes)
+        self._by_panel(first, visible, self._panel)
+
+    def _by_panel(self, first: Expr | int, visible: Expr, emit: Callable[[Expr, Expr, int], None]) -> None:
+        """Statements for `visible` panels from `first` on: its number among those, and among all, and its keys."""
+        shape = self.shape
         missing = shape.packing.padded - shape.packing.count
         with T.serial(visible) as step:
             panel = first + step
-            if missing and shape.panels > 1:
-                with T.If(panel < shape.panels - 1):
-                    with T.Then():
-                        self._panel(step, panel, shape.wide)
-                    with T.Else():
-                        self._panel(step, panel, shape.wide - missing)
-            else:
-                self._panel(step, panel, shape.wide - missing)
+            either(
+                panel < shape.panels - 1 if missing and shape.panels > 1 else None,
+                lambda: emit(step, panel, shape.wide if shape.panels > 1 else shape.wide - missing),
+                lambda: emit(step, panel, shape.wide - missing),
+            )
 
     def _panel(self, step: Expr, panel: Expr, keys: int) -> None:
         """A tile of scores, of which the first `keys` columns are keys."""
@@ -183,26 +188,27 @@ class Block:
             for vector in range(shape.vectors):
                 known = min(max(keys - vector * lanes, 0), lanes)
                 at = column * shape.length + step * wide + vector * lanes
-                if known:
-                    with T.vectorized(known) as lane:
+                stored = known if shape.mask is not None else lanes if known else 0
+                if stored:
+                    with T.vectorized(stored) as lane:
                         key = panel * wide + vector * lanes + lane
                         score = self._masked(sums[tile.place(0, column, vector) + lane], column, key)
+                        if known < stored:
+                            score = tirx.Select(lane < known, score, HIDDEN)
                         T.buffer_store(self.scores, score, [at + lane])
-                    with T.vectorized(known) as lane:
+                    with T.vectorized(stored) as lane:
                         place = column * lanes + lane
                         peak = tirx.max(self.peaks[place], self.scores[at + lane])
                         T.buffer_store(self.peaks, peak, [place])
-                if known < lanes:
-                    with T.vectorized(lanes - known) as lane:
-                        hidden = tirx.const(-math.inf, "float32")
-                        T.buffer_store(self.scores, hidden, [at + known + lane])
+                if stored < lanes:
+                    with T.vectorized(lanes - stored) as lane:
+                        T.buffer_store(self.scores, HIDDEN, [at + stored + lane])
 
     def _masked(self, score: Expr, column: int, key: Expr) -> Expr:
         query = self.start + column
         if self.shape.mask is not None:
             score = self.shape.mask.apply(score, self.image, self.head, query, key)
-        hidden = tirx.const(-math.inf, "float32")
-        return tirx.Select(key <= query, score, hidden) if self.shape.causal else score
+        return tirx.Select(key <= query, score, HIDDEN) if self.shape.causal else score
 
     # --- exponentials ---
 
@@ -245,8 +251,8 @@ class Block:
                 for at, column, vector in places:
                     so_far = vector_at(result, column * self.value_width + vector * lanes, lanes)
                     store_vector(sums, at, so_far, lanes)
-            with T.serial(visible) as step:
-                self._accumulate(sums, tile, start, step, first + step)
+            add = functools.partial(self._accumulate, sums, tile, start)
+            self._by_panel(first, visible, add)
             for at, column, vector in places:
                 if result is None:
                     self._store(column, vector, sums, at)
@@ -254,8 +260,8 @@ class Block:
                     place = column * self.value_width + vector * lanes
                     store_vector(result, place, vector_at(sums, at, lanes), lanes)
 
-    def _accumulate(self, sums: tirx.Var, tile: Tile, start: int, step: Expr, panel: Expr) -> None:
-        """Add the products with the values of a panel, whose scores are the block's panel `step`."""
+    def _accumulate(self, sums: tirx.Var, tile: Tile, start: int, step: Expr, panel: Expr, keys: int) -> None:
+        """Add the products with the values of a panel of `keys`, whose scores are the block's panel `step`."""
         shape, lanes = self.shape, self.lanes
         base = self.packed.first_value + panel * shape.wide * self.value_width + start * lanes
 
@@ -265,7 +271,7 @@ class Block:
         def value(k: Expr, vector: int, lane: Expr) -> Expr:
             return self.packed.values[base + k * self.value_width + vector * lanes + lane]
 
-        tile.accumulate(sums, shape.wide, score, value, hold=shape.hold_scores)
+        tile.accumulate(sums, keys, score, value, hold=shape.hold_scores)
 
     def _store(self, row: Expr | int, vector: int, sums: tirx.Var, at: Expr | int) -> None:
         """Write the vector of a row's result that lies at `at` of `sums`, over the sum of exponentials."""
