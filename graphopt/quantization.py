@@ -10,10 +10,12 @@ standard operators alone: ONNX Runtime runs it as it is, and `graphopt.compile` 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from graphopt.analysis.cost import cost_of_graph
 from graphopt.analysis.ranges import Ranges
@@ -25,7 +27,7 @@ from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.quantization.layers import layers_of, weights_of
 from graphopt.passes.quantization.narrow_parameters import narrow_parameters
-from graphopt.passes.quantization.operators import is_lookup
+from graphopt.passes.quantization.operators import PERCEPTIBLE, is_lookup, is_product
 from graphopt.passes.quantization.parameters import check_finite
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
@@ -121,6 +123,9 @@ def quantize(
         raise UsageError("there are no samples to try layers on", hint="give data")
     if metric is not None and labels is None:
         raise UsageError("a metric needs labels, and there are none", where="metric", hint="give labels")
+    if labels is not None and evaluate is not None:
+        what = "labels and a function of your own both judge the model"
+        raise UsageError(what, where="evaluate", hint="give one of them")
     task.check()
     if max_loss is not None and max_loss > 1 and task.is_share:
         hint = f"write {max_loss:g}%, or max_loss={max_loss / 100:g} in Python"
@@ -238,8 +243,8 @@ def refuse_quantised(graph: Graph) -> None:
             )
 
 
-def check_weights(layers: Iterable[Node]) -> list[str]:
-    """What to tell of weights that are zero.
+def check_weights(layers: Collection[Node]) -> list[str]:
+    """What to tell of weights that are zero, and of biases beyond all data.
 
     Raises UsageError where all are, where there is no layer, and for constants with NaN or infinity.
     """
@@ -247,7 +252,7 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
         if value is not None and value.constant is not None:
             check_finite(value.constant, f"weights '{value.name}'")
     tensors = [value for node in layers for value in weights_of(node)]
-    if not any(True for _ in layers):
+    if not layers:
         raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")
     zeros = [value for value in tensors if value.constant is not None and not value.constant.any()]
     if zeros and len(zeros) == len(tensors):
@@ -255,4 +260,17 @@ def check_weights(layers: Iterable[Node]) -> list[str]:
         more = f" and {len(zeros) - LISTED_AT_MOST} more" if len(zeros) > LISTED_AT_MOST else ""
         hint = "export the trained model"
         raise UsageError(f"all its weights are zero: {names}{more}", where="model", hint=hint)
-    return [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
+    notes = [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
+    return notes + [note for node in layers for note in _vast_bias(node)]
+
+
+def _vast_bias(node: Node) -> Iterator[str]:
+    """What to tell of a bias that no sum of products reaches: exact beside it are only zeros."""
+    bias = node.input(2) if is_product(node) else None
+    if bias is None or bias.constant is None:
+        return
+    channel = int(np.abs(bias.constant).argmax())
+    most = float(bias.constant.flat[channel])
+    if abs(most) >= PERCEPTIBLE:
+        told = f"bias '{bias.name}' is {most:g} in channel {channel}"
+        yield f"{told}, beside which its weights round to zero; is the model trained?"

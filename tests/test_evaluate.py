@@ -151,6 +151,8 @@ def right(output, label):
     return output.argmax() == label
 def broken(*_):
     raise KeyError("cat")
+def leaves(*_):
+    raise SystemExit(3)
 def words(*_):
     return "good"
 def score(run):
@@ -172,7 +174,11 @@ def test_functions_of_the_users_own(task: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("broken", "broken: it raised KeyError: 'cat'"), ("words", "returned good, not a number")],
+    [
+        ("broken", "broken: it raised KeyError: 'cat'"),
+        ("leaves", r"leaves: it called sys.exit\(3\)"),
+        ("words", "returned good, not a number"),
+    ],
 )
 def test_functions_that_fail(task: str, name: str, said: str) -> None:
     for call in (

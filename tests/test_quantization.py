@@ -173,3 +173,14 @@ def test_every_scheme_can_be_written_and_run(scheme: str) -> None:
     model = onnx.load_from_string(to_bytes(result.graph))
     onnx.checker.check_model(model, full_check=True)
     assert sqnr(run(graph, data), run(result.graph, data)) > 12
+
+
+def test_a_bias_beyond_all_data_is_named() -> None:
+    graph = made(residual)
+    layer = next(node for node in graph.nodes if node.input(2) is not None)
+    bias = layer.inputs[2].constant.copy()  # type: ignore[union-attr]
+    assert not graphopt.quantize(graph, draws(graph, 4)).report.notes
+    bias[2] = -1e30
+    layer.set_input(2, graph.add_constant(bias, "offset"))
+    (note,) = graphopt.quantize(graph, draws(graph, 4)).report.notes
+    assert "bias 'offset" in note and "is -1e+30 in channel 2" in note

@@ -164,6 +164,12 @@ def test_a_function_that_raises_is_told(tmp_path: Path) -> None:
         graphopt.quantize(graph, samples_of(graph), max_loss=0.1, evaluate=judge)
 
 
+def test_labels_and_a_function_are_not_taken_together() -> None:
+    graph = made(residual)
+    with pytest.raises(UsageError, match="labels and a function.*give one of them"):
+        graphopt.quantize(graph, samples_of(graph), labels=np.zeros(8, np.int64), evaluate=lambda run: 1.0)
+
+
 def test_labels_must_match_the_samples() -> None:
     graph = made(residual)
     with pytest.raises(UsageError, match="labels"):

@@ -51,9 +51,8 @@ def _imported(name: str, text: str) -> object:
             raise UsageError(f"importing it failed: {error}", where=text) from error
         hint = "it is looked for in the current folder and in PYTHONPATH"
         raise UsageError(f"there is no module '{error.name}'", where=text, hint=hint) from None
-    except Exception as error:
-        what = f"importing it raised {type(error).__name__}: {error}"
-        raise UsageError(what, where=text) from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"importing it {_told(error)}", where=text) from error
     finally:
         if here:
             sys.path.remove("")
@@ -61,11 +60,16 @@ def _imported(name: str, text: str) -> object:
 
 @contextmanager
 def blamed(where: str) -> Iterator[None]:
-    """What the user's code raises is told as one line about `where`. Raises UsageError."""
+    """What the user's code raises, or ends with, is told as one line about `where`. Raises UsageError."""
     try:
         yield
     except GraphoptError:
         raise
-    except Exception as error:
-        what = f"it raised {type(error).__name__}: {error}"
-        raise UsageError(what, where=where, hint="--debug shows where") from error
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"it {_told(error)}", where=where, hint="--debug shows where") from error
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({'' if error.code is None else repr(error.code)})"
+    return f"raised {type(error).__name__}: {error}"

@@ -204,6 +204,11 @@ def failing() -> Iterator[np.ndarray]:
     raise RuntimeError("the camera is gone")
 
 
+def leaving() -> Iterator[np.ndarray]:
+    yield IMAGES[0]
+    sys.exit("no licence")
+
+
 NOT_A_NUMBER = np.where(np.arange(7).reshape(7, 1, 1, 1) == 4, np.nan, IMAGES).astype(np.float32)
 
 BAD: dict[str, tuple[object, str]] = {
@@ -221,6 +226,7 @@ BAD: dict[str, tuple[object, str]] = {
     "texts": (["image.png"], "it is str, not an array"),
     "pairs with labels": ([(IMAGES[0], 3)], "it is tuple, not an array .*without labels"),
     "a function that raises": (failing, "function failing: it raised RuntimeError: the camera is gone"),
+    "a function that exits": (leaving, r"function leaving: it called sys.exit\('no licence'\)"),
     "a function that returns nothing": (lambda: None, "it returned NoneType, not arrays"),
     "a number": (3, "int is no data"),
     "a module": ("nonsense_of_mine:f", "nonsense_of_mine:f: there is no module 'nonsense_of_mine'"),
@@ -240,9 +246,11 @@ def test_a_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken_data.py").write_text("import nothing_of_that_name\n")
     (tmp_path / "wrong_data.py").write_text("1 / 0\n")
+    (tmp_path / "leaving_data.py").write_text("raise SystemExit\n")
     (tmp_path / "good_data.py").write_text("import numpy\ndef f(): return numpy.ones((2, 3, 2, 5), 'f')\n")
     assert "importing it failed: No module named 'nothing_of_that_name'" in error_of("broken_data:f")
     assert "wrong_data:f: importing it raised ZeroDivisionError" in error_of("wrong_data:f")
+    assert "leaving_data:f: importing it called sys.exit()" in error_of("leaving_data:f")
     assert stacked(open_samples("good_data:f", IMAGE)).shape == (2, 3, 2, 5)
     assert "" not in sys.path
 
