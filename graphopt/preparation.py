@@ -22,6 +22,7 @@ from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches, why_open
 from graphopt.passes.lower_integer import LowerInteger
+from graphopt.passes.multiply_by_scales import MultiplyByScales
 from graphopt.passes.recentre_bytes import RecentreBytes
 from graphopt.passes.recognize_recurrence import RecognizeRecurrence
 from graphopt.passes.requantize_fixed import RequantizeFixed
@@ -67,7 +68,7 @@ def legalized(graph: Graph, *, fixed_point: bool = False) -> Graph:
     copy = graph.clone()
     inline_fused(copy)
     fixed = (RequantizeFixed(), TabulateActivations(everything=True)) if fixed_point else ()
-    last = (Canonicalize(), *fixed, TabulateActivations(), EliminateDeadCode())
+    last = (Canonicalize(), *fixed, TabulateActivations(), MultiplyByScales(), EliminateDeadCode())
     Pipeline((*integers, expand, *shapes, InlineBranches(), *shapes, *last)).run(copy)
     return copy
 

@@ -26,6 +26,7 @@ PASSES: dict[str, str] = {
     "lower-integer": "lower_integer:LowerInteger",
     "merge-parallel": "merge_parallel:MergeParallel",
     "migrate-outliers": "migrate_outliers:MigrateOutliers",
+    "multiply-by-scales": "multiply_by_scales:MultiplyByScales",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "pool-first": "pool_first:PoolFirst",
     "quantize": "quantize:Quantize",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from graphopt.targets.lower.tensors import dtype_of
 
 SPATIAL, REDUCE = 0, 2
 """Values of `IterVar.iter_type` for the two kinds of axes that operators have."""
@@ -54,9 +57,17 @@ def element_bits(sch: Schedule, block: SBlockRV) -> int:
 
 
 def widest_bits(sch: Schedule, block: SBlockRV) -> int:
-    """Bits of the widest elements that a block reads or writes."""
+    """Bits of the widest elements that a block reads, writes or makes floats of."""
     statement = sch.get(block)
-    return max(_bits(region.source) for region in (*statement.reads, *statement.writes))
+    widths = [_bits(region.source) for region in (*statement.reads, *statement.writes)]
+
+    def visit(cast: tirx.Cast) -> None:
+        made = dtype_of(cast)
+        if made.startswith("float"):
+            widths.append(tvm.DataType(made).bits)
+
+    tvm_ffi.structural_walk(statement.body, (tirx.Cast, visit))
+    return max(widths)
 
 
 def _bits(buffer: tirx.Var) -> int:
