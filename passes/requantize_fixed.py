@@ -44,6 +44,8 @@ from graphopt.passes.fixed_terms import Terms, terms_of
 from graphopt.passes.integers import BYTES, limits
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
+from graphopt.rewrite.match import Misses
+from graphopt.rewrite.pattern import find
 
 
 class FixedTail(Rule):
@@ -122,12 +124,19 @@ class RequantizeFixed(RulePass):
         return RULES
 
 
-def left_in_floats(graph: Graph) -> list[Node]:
-    """The nodes that read or make floats."""
-    return [
-        node
-        for node in graph.nodes
-        if any(
-            v is not None and v.type is not None and v.dtype.is_float for v in (*node.inputs, *node.outputs)
-        )
-    ]
+def left_in_floats(graph: Graph) -> dict[Node, str]:
+    """The nodes that read or make floats, each with the reason why it is not in fixed point; in order."""
+    found = [node for node in graph.nodes if any(map(_is_float, (*node.inputs, *node.outputs)))]
+    return {node: _why(node) for node in found}
+
+
+def _why(node: Node) -> str:
+    rule, misses = FixedTail(), Misses()
+    match = find(rule.pattern, node, misses) if node.is_op("QuantizeLinear") else None
+    if match is not None:
+        return rule.check(match) or "the pass has not run"
+    return "its operands are floats" if any(_is_float(v) for v in node.inputs) else "its result is floats"
+
+
+def _is_float(value: Value | None) -> bool:
+    return value is not None and value.type is not None and value.dtype.is_float

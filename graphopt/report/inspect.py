@@ -41,7 +41,8 @@ class Inspection:
 
     `nodes_left` counts the nodes after the default passes. `arena_at_least` are the bytes of the activations alive at
     once when those are grouped into kernels and images lie in the target's blocks; the kernels' workspaces, and what
-    no placement can help, come on top.
+    no placement can help, come on top. `in_floats` is what a quantised model computes in floats although the target
+    asks for fixed point.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Inspection:
     problems: tuple[Problem, ...]
     nodes_left: int
     arena_at_least: int | None
+    in_floats: tuple[Problem, ...] = ()
 
     @property
     def unfixed(self) -> list[str]:
@@ -70,7 +72,17 @@ def inspect_model(
     ready = legalized(optimized, fixed_point=target.is_fixed_point)
     arena = _arena_at_least(ready, target)
     problems = (*_problems(ready), *_memory_problem(ready, arena, target))
-    return Inspection(path, graph, _opsets(path, graph), target, problems, len(optimized), arena)
+    opsets, floats = _opsets(path, graph), _in_floats(ready, target)
+    return Inspection(path, graph, opsets, target, problems, len(optimized), arena, floats)
+
+
+def _in_floats(graph: Graph, target: Target) -> tuple[Problem, ...]:
+    from graphopt.passes.requantize_fixed import left_in_floats
+    from graphopt.preparation import is_quantised
+
+    if not target.is_fixed_point or not is_quantised(graph):
+        return ()
+    return tuple(_problem(node, reason) for node, reason in left_in_floats(graph).items())
 
 
 def _arena_at_least(graph: Graph, target: Target) -> int | None:
@@ -107,10 +119,11 @@ def _problems(graph: Graph) -> list[Problem]:
     if not all(value.is_static for value in graph.inputs):
         found = [(node, reason) for node, reason in found if node.key not in SUPPORTED]
     interface = [Problem(place, "", reason, ()) for place, reason in not_passable(graph)]
-    return interface + [
-        Problem(node.origin.known_as(node.name), node.key, reason, node.origin.sources)
-        for node, reason in found
-    ]
+    return interface + [_problem(node, reason) for node, reason in found]
+
+
+def _problem(node: Node, reason: str) -> Problem:
+    return Problem(node.origin.known_as(node.name), node.key, reason, node.origin.sources)
 
 
 def _opsets(path: Path, graph: Graph) -> dict[str, int]:
@@ -147,14 +160,21 @@ def as_data(inspection: Inspection, nodes: bool = False) -> dict[str, Any]:
         "arena_bytes_at_least": inspection.arena_at_least,
         "nodes_after_passes": inspection.nodes_left,
         "unfixed_inputs": inspection.unfixed,
-        "unsupported": [
-            {"node": p.node, "operator": p.operator, "reason": p.reason, "sources": list(p.sources)}
-            for p in inspection.problems
-        ],
+        "unsupported": [_problem_data(problem) for problem in inspection.problems],
+        "in_floats": [_problem_data(problem) for problem in inspection.in_floats],
     }
     if nodes:
         data["node_list"] = [_node_data(node, cost_of(node)) for node in graph.nodes]
     return data
+
+
+def _problem_data(problem: Problem) -> dict[str, Any]:
+    return {
+        "node": problem.node,
+        "operator": problem.operator,
+        "reason": problem.reason,
+        "sources": list(problem.sources),
+    }
 
 
 def _operator_counts(graph: Graph) -> Counter[str]:

@@ -91,6 +91,9 @@ def _verdict(inspection: Inspection) -> list[Any]:
         said.append(tables.table(f"{name} cannot run this model", ("node", "operator", "why"), rows))
     elif not inspection.unfixed:
         said.append(f"{name} can run all of it.")
+    if inspection.in_floats:
+        rows = [[p.node, p.operator, p.reason] for p in inspection.in_floats]
+        said.append(tables.table(f"{name} computes this in floats", ("node", "operator", "why"), rows))
     if inspection.unfixed:
         shapes = " ".join(f"--input-shape {name}=..." for name in inspection.unfixed)
         said.append(f"Shapes are open: to compile, and to see the rest, add {shapes}")

@@ -10,7 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from graphopt.onnx_io.write import to_bytes
 from tests.cli.conftest import Cli
+from tests.passes.helpers import Draft
+from tests.targets.test_fixed_network import tail
 
 CONV, DENSE = 4 * 64 * 3 * 9, 4 * 5
 
@@ -133,3 +136,19 @@ def test_tvm_stays_unloaded(model: Path) -> None:
         "sys.exit(code or 100 * ('tvm' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def test_floats_of_a_target_in_fixed_point_are_told(cli: Cli, tmp_path: Path) -> None:
+    """With the reason why; a target that computes in floats anyway tells none."""
+    path = tmp_path / "tail.onnx"
+    g = Draft()
+    g.output(tail(g))
+    path.write_bytes(to_bytes(g.graph))
+    (tmp_path / "board.toml").write_text('base = "rpi4"\nrequantization = "fixed"\n')
+    told = cli("inspect", path, "-t", tmp_path / "board.toml", "--json").data["in_floats"]
+    assert [node["operator"] for node in told] == ["Cast", "Mul", "Tanh", "QuantizeLinear"]
+    assert told[-1]["reason"] == "Tanh has no form in fixed point"
+    assert told[0]["reason"] == "its result is floats"
+    shown = cli("inspect", path, "-t", tmp_path / "board.toml").out
+    assert "board computes this in floats" in shown and "board can run all of it" in shown
+    assert cli("inspect", path, "-t", "rpi4", "--json").data["in_floats"] == []
