@@ -9,6 +9,7 @@ Source: the search by output error of Nagel et al. 2021, A White Paper on Neural
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,11 @@ WORTHWHILE = 0.6
 cancel out, and what these samples lack may be larger: a small gain in one layer is a loss for the model.
 """
 
+CAUTION = 3
+"""Standard errors of the mean that are added to what a narrower range loses. Where a few samples lose nearly all of it,
+others will lose more: nine times in ten the true mean is lower than this, whatever the distribution (Cantelli's
+inequality, 1 / (1 + 3^2)).
+"""
 
 MOVES = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -84,9 +90,9 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     promising = _promising(layers, first, x, is_symmetric=least_integer < 0)
     if not promising:
         return False
-    best, least = first, WORTHWHILE * _lost(layers, first.error(x))
+    best, least = first, WORTHWHILE * float(_lost(layers, first.error(x)).mean())
     for tried in promising:
-        lost = _lost(layers, tried.error(x))
+        lost = _expected(_lost(layers, tried.error(x)))
         if lost < least:
             best, least = tried, lost
     if best is first:
@@ -102,8 +108,8 @@ def _promising(layers: list[_Reader], first: _Range, x: np.ndarray, *, is_symmet
     few = x[: max(FEWEST_AT_FIRST, FIRST_LOOK // max(x[0].size, 1))]
     if len(few) == len(x):
         return ranges
-    most = PROMISING * _lost(layers, first.error(few))
-    return [tried for tried in ranges if _lost(layers, tried.error(few)) < most]
+    most = PROMISING * float(_lost(layers, first.error(few)).mean())
+    return [tried for tried in ranges if float(_lost(layers, tried.error(few)).mean()) < most]
 
 
 def _narrowed(range: _Range, *, is_symmetric: bool) -> list[_Range]:
@@ -151,9 +157,16 @@ def _readers(integers: Value, moves: tuple[Node, ...] = ()) -> list[_Reader]:
     return found
 
 
-def _lost(readers: list[_Reader], error: np.ndarray) -> float:
-    """The energy of the layers' results for the error of their operand."""
-    return sum(float(np.square(reader.results(error), dtype=np.float64).sum()) for reader in readers)
+def _lost(readers: list[_Reader], error: np.ndarray) -> np.ndarray:
+    """The energy of the layers' results for the error of their operand, of each sample."""
+    results = [reader.results(error) for reader in readers]
+    return sum(np.square(r, dtype=np.float64).reshape(len(r), -1).sum(axis=1) for r in results)
+
+
+def _expected(lost: np.ndarray) -> float:
+    """What a sample loses in the mean, at the worst that these samples let one expect."""
+    error = float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
+    return float(lost.mean()) + CAUTION * error
 
 
 def _constant(value: Value | None) -> Operand:

@@ -93,3 +93,17 @@ def test_extremes_of_later_samples_count() -> None:
     late = values((2, 6, 5), 0.1)
     late[:35] = values((2, 6, 5), 0.0)[:35]
     assert not search_range.search_range(quantize, Operand(late, True))
+
+
+def test_a_gain_that_another_sample_may_undo_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One number in forty samples is large: clipping it wins, but another one like it would cost more."""
+    x = values((2, 6, 5), 0.0)
+    x[0, 0, 0, 0] = 18.0
+    scales = []
+    for caution in (0, search_range.CAUTION):
+        monkeypatch.setattr(search_range, "CAUTION", caution)
+        _, quantize = quantised(product, "int8")
+        search_range.search_range(quantize, Operand(x, True))
+        scales.append(scale_of(quantize))
+    bold, cautious = scales
+    assert 127 * bold < np.abs(x).max() <= 128 * cautious
