@@ -4,6 +4,7 @@
     DequantizeLinear(x, s, z)                  a term `(x - z) s`
     Add(Mul(Cast(sums), c), DQ(x, s, z))       both, and `Sub`, `Sum` alike; constants that are added are one constant
     Relu, Clip of any of these                 the range of the whole
+    HardSigmoid(x)                             Clip(alpha x + beta, 0, 1)
 
 Pools, means and products of two tensors are terms too: see `fixed_sources`.
 """
@@ -67,6 +68,9 @@ def terms_of(value: Value) -> Terms:
         return total
     if node.op_type in ACTIVATIONS:
         return terms_of(operands[0]).cut(*_bounds(node))
+    if node.op_type == "HardSigmoid":
+        sloped = terms_of(operands[0]).times(np.array(node.float("alpha", 0.2)))
+        return sloped.plus(Terms((), np.array(node.float("beta", 0.5)))).cut(0.0, 1.0)
     if node.op_type == "Div" and operands[1].constant is not None and (operands[1].constant != 0).all():
         return terms_of(operands[0]).times(1 / operands[1].constant.astype(np.float64))
     if node.op_type == "Mul":

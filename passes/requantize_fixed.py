@@ -7,7 +7,7 @@
         -->  quant::Requantize(Cast(x) round(2^k r/s) + Cast(v) round(2^k t/s) + o, 2^-k) {zero_point: z}
     Q(Add(Mul(Cast(sums), c), DQ(v, t, w)), s, z)
         -->  quant::Requantize(quant::Requantize(sums, 2^k c/s) + Cast(v) round(2^k t/s) + o, 2^-k) {zero_point: z}
-    Q(Softmax(DQ(x)))                    -->  quant::Softmax(x, table), see `fixed_softmax`
+    Q(Softmax(DQ(x)))                    -->  quant::Softmax(x, table), see `fixed_softmax`; `fixed_hard_swish` alike
 
 with whatever `fixed_terms` knows in the place of those sums. Results are at most one step from what the float tail
 makes; `graphopt/runtime/fixed_point.py` has the definition, its bound and what it costs. A sum of several terms has k
@@ -18,7 +18,7 @@ The contract of `graphopt.quant`, besides `lower_integer`'s:
 
 - `Requantize(x, multiplier, shift?) {zero_point, low, high} -> int8, uint8`: x is int32; the multiplier and the shift
   are constants in int32 that broadcast against x, single numbers or one per channel; no shift is one of zero. `low` and
-  `high` lie within the type of the result. Without attributes the result may be int32, which it fits.
+  `high` lie within the type of the result. The result may also be int32, which it fits if there is no `low`.
 - `SumPool(x) {x_zero_point} -> int32`: the sums of (x - x_zero_point) over the taps of AveragePool's windows that are
   inside the image, with its attributes but `count_include_pad`; x is int8 or uint8, and `kernel_shape` always there.
 - `Softmax(x, table) {axis, steps, zero_point} -> int8, uint8`: see `fixed_softmax`.
@@ -37,6 +37,7 @@ import numpy as np
 
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.fixed_bias import with_matching_bias
+from graphopt.passes.fixed_hard_swish import FixedHardSwish
 from graphopt.passes.fixed_softmax import FixedSoftmax
 from graphopt.passes.fixed_sources import NoTerms
 from graphopt.passes.fixed_sums import check_term, fraction_of, requantize, sum_of
@@ -110,7 +111,7 @@ class _Tail:
         return requantize(build, x, scale, self.output.type, **bounds)
 
 
-RULES = (FixedSoftmax(), FixedTail())
+RULES = (FixedSoftmax(), FixedHardSwish(), FixedTail())
 
 
 @dataclass(frozen=True)

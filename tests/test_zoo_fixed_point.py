@@ -29,6 +29,7 @@ from graphopt.onnx_io.write import to_bytes
 from graphopt.passes.integers import BYTES
 from graphopt.passes.requantize_fixed import left_in_floats
 from graphopt.preparation import grouped_for, legalized
+from graphopt.quantization import quantize
 from graphopt.runtime.reference import evaluate_node, run
 from graphopt.targets.device import Target, load_target
 from graphopt.verification import Run, runner
@@ -119,6 +120,20 @@ def test_layers_are_at_most_one_step_off(name: str) -> None:
                 differ, total = differ + int((off > 0).sum()), total + off.size
                 environment[node.output] = expected
     assert differ <= MOST_DIFFERENT * total
+
+
+@pytest.mark.parametrize("name", ["trn_digits_cnn_op17", "trn_cifar_resnets_op13", "trn_cifar_mbv_op17"])
+def test_our_own_quantisation_leaves_floats_at_its_ends(name: str) -> None:
+    path = zoo_model(name)
+    original = graphopt.load(path)
+    (value,) = original.inputs
+    specs = {value.name: (value.dtype.numpy, value.static_shape)}
+    data = samples(name, specs, split="calib", count=16).inputs
+    quantised = quantize(path, np.concatenate([x[value.name] for x in data]), methods="none").graph
+    graph = legalized(graphopt.optimize(quantised), fixed_point=True)
+    first, *last = left_in_floats(graph)
+    assert first.is_op("QuantizeLinear") and first.inputs[0] is graph.inputs[0]
+    assert [node.op_type for node in last] == ["Cast", "Mul"] and last[-1].output is graph.outputs[0]
 
 
 def answers(run: Run, data: Samples) -> np.ndarray:

@@ -65,14 +65,15 @@ def requantize(node: Node, inputs: list[te.Tensor | None]) -> te.Tensor:
 
 
 def requantized(node: Node, x: Expr | None, multiplier: Expr | None, shift: Expr | None = None) -> Expr:
-    """One element of a Requantize; its sums fit where its result is int32."""
+    """One element of a Requantize; where its result is int32 it fits, or is cut."""
     assert x is not None and multiplier is not None
-    dtype = node.output.dtype
+    dtype, is_cut = node.output.dtype, node.attr("low") is not None
     if shift is not None:
-        x = shifted_left(x, shift, saturate=dtype is not DType.int32)
+        x = shifted_left(x, shift, saturate=is_cut or dtype is not DType.int32)
     scaled = high_product(x, multiplier)
     if dtype is DType.int32:
-        return scaled
+        moved = scaled + node.int("zero_point")
+        return clamp(moved, node.int("low"), node.int("high")) if is_cut else moved
     within = BYTES[dtype.label]
     low, high = node.int("low", within[0]), node.int("high", within[1])
     return narrow(scaled, node.int("zero_point"), low, high, dtype.label)

@@ -18,6 +18,7 @@ from tests.passes.helpers import Build, Draft, compare_golden, made
 
 BEFORE = "saturate-activations,lower-integer"
 FIXED = "requantize-fixed"
+RULES = (FIXED, "softmax-fixed", "hard-swish-fixed")
 SX, SY = np.float32(0.037), np.float32(0.09)
 
 
@@ -127,6 +128,27 @@ def dead_channel(g: Draft) -> Value:
     return quantized(g, g.op("Conv", dequantized(g, 1, 1, 4, 4), w, bias), scale=1.5e-3)
 
 
+def hard_swish(g: Draft) -> Value:
+    x = convolved(g, dequantized(g, 1, 3, 4, 4))
+    return quantized(g, g.op("HardSwish", x), scale=0.02, zero=-110)
+
+
+def hard_swish_of_small_steps(g: Draft) -> Value:
+    """Of which its least value is farther from zero than a byte."""
+    x = convolved(g, dequantized(g, 1, 3, 4, 4), largest=0.004)
+    return quantized(g, g.op("HardSwish", x), scale=0.001, zero=100)
+
+
+def hard_swish_of_large_scales(g: Draft) -> Value:
+    x = convolved(g, dequantized(g, 1, 3, 4, 4, dtype=DType.uint8, zero=9), largest=0.9)
+    return quantized(g, g.op("HardSwish", x), scale=0.4, zero=40, dtype=np.uint8)
+
+
+def hard_sigmoid(g: Draft) -> Value:
+    x = convolved(g, dequantized(g, 1, 3, 4, 4))
+    return quantized(g, g.op("HardSigmoid", x, alpha=1 / 6), scale=1 / 255, zero=-128)
+
+
 def softmax(g: Draft) -> Value:
     x = g.op("Softmax", dequantized(g, 3, 10), axis=-1)
     return quantized(g, x, scale=1 / 256, zero=-128)
@@ -151,6 +173,10 @@ FIRING: Mapping[str, Build] = {
         another_scale,
         affine,
         dead_channel,
+        hard_swish,
+        hard_swish_of_small_steps,
+        hard_swish_of_large_scales,
+        hard_sigmoid,
         softmax,
     )
 }
@@ -163,8 +189,7 @@ def prepared(build: Build) -> Graph:
 
 
 def fixed(graph: Graph) -> Statistics:
-    rules = (FIXED, "softmax-fixed")
-    return parse_pipeline(f"{FIXED},eliminate-dead-code", catalog()).run(graph, explain=rules).statistics()
+    return parse_pipeline(f"{FIXED},eliminate-dead-code", catalog()).run(graph, explain=RULES).statistics()
 
 
 def bytes_for(graph: Graph, seed: int) -> dict[str, np.ndarray]:
@@ -182,7 +207,7 @@ def test_fires(name: str, update_golden: bool) -> None:
     before = prepared(FIRING[name])
     graph = before.clone()
     statistics = fixed(graph)
-    assert sum(statistics.fired[rule] for rule in (FIXED, "softmax-fixed")) == 1
+    assert sum(statistics.fired[rule] for rule in RULES) == 1
     assert not left_in_floats(graph), [a.reason for a in statistics.attempts]
     compare_golden(to_text(graph, weights="digest"), f"fixed_{name}", update_golden)
     for seed in range(20):
@@ -266,6 +291,51 @@ def test_stays(build: Build) -> None:
     reasons = [a.reason for a in statistics.attempts if a.rule == FIXED]
     assert any(STAYING[build] in reason for reason in reasons), reasons
     assert left_in_floats(graph)
+
+
+def tiny_swish(g: Draft) -> Value:
+    return quantized(g, g.op("HardSwish", convolved(g, dequantized(g, 1, 3, 4, 4))), scale=5e-4)
+
+
+def swish_of_a_sum(g: Draft) -> Value:
+    x = dequantized(g, 1, 4, 3, 3)
+    return quantized(g, g.op("HardSwish", g.op("Add", convolved(g, x), x)))
+
+
+def swish_of_large_numbers(g: Draft) -> Value:
+    return quantized(g, g.op("HardSwish", convolved(g, dequantized(g, 1, 3, 2, 2), largest=500.0)))
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (tiny_swish, "is too small for its range"),
+        (swish_of_a_sum, "HardSwish is not of one sum of integers"),
+        (swish_of_large_numbers, "is beyond 32768"),
+    ],
+)
+def test_hard_swish_stays(build: Build, reason: str) -> None:
+    statistics = fixed(prepared(build))
+    assert not statistics.fired["hard-swish-fixed"]
+    reasons = [a.reason for a in statistics.attempts if a.rule == "hard-swish-fixed"]
+    assert any(reason in given for given in reasons), reasons
+
+
+@pytest.mark.parametrize("step", [0.00074, 0.003, 0.01, 0.05, 0.3])
+def test_hard_swish_on_all_its_range(step: float) -> None:
+    """At most one step off for sums all along it, whatever the scale of the result."""
+
+    def build(g: Draft) -> Value:
+        x = g.input(1, 40000, dtype=DType.int32)
+        scaled = g.op("Mul", g.op("Cast", x, to=DType.float32.onnx_code), g.const(np.float32(4e-4)))
+        return quantized(g, g.op("HardSwish", scaled), scale=step, zero=100)
+
+    before = made(build)
+    graph = before.clone()
+    assert fixed(graph).fired["hard-swish-fixed"] == 1
+    inputs = {"x0": np.arange(-20000, 20000, dtype=np.int32)[np.newaxis]}
+    (want,), (got,) = run(before, inputs).values(), run(graph, inputs).values()
+    assert len(np.unique(want)) > 10 and np.abs(got.astype(int) - want).max() == 1
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def network(dtype: DType) -> Graph:
     middle = 128 if dtype is DType.uint8 else 0
     image = g.input(1, 3, 11, 9, dtype=dtype)
     x = quantized(
-        g, g.op("Relu", convolved(g, image, 20, 3, strides=(2, 2), pads=(1, 1, 1, 1))), middle, kind
+        g, g.op("HardSwish", convolved(g, image, 20, 3, strides=(2, 2), pads=(1, 1, 1, 1))), middle, kind
     )
     y = quantized(g, convolved(g, x, 20, 3, group=20, pads=(1, 1, 1, 1)), middle + 9, kind)
     once = g.op("Add", convolved(g, y, 20, 1), dequantized(g, x, middle))
