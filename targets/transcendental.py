@@ -14,6 +14,8 @@ ln 2 is subtracted in two parts (Cody and Waite), of which the first product is 
 powers of two, each a bit pattern: the result rounds once into the denormals, and overflows to infinity by itself.
 Within a sigmoid it does neither: |x| counts as 87.25 at most, so that 2^n is added to the exponent, and a sigmoid is
 never below 2^-126.
+A `coarse_sigmoid` is for what is rounded to a byte behind it. It takes 2^n and a polynomial of five terms for 2^r, both
+of x / ln 2 rounded once: it is off by 6 + 1.5 |x| times 2^-24 of itself at most, and does not keep NaN.
 The polynomials of exp and tanh are those of S. Moshier's Cephes library, `expf.c` and `tanhf.c`; those of erf are
 N. Juffa's minimax approximations. All results are within 2 units in the last place of the true ones, but the sigmoid,
 which rounds twice more; NaN stays NaN.
@@ -36,9 +38,13 @@ from tvm.ir import Call, Op, register_op_attr
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
 NORMAL = "graphopt.normal_distribution"
+COARSE_SIGMOID = "graphopt.coarse_sigmoid"
 
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 """(exp(r) - 1 - r) / r^2, highest power first."""
+
+POWER_OF_TWO = (1.32647273e-3, 9.67151299e-3, 5.55073358e-2, 2.40222424e-1, 6.93147004e-1, 1.0)
+"""2^r for |r| <= 1/2, highest power first: a minimax fit, off by 9.2e-8 of itself."""
 
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 """(tanh(x) - x) / x^3 in powers of x^2, highest first."""
@@ -80,6 +86,9 @@ LOWEST, HIGHEST = -104.0, 89.0
 
 LOWEST_NORMAL = -87.33654
 """The exponential of what lies below is less than 2^-126."""
+
+LARGEST_POWER = 126.0
+"""2^n is a normal number, as is its inverse."""
 
 STEEPEST = 87.25
 """A sigmoid counts no more than so much: exp of it and of its negative are normal numbers."""
@@ -137,17 +146,22 @@ def vectorise() -> None:
 
 
 @cache
-def _normal() -> Op:
+def _own(name: str) -> Op:
     """An operator of our own, which TVM carries along until `approximate` replaces it."""
-    register_op_attr(NORMAL, "TVectorizable", True)
-    register_op_attr(NORMAL, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    register_op_attr(NORMAL, "TScriptPrinterName", NORMAL)
-    return Op.get(NORMAL)
+    register_op_attr(name, "TVectorizable", True)
+    register_op_attr(name, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
+    register_op_attr(name, "TScriptPrinterName", name)
+    return Op.get(name)
 
 
 def normal_distribution(x: Expr) -> Expr:
     """A call of Phi on a float32, one dear function to schedules."""
-    return Call(_normal(), [x], ret_ty="float32")
+    return Call(_own(NORMAL), [x], ret_ty="float32")
+
+
+def coarse_sigmoid(x: Expr) -> Expr:
+    """A call of the sigmoid on a float32, for what is rounded to a byte."""
+    return Call(_own(COARSE_SIGMOID), [x], ret_ty="float32")
 
 
 def exponential(terms: Terms, x: Expr) -> Expr:
@@ -165,6 +179,15 @@ def decaying_exponential(x: Expr) -> Expr:
 def logistic(terms: Terms, x: Expr) -> Expr:
     x = terms.name(_between(terms, -STEEPEST, terms.name(x), STEEPEST))
     return terms.close(1.0 / (_normal_exponential(terms, -x) + 1.0))
+
+
+def coarse_logistic(terms: Terms, x: Expr) -> Expr:
+    power = terms.name(x * _constant(-LOG2_E, x))
+    limit = _constant(LARGEST_POWER, x)
+    power = terms.name(tirx.max(tirx.min(power, limit), -limit))
+    shifted = terms.name(power + ROUNDER)
+    r = terms.name(power - (shifted - ROUNDER))
+    return terms.close(1.0 / (_times_power_of_two(terms, _polynomial(r, POWER_OF_TWO), shifted) + 1.0))
 
 
 def share_below(terms: Terms, x: Expr) -> Expr:
@@ -252,8 +275,13 @@ def _exponential(terms: Terms, x: Expr) -> Expr:
 def _normal_exponential(terms: Terms, x: Expr) -> Expr:
     """exp where it is a normal number: 2^n is added to the exponent."""
     shifted, r = _reduced(terms, x)
-    value = terms.name(_polynomial(r, (*EXP, 1.0, 1.0)))
-    return tirx.reinterpret(dtype_of(x), _bits(value) + (_bits(shifted) << MANTISSA_BITS))
+    return _times_power_of_two(terms, _polynomial(r, (*EXP, 1.0, 1.0)), shifted)
+
+
+def _times_power_of_two(terms: Terms, value: Expr, shifted: Expr) -> Expr:
+    """`value` times 2^n, a normal number, with n in the low bits of `shifted`."""
+    exponent = _bits(shifted) << MANTISSA_BITS
+    return tirx.reinterpret(dtype_of(value), _bits(terms.name(value)) + exponent)
 
 
 def _between(terms: Terms, low: float, x: Expr, high: float) -> Expr:
@@ -297,6 +325,7 @@ def _is_float32(x: Expr) -> bool:
 
 
 FORMS = {
+    COARSE_SIGMOID: coarse_logistic,
     NORMAL: share_below,
     "tirx.erf": error_function,
     "tirx.exp": exponential,

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from graphopt.ir import Node
+from graphopt.ir import Node, Value
 from graphopt.targets.lower.arithmetic import error_function, like, sigmoid
 from graphopt.targets.lower.tensors import Expr, dtype_of
-from graphopt.targets.transcendental import normal_distribution
+from graphopt.targets.requantize import BYTES
+from graphopt.targets.transcendental import coarse_sigmoid, normal_distribution
 
 
 def _relu(node: Node, x: Expr) -> Expr:
@@ -67,6 +68,25 @@ def _gelu(node: Node, x: Expr) -> Expr:
     return like(0.5, x) * x * (like(1, x) + error_function(x * like(math.sqrt(0.5), x)))
 
 
+def _sigmoid(node: Node, x: Expr) -> Expr:
+    return coarse_sigmoid(x) if dtype_of(x) == "float32" and _ends_in_a_byte(node) else sigmoid(x)
+
+
+def _ends_in_a_byte(gate: Node) -> bool:
+    """It, or a product with it, is quantised to 8 bits, and nothing else reads it."""
+    products = [user.output for user in gate.output.users if user.is_op("Mul")]
+    multiplied = len(products) == len(gate.output.users) and not gate.output.is_graph_output
+    return _is_quantised(gate.output) or multiplied and all(map(_is_quantised, products))
+
+
+def _is_quantised(value: Value) -> bool:
+    """To 8 bits, and in no other way read."""
+    return not value.is_graph_output and all(
+        user.is_op("QuantizeLinear") and user.inputs[0] is value and user.output.dtype.label in BYTES
+        for user in value.users
+    )
+
+
 def _softplus(node: Node, x: Expr) -> Expr:
     """log(1 + e^x), written so that e^x never overflows."""
     zero = like(0, x)
@@ -90,7 +110,7 @@ ACTIVATIONS: dict[str, Callable[[Node, Expr], Expr]] = {
     "Relu": _relu,
     "Selu": _selu,
     "Shrink": _shrink,
-    "Sigmoid": lambda node, x: sigmoid(x),
+    "Sigmoid": _sigmoid,
     "Softplus": _softplus,
     "Softsign": lambda node, x: x / (like(1, x) + tirx.abs(x)),
     "Swish": _swish,

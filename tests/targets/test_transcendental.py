@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tvm import tirx
+from tvm import te, tirx
+from tvm.s_tir import Schedule
 
 import graphopt
 from bench.network import Network
-from graphopt.targets.transcendental import approximate
+from graphopt.ir.fused import body_of, fuse_nodes
+from graphopt.targets.device import load_target
+from graphopt.targets.lower import lower_body
+from graphopt.targets.transcendental import approximate, coarse_sigmoid
+from tests.passes.helpers import Draft
 from tests.targets.lower.kernels import Outputs, case, run_cases
+from tests.targets.raw_kernels import Call, run_kernels
 
 POINTS = 1 << 18
 WORST_UNITS = 2.0
@@ -108,6 +114,37 @@ def test_sigmoid_does_not_end_before_the_normal_numbers(results: list[Outputs]) 
         true = 1 / (1 + np.exp(-EXP_POINTS.astype(np.float64)))
     assert units(results[11][0], np.maximum(true, 1 / (1 + math.exp(87.25)))) <= WORST_UNITS + 1.5
     np.testing.assert_allclose(results[12][0], SIGMOID_ENDS, atol=2.0**-125)
+
+
+def test_coarse_sigmoid_is_good_for_bytes(tmp_path: Path) -> None:
+    """2^r is off by 1.6 roundings and by two more for its evaluation, x / ln 2 by 1.5; the sum and the quotient round.
+    A share of it is that of e^-x in 1 + e^-x."""
+    x = np.concatenate([TANH_POINTS, EXP_POINTS[np.abs(EXP_POINTS) < 87]])
+    x = x[: len(x) // 16 * 16]
+    operand = te.placeholder(x.shape, "float32", name="x")
+    result = te.compute(x.shape, lambda i: coarse_sigmoid(operand[i]))
+    schedule = Schedule(te.create_prim_func([operand, result]))
+    (loop,) = schedule.get_loops(schedule.get_sblock("compute"))
+    schedule.vectorize(schedule.split(loop, [None, 16])[1])
+    call = Call(schedule.mod["main"], [x], x)
+    got = run_kernels({"sigmoid": call}, load_target("host"), tmp_path)["sigmoid"].astype(np.float64)
+    true = 1 / (1 + np.exp(-x.astype(np.float64)))
+    units = (6 + 1.5 * np.abs(x)) * 2.0**-24
+    assert (np.abs(got / true - 1) <= units).all()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "coarse"), [(["q"], True), (["q", "product"], False), (["q", "gate"], False)]
+)
+def test_a_sigmoid_is_coarse_where_it_ends_in_a_byte(outputs: list[str], coarse: bool) -> None:
+    draft = Draft()
+    values = {"x": draft.input(4)}
+    values["gate"] = draft.op("Sigmoid", values["x"])
+    values["product"] = draft.op("Mul", values["x"], values["gate"])
+    values["q"] = draft.op("QuantizeLinear", values["product"], draft.const(0.1), draft.const(3, np.uint8))
+    draft.output(*(values[name] for name in outputs))
+    body = body_of(fuse_nodes(draft.graph, list(draft.graph.nodes)))
+    assert ("coarse_sigmoid" in lower_body(body).script()) == coarse
 
 
 def test_ends(results: list[Outputs]) -> None:
