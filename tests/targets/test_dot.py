@@ -12,7 +12,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.device import Target, load_target
-from graphopt.targets.schedules.templates.dot import Dot, Pointer, choose_dot
+from graphopt.targets.schedules.templates.dot import Dot, Pointer, choose_dot, in_nibbles, stays_packed
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.split import SplitDot
@@ -24,7 +24,7 @@ STEPS = 3
 TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
 """Columns and vectors."""
 
-RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-254, 254)}
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-254, 254), "nibbles": (0, 15)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Case:
         random = np.random.default_rng(self.columns)
         low, high = RANGES[self.dtype]
         w_low, w_high = RANGES[self.weights]
-        if self.dot.name == "smlal" and self.dot.depth > 8:
+        if self.dot.name == "smlal":
             w_low = -127
         shapes = (self.columns, self.depth), (self.vectors * self.dot.lanes, self.depth)
         if self.extreme:
@@ -55,7 +55,14 @@ class Case:
         else:
             x, w = random.integers(low, high + 1, shapes[0]), random.integers(w_low, w_high + 1, shapes[1])
         bias = random.integers(-(10**6), 10**6, self.vectors * self.dot.lanes)
-        return x.astype(self.dtype), w.astype(self.weights), bias.astype(np.int32)
+        if self.weights == "nibbles":
+            w = w - random.integers(0, 16, (len(w), 1))
+        return x.astype(self.dtype), w.astype(self.stored), bias.astype(np.int32)
+
+    @property
+    def stored(self) -> str:
+        """The type of the packed weights."""
+        return "int16" if self.weights == "int16" else "int8"
 
     def expected(self) -> np.ndarray:
         """The middle column of three or more has no inputs."""
@@ -71,9 +78,16 @@ class Case:
     def call(self) -> Call:
         x, w, bias = self.operands()
         dot = self.dot
-        by_step = w.reshape(self.vectors, dot.lanes, STEPS, dot.depth).transpose(2, 0, 1, 3)
-        operands = x.astype(dot.read_as(self.dtype)), dot.pack(by_step), bias
+        above, beside = dot.above_least(w)
+        by_step = above.reshape(self.vectors, dot.lanes, STEPS, dot.depth).transpose(2, 0, 1, 3)
+        packed = dot.pack(by_step).reshape(-1)
+        assert packed.size == self.packed_elements and packed.dtype == self.stored
+        operands = x.astype(dot.read_as(self.dtype)), np.concatenate([packed, beside.reshape(-1)]), bias
         return Call(self.kernel(), operands, self.expected())
+
+    @property
+    def packed_elements(self) -> int:
+        return STEPS * self.vectors * self.dot.step_bytes
 
     def kernel(self) -> tirx.PrimFunc:
         dot, columns, vectors = self.dot, self.columns, self.vectors
@@ -81,10 +95,11 @@ class Case:
             T.func_name("main")
             T.func_attr({"tirx.noalias": True})
             x = T.arg("x", T.buffer((columns * self.depth,), dot.read_as(self.dtype)))
-            w = T.arg("w", T.buffer((STEPS * vectors * dot.step_bytes,), self.weights))
+            beside = vectors * dot.lanes * dot.least_bytes
+            w = T.arg("w", T.buffer((self.packed_elements + beside,), self.stored))
             bias = T.arg("bias", T.buffer((vectors * dot.lanes,), "int32"))
             y = T.arg("y", T.buffer((columns * vectors * dot.lanes,), "int32"))
-            sums = dot.begin(columns, vectors, Pointer(bias))
+            sums = dot.begin(columns, vectors, Pointer(bias)).above(Pointer(w, self.packed_elements))
             with T.serial(STEPS) as step:
                 starts = [Pointer(x, column * self.depth + step * dot.depth) for column in range(columns)]
                 inputs = [None if n in self.missing else start for n, start in enumerate(starts)]
@@ -114,6 +129,17 @@ def chosen(target: Target, dtype: str, depth: int, weights: str = "int8") -> dic
     return cases(dot, dtype, weights=weights)
 
 
+def in_four_bits(wanted: dict[str, Case], depth: int) -> dict[str, Case]:
+    """The same dots on weights of 4 bits."""
+    found: dict[str, Case] = {}
+    for case in wanted.values():
+        packed = in_nibbles(case.dot, depth, np.zeros((1, 1), np.int8))
+        assert packed is not None and packed.depth in (case.dot.depth, 2 * case.dot.depth)
+        found |= cases(packed, case.dtype, weights="nibbles")
+    assert len(found) == len(wanted)
+    return found
+
+
 def check(wanted: dict[str, Case], target: Target, folder: Path) -> None:
     results = run_kernels({name: case.call() for name, case in wanted.items()}, target, folder)
     for name, case in wanted.items():
@@ -132,7 +158,8 @@ def test_instructions_of_arm(name: str, tmp_path: Path) -> None:
     target = load_target(name)
     wanted: dict[str, Case] = {}
     for depth in (8, 16):
-        wanted |= chosen(target, "int8", depth) | chosen(target, "uint8", depth)
+        plain = chosen(target, "int8", depth) | chosen(target, "uint8", depth)
+        wanted |= plain | in_four_bits(plain, 16)
     wanted |= chosen(target, "int8", 16, "int16")
     check(wanted, target, tmp_path)
 
@@ -143,13 +170,17 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
         pytest.skip("this is no x86 machine")
     wanted = cases(PairDot(4, 4), "uint8", "int8")
     if host.vector_bits >= 256:
-        wanted |= cases(PairDot(8, 4), "uint8", "int8") | cases(PairDot(8, 2), "uint8", weights="int16")
+        wanted |= cases(PairDot(8, 4), "uint8", "int8")
+    wanted |= in_four_bits(wanted, 16)
+    if host.vector_bits >= 256:
+        wanted |= cases(PairDot(8, 2), "uint8", weights="int16")
     check(wanted, host, tmp_path)
 
 
 def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
     """They are written out: packing and order are those of the instruction."""
     wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
+    wanted |= in_four_bits(wanted, 16)
     wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="int16")
     wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="int16")
     check(wanted, load_target("host"), tmp_path)
@@ -160,3 +191,27 @@ def test_weights_that_no_two_bytes_make() -> None:
     assert choose_dot(target, "int8", np.array([254, -255], np.int16), 16).name == "sdot-twice"
     assert choose_dot(target, "int8", np.array([255], np.int16), 16).name == "portable"
     assert choose_dot(load_target("rpi4"), "int8", np.array([-128], np.int8), 16).depth == 8
+
+
+@pytest.mark.parametrize(
+    ("rows", "fits"),
+    [((-8, 7), True), ((-8, 8), False), ((2, 15), True), ((2, 16), False), ((-16, -1), False)],
+)
+def test_what_four_bits_hold(rows: tuple[int, int], fits: bool) -> None:
+    """Fifteen apart, zero among them; each channel by itself."""
+    weights = np.array([rows, (0, 15), (-15, 0)], np.int8)
+    dot = choose_dot(load_target("rpi5"), "int8", weights, 16)
+    packed = in_nibbles(dot, 16, weights)
+    assert (packed is not None) == fits
+    if packed is not None:
+        assert packed.step_bytes == dot.step_bytes // 2
+    assert in_nibbles(dot, 16, weights.astype(np.int16)) is None
+    assert in_nibbles(SplitDot.of(dot), 16, weights) is None
+    assert in_nibbles(dataclasses.replace(dot, depth=4), 4, weights) is None
+
+
+def test_four_bits_are_unpacked_where_that_takes_little() -> None:
+    """A quarter more of the cycles, or no more than that of the weights' way from memory."""
+    target = dataclasses.replace(load_target("rpi5"), memory_bytes_per_cycle=2)
+    assert stays_packed(124.0, 100.0, 10, target) and not stays_packed(126.0, 100.0, 10, target)
+    assert stays_packed(600.0, 100.0, 1000, target) and not stays_packed(630.0, 100.0, 1000, target)

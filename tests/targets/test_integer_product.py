@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from graphopt.runtime.reference import run
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.fuse import fuse
 from graphopt.targets.kernels import constant_operands
-from graphopt.targets.schedules.templates import choose
-from graphopt.targets.schedules.templates.dot import Dot
+from graphopt.targets.schedules.templates import choose, integer_product
+from graphopt.targets.schedules.templates.dot import Dot, NibbleDot, in_nibbles
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
 from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
@@ -43,11 +44,15 @@ def times(g: Draft, x: Value, width: int, *, low: int = -127, bias: bool = False
     data = g.random.integers(low, 128, (depth, width))
     data = np.where(g.random.random(data.shape) < 0.3, g.random.choice((low, 127), data.shape), data)
     scale = g.random.uniform(0.5, 1.0, width) / (500 * np.sqrt(depth))
-    zeros = g.const(np.full(width, zero), np.int8)
-    w = g.op("DequantizeLinear", g.const(data, np.int8), g.const(scale), zeros, axis=1)
+    return product(g, x, data, scale, np.full(width, zero), bias)
+
+
+def product(g: Draft, x: Value, data: np.ndarray, scale: np.ndarray, zeros: np.ndarray, bias: bool) -> Value:
+    """With weights of bytes, a scale and a zero point for each column."""
+    w = g.op("DequantizeLinear", g.const(data, np.int8), g.const(scale), g.const(zeros, np.int8), axis=1)
     y = g.op("MatMul", x, w)
     if bias:
-        numbers = g.const(g.random.integers(-9999, 9999, width), np.int32)
+        numbers = g.const(g.random.integers(-9999, 9999, len(scale)), np.int32)
         units = g.const((scale.astype(np.float32) * np.float32(X_SCALE)).astype(np.float32))
         y = g.op("Add", y, g.op("DequantizeLinear", numbers, units, axis=0))
     return y
@@ -83,6 +88,28 @@ def lowest_weights(g: Draft) -> Value:
 
 def wide_weights(g: Draft) -> Value:
     return as_bytes(g, times(g, rows(g, 4, 24, zero=9), 21, zero=-50))
+
+
+def in_four_bits(g: Draft, x: Value, width: int, *, bias: bool = False) -> Value:
+    """The product with weights that are fifteen apart in each column, some of them above zero and some below."""
+    depth = x.static_shape[-1]
+    zeros = np.arange(width) * 5 % 16 - 8
+    data = g.random.choice((-8, -3, 0, 2, 7), (depth, width))
+    scale = g.random.uniform(0.5, 1.0, width) / (60 * np.sqrt(depth))
+    return product(g, x, data, scale, zeros, bias)
+
+
+def packed_odd_rows(g: Draft) -> Value:
+    return as_bytes(g, in_four_bits(g, rows(g, 5, 37), 29, bias=True))
+
+
+def packed_single_row(g: Draft) -> Value:
+    return as_bytes(g, in_four_bits(g, rows(g, 1, 300, zero=0), 137), zero=90)
+
+
+def packed_whole_steps(g: Draft) -> Value:
+    x = rows(g, 2, 13, 64, dtype=DType.int8, zero=5)
+    return as_bytes(g, in_four_bits(g, x, 48, bias=True), np.int8, 11)
 
 
 def residual(g: Draft) -> Value:
@@ -123,6 +150,9 @@ EXACT: tuple[Layer, ...] = (
     whole_steps_of_unsigned,
     lowest_weights,
     wide_weights,
+    packed_odd_rows,
+    packed_single_row,
+    packed_whole_steps,
     residual,
     floats,
     scores,
@@ -196,8 +226,14 @@ def check(calls: Mapping[str, Call], target: Target, folder: Path) -> None:
         assert error <= allowed, f"{name} is off by {error}"
 
 
-EVERY_WAY = (odd_rows, whole_steps, scores)
+EVERY_WAY = (odd_rows, whole_steps, packed_odd_rows, packed_whole_steps, scores)
 """Layers that are read in every way; others only in the best."""
+
+
+@pytest.fixture(autouse=True)
+def always_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long unpacking takes."""
+    monkeypatch.setattr(integer_product, "stays_packed", lambda *_: True)
 
 
 def all_calls(target: Target) -> dict[str, Call]:
@@ -205,6 +241,8 @@ def all_calls(target: Target) -> dict[str, Call]:
     for build in LAYERS:
         product = Product.of(build)
         template = product.template(target)
+        is_packed = any(isinstance(reading.dot, NibbleDot) for reading in template.readings)
+        assert is_packed == build.__name__.startswith("packed")
         others = range(len(template.readings)) if build in EVERY_WAY else ()
         for number in (None, *others):
             calls[f"{build.__name__}__{number}"] = product.call(template, number)
@@ -235,6 +273,12 @@ def test_instructions_this_machine_may_lack(dot: Dot, tmp_path: Path) -> None:
         product = Product.of(build)
         shift = 128 if product.group.inputs[0].dtype is DType.int8 and isinstance(dot, QuadDot) else 0  # type: ignore[union-attr]
         template = dataclasses.replace(product.template(target), readings=(Reading(dot, shift),))
+        if build.__name__.startswith("packed"):
+            few = in_nibbles(dot, 16, np.zeros((1, 1), np.int8))
+            assert few is not None
+            calls[f"{build.__name__}_4bit"] = product.call(
+                dataclasses.replace(template, readings=(Reading(few, shift),))
+            )
         calls[build.__name__] = product.call(template)
     check(calls, host, tmp_path)
 
@@ -255,6 +299,24 @@ def of_a_vector(g: Draft) -> Value:
 def test_what_is_left_to_the_generic_kernel(build: Layer) -> None:
     group = Product.of(build).group
     assert choose(body_of(group), constant_operands(group), load_target("host")) is None
+
+
+@pytest.mark.parametrize("name", ["rpi4", "rpi5", "x86-64-v3", "x86-64-v4"])
+def test_kernels_are_shared_only_by_groups_that_are_packed_alike(name: str) -> None:
+    """Bodies are equal, weights are not: some fit 4 bits, some have -128, which not every instruction takes."""
+    target, found = load_target(name), {}
+    for kind, low, high in (("few", -8, 7), ("many", -127, 127), ("lowest", -128, 127)):
+
+        def build(g: Draft, low: int = low, high: int = high) -> Value:
+            data = g.random.integers(low, high + 1, (32, 16))
+            data[0] = low
+            return as_bytes(g, product(g, rows(g, 2, 32), data, np.full(16, 0.01), np.zeros(16), False))
+
+        found[kind] = Product.of(build).template(target)
+    dots = {kind: template.readings[template.defaults()["dot"]].dot for kind, template in found.items()}
+    assert isinstance(dots["few"], NibbleDot)
+    for one, other in itertools.combinations(found, 2):
+        assert (dots[one] == dots[other]) == (found[one].name == found[other].name)
 
 
 def test_equal_weights_are_packed_alike() -> None:

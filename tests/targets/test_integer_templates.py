@@ -32,6 +32,7 @@ from tests.targets.layers.integers import (
     depthwise_residual,
     depthwise_unsigned,
     depthwise_wider_than_image,
+    in_four_bits,
     lowest_weights,
     odd_channels,
     photograph,
@@ -87,10 +88,25 @@ def test_here(tmp_path: Path) -> None:
     assert anchors and all(schedule.startswith("integer-") for schedule in anchors)
 
 
+@pytest.fixture
+def always_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long unpacking takes."""
+    monkeypatch.setattr(integer_convolution, "stays_packed", lambda *_: True)
+
+
+@pytest.mark.usefixtures("always_packed")
+def test_in_four_bits(tmp_path: Path) -> None:
+    schedules = on_this_machine(host(), tmp_path, *map(in_four_bits, CONVOLUTIONS))
+    anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
+    kept = [schedule for schedule in anchors if "-4bit{" not in schedule]
+    assert len(kept) < len(anchors) and all(schedule.startswith("integer-transposed") for schedule in kept)
+
+
 def test_with_the_portable_ones(tmp_path: Path) -> None:
     on_this_machine(host(family="other", vector_bits=64, vector_registers=8), tmp_path, *PORTABLE)
 
 
+@pytest.mark.usefixtures("always_packed")
 def test_with_dot_products_this_machine_may_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def emulated(*_: object) -> QuadDot:
         return QuadDot(16, 4, emulated=True)
@@ -98,7 +114,7 @@ def test_with_dot_products_this_machine_may_lack(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(integer_convolution, "choose_dot", emulated)
     unsigned = [build for build in CONVOLUTIONS if _reads_unsigned(build)]
     assert len(unsigned) > 1
-    on_this_machine(host(), tmp_path, *unsigned)
+    on_this_machine(host(), tmp_path, *unsigned, *map(in_four_bits, unsigned))
 
 
 def _reads_unsigned(build: Layer) -> bool:
@@ -108,7 +124,9 @@ def _reads_unsigned(build: Layer) -> bool:
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=runnable(name)) for name in BOARDS])
+@pytest.mark.usefixtures("always_packed")
 def test_on_boards(name: str, tmp_path: Path) -> None:
-    graph, inputs, want = network(*BOARDS[name])
+    packed = [build for build in BOARDS[name] if build not in (*DEPTHWISE, lowest_weights)]
+    graph, inputs, want = network(*BOARDS[name], *map(in_four_bits, packed))
     execute, _ = runner(compile(graph, target=name, out=tmp_path / "layers"))
     assert_same(execute(inputs), want)

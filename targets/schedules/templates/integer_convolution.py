@@ -8,7 +8,7 @@ starts with (`starts`), so that nothing is padded here either.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
@@ -17,7 +17,7 @@ from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.convolution import MOST_TAPS
-from graphopt.targets.schedules.templates.dot import Dot, choose_dot, tile_of
+from graphopt.targets.schedules.templates.dot import Dot, choose_dot, in_nibbles, stays_packed, tile_of
 from graphopt.targets.schedules.templates.dot.tile import DotTile
 from graphopt.targets.schedules.templates.epilogue import reads_by_pixel
 from graphopt.targets.schedules.templates.gathered_kernel import GatheredKernel
@@ -69,7 +69,29 @@ class IntegerConvolution:
         if block == BLOCK and window.is_pointwise and not by_pixel:
             window = window.flat()
         starts = Starts.of(window, node.int("x_zero_point"))
-        return best_layer(body, anchor, target, window, starts, weights)
+        return best_layer(body, anchor, target, window, starts, weights).packed_where_short(weights)
+
+    def packed_where_short(self, weights: np.ndarray) -> IntegerConvolution:
+        """The same with weights of 4 bits two in a byte, unless unpacking takes too long."""
+        dots = (
+            choose_dot(self.target, self._dtype, weights, depth, self.window.result[1]) for depth in DEPTHS
+        )
+        packed = [in_nibbles(dot, depth, weights) for dot, depth in zip(dots, DEPTHS, strict=True)]
+        layers = [replace(self, dot=dot) for dot in packed if dot is not None]
+        best = min(layers, key=lambda layer: layer.cycles, default=self)
+        return best if stays_packed(best.cycles, self.cycles, weights.size, self.target) else self
+
+    @property
+    def _dtype(self) -> str:
+        x = self.anchor.inputs[0]
+        assert x is not None
+        return x.dtype.label
+
+    @property
+    def cycles(self) -> float:
+        """Estimated, of all sums."""
+        batch = self.anchor.output.static_shape[0]
+        return batch * self.groups * self.window.result[0] * self.tile().cycles * self.all_steps
 
     @property
     def name(self) -> str:
@@ -150,7 +172,7 @@ class IntegerConvolution:
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Weights as [group, tile, block of channels, row tap, column tap, step, vector], each vector as `dot` packs
-        it; starts as [start, group, vectors * lanes]."""
+        it, and behind them what `dot` has of each channel; starts as [start, group, vectors * lanes]."""
         numbers = {value: number for number, value in enumerate(self.body.inputs)}
         number = numbers[self.anchor.inputs[1]]  # type: ignore[index]
         weights, bias = constants[number], self.anchor.input(2)
@@ -174,10 +196,12 @@ class IntegerConvolution:
         filled = self.groups, tiles * vectors * dot.lanes, self.blocks * self.unit, *self.kernel
         full = np.zeros(filled, weights.dtype)
         full[:, : self.filters, : whole.shape[2]] = whole
-        split = full.reshape(
+        above, beside = dot.above_least(full.reshape(-1, *full.shape[2:]))
+        split = above.reshape(
             self.groups, tiles, vectors, dot.lanes, self.blocks, self.steps, dot.depth, *self.kernel
         )
-        return dot.pack(split.transpose(0, 1, 4, 7, 8, 5, 2, 3, 6)).reshape(-1)
+        packed = dot.pack(split.transpose(0, 1, 4, 7, 8, 5, 2, 3, 6)).reshape(-1)
+        return np.concatenate([packed, beside.reshape(-1)]) if beside.size else packed
 
     def _by_channel(self, weights: np.ndarray) -> np.ndarray:
         """As (groups, filters, channels, *kernel); windows that are put together are channels."""
@@ -214,4 +238,4 @@ def best_layer(
         )
         for depth in DEPTHS
     ]
-    return min(layers, key=lambda layer: layer.tile().cycles * layer.all_steps)
+    return min(layers, key=lambda layer: layer.cycles)

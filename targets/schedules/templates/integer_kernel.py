@@ -54,17 +54,26 @@ class IntegerKernel(TiledImage):
         """Elements of the packed operands, by number."""
         layer = self.layer
         numbers = {value: number for number, value in enumerate(layer.body.inputs)}
-        taps = layer.kernel[0] * layer.kernel[1]
-        steps = layer.groups * self.tiles * self.blocks * taps * layer.steps
         weights, before = layer.anchor.inputs[1], 0
         assert weights is not None
         if layer.starts_beside_weights:
             before = layer.starts.count * self._filters * 32 // weights.dtype.bits
-        sizes = {numbers[weights]: before + steps * self.step}
+        sizes = {numbers[weights]: before + self._elements + self._beside}
         bias = layer.anchor.input(2)
         if bias is not None:
             sizes[numbers[bias]] = layer.starts.count * self._filters
         return sizes
+
+    @property
+    def _elements(self) -> int:
+        """Of the weights of all channels."""
+        taps = self.layer.kernel[0] * self.layer.kernel[1]
+        return self.groups * self.tiles * self.blocks * taps * self.layer.steps * self.step
+
+    @property
+    def _beside(self) -> int:
+        """What all channels have beside their weights, which lies behind these."""
+        return self.groups * self.tiles * self.vectors * self.dot.lanes * self.dot.least_bytes
 
     @property
     def _filters(self) -> int:
@@ -83,6 +92,7 @@ class IntegerKernel(TiledImage):
         elif layer.starts_beside_weights:
             self.starts = Words(buffers[w], self.first_weight)
             self.weights = Pointer(buffers[w], (self.starts + layer.starts.count * self._filters).offset)
+        self.least = self.weights + self._elements
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
         self.x = self._readable(buffers[x]) if readable is None else readable
         self.walk(layer.filters * layer.channels * layer.window.taps)
@@ -106,7 +116,7 @@ class IntegerKernel(TiledImage):
         return wide
 
     def write_tile(self, tile: Tile) -> None:
-        sums = self.dot.begin(tile.columns, tile.vectors, self._start(tile, None))
+        sums = self.dot.begin(tile.columns, tile.vectors, self._start(tile, None)).above(self._least(tile))
         self.visit = self._visit(tile)
         self._reduce(sums, tile)
         self._store(self.dot.results(sums), tile)
@@ -117,6 +127,11 @@ class IntegerKernel(TiledImage):
             return None
         number = self.layer.starts.number(tile.row, column)
         return self.starts + (number * self._filters + tile.first * self.dot.lanes)
+
+    def _least(self, tile: Tile) -> Pointer:
+        """What the channels of a tile have beside their weights."""
+        wide = self.vectors * self.dot.lanes * self.dot.least_bytes
+        return self.least + tile.part * wide
 
     # --- the sums ---
 

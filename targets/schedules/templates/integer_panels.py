@@ -20,7 +20,8 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.dot import Dot, Pointer, Words, fitting_dots, tile_of
+from graphopt.targets.schedules.templates.dot import Dot, Pointer, Words, fitting_dots, in_nibbles, tile_of
+from graphopt.targets.schedules.templates.dot.tile import DotTile
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import Buffers, copied, each, spread
 from graphopt.targets.schedules.templates.panels import PanelKernel
@@ -57,6 +58,12 @@ def readings(target: Target, dtype: str, weights: np.ndarray) -> tuple[Reading, 
     return tuple(own or moved) or (plain,)
 
 
+def packed_readings(choices: Sequence[Reading], weights: np.ndarray) -> tuple[Reading, ...]:
+    """Those of `choices` that can read weights (columns, depth) of 4 bits, two in a byte."""
+    packed = ((in_nibbles(choice.dot, RUN, weights), choice.shift) for choice in choices)
+    return tuple(Reading(dot, shift) for dot, shift in packed if dot is not None)
+
+
 @dataclass(frozen=True)
 class Panels:
     """A right factor, `depth` x `width` numbers of `bits`, in panels of `vectors` vectors of a dot product."""
@@ -90,17 +97,28 @@ class Panels:
         """Of a panel with its starts."""
         return self.start_elements + self.steps * self.vectors * self.dot.step_bytes
 
+    @property
+    def all_elements(self) -> int:
+        """Of all panels, and of what each column has beside its weights, which lies behind them."""
+        return self.count * (self.elements + self.wide * self.dot.least_bytes)
+
+    def least(self, buffer: tirx.Var, panel: Expr) -> Pointer:
+        """What the columns of a panel have beside their weights."""
+        return Pointer(buffer, self.count * self.elements + panel * (self.wide * self.dot.least_bytes))
+
     def pack(self, weights: np.ndarray, bias: np.ndarray | None, zero: int) -> np.ndarray:
-        """Panels of [vectors * lanes] starts and [step, vectors, lanes * depth] weights."""
+        """Panels of [vectors * lanes] starts and [step, vectors, lanes * depth] weights; then what is beside them."""
         full = np.zeros((self.count * self.wide, self.steps * self.dot.depth), weights.dtype)
         full[: self.width, : self.depth] = weights.T
         starts = -zero * full.astype(np.int64).sum(axis=1)
         if bias is not None:
             starts[: self.width] += bias.reshape(-1)
         words = starts.astype(np.int32).reshape(self.count, -1).view(weights.dtype)
-        split = full.reshape(self.count, self.vectors, self.dot.lanes, self.steps, self.dot.depth)
+        above, beside = self.dot.above_least(full)
+        split = above.reshape(self.count, self.vectors, self.dot.lanes, self.steps, self.dot.depth)
         packed = self.dot.pack(split.transpose(0, 3, 1, 2, 4)).reshape(self.count, -1)
-        return np.hstack([words, packed]).reshape(-1)
+        panels = np.hstack([words, packed]).reshape(-1)
+        return np.concatenate([panels, beside.reshape(-1)]) if beside.size else panels
 
 
 def tile_decision(
@@ -114,6 +132,24 @@ def tile_decision(
     """The way to read, columns and vectors of a tile that take the fewest estimated cycles; panels of those of `like`,
     where it is given."""
     known = like if like is not None and like["dot"] < len(choices) else None
+    _, number, tile = _best_tile(choices, rows, depth, width, target, known)
+    return {"dot": number, "columns": tile.columns, "vectors": tile.vectors}
+
+
+def product_cycles(choices: Sequence[Reading], rows: int, depth: int, width: int, target: Target) -> float:
+    """Estimated, of the best of the choices."""
+    return _best_tile(choices, rows, depth, width, target)[0]
+
+
+def _best_tile(
+    choices: Sequence[Reading],
+    rows: int,
+    depth: int,
+    width: int,
+    target: Target,
+    known: Mapping[str, int] | None = None,
+) -> tuple[float, int, DotTile]:
+    """Cycles, the number of the choice and its tile."""
     found = []
     for number in [known["dot"]] if known else range(len(choices)):
         dot = choices[number].dot
@@ -121,8 +157,7 @@ def tile_decision(
         wide = [known["vectors"]] if known else _panels_of_bytes(dot, vectors)
         tile = tile_of(dot, rows, vectors, target, wide)
         found.append((tile.cycles * -(-depth // dot.depth), number, tile))
-    _, number, tile = min(found, key=lambda choice: choice[:2])
-    return {"dot": number, "columns": tile.columns, "vectors": tile.vectors}
+    return min(found, key=lambda choice: choice[:2])
 
 
 def _panels_of_bytes(dot: Dot, vectors: int) -> list[int]:
@@ -186,7 +221,7 @@ class IntegerPanelKernel(PanelKernel):
         dot, packed = self.dot, self.packed
         vectors = -(-width // dot.lanes)
         first = (self.batch * packed.count + panel) * packed.elements
-        sums = dot.begin(columns, vectors, Words(self.b, first))
+        sums = dot.begin(columns, vectors, Words(self.b, first)).above(packed.least(self.b, panel))
         with T.serial(packed.steps) as step:
             inputs = [
                 Pointer(self.a, (start + column) * self.stride + step * dot.depth)

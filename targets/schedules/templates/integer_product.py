@@ -12,11 +12,14 @@ from tvm import tirx
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import INTEGERS, product_of_bytes
+from graphopt.targets.schedules.templates.dot import stays_packed
 from graphopt.targets.schedules.templates.integer_panels import (
     OTHER_SIGN,
     IntegerPanelKernel,
     Panels,
     Reading,
+    packed_readings,
+    product_cycles,
     readings,
     tile_decision,
 )
@@ -34,7 +37,10 @@ class IntegerProduct:
     depth: int
     width: int
     readings: tuple[Reading, ...]
-    name: str = "integer-product"
+
+    @property
+    def name(self) -> str:
+        return f"integer-product-{self.readings[self.defaults()['dot']].dot.name}"
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> IntegerProduct | None:
@@ -53,7 +59,14 @@ class IntegerProduct:
         if not (rows and depth and width):
             return None
         weights = constants[body.inputs.index(b)]
-        return cls(body, anchor, target, rows, depth, width, readings(target, a.dtype.label, weights))
+        plain = readings(target, a.dtype.label, weights)
+        packed = packed_readings(plain, weights.T)
+        if packed:
+            sizes = rows, depth, width, target
+            cycles, before = (product_cycles(choices, *sizes) for choices in (packed, plain))
+            if not stays_packed(cycles, before, weights.size, target):
+                packed = ()
+        return cls(body, anchor, target, rows, depth, width, packed or plain)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         registers = self.target.vector_registers
@@ -85,7 +98,7 @@ class IntegerProduct:
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         panels, shift = self.panels(decision), self.readings[decision["dot"]].shift
-        sizes = {self.number(1): panels.count * panels.elements}
+        sizes = {self.number(1): panels.all_elements}
         if self.anchor.input(2) is not None:
             sizes[self.number(2)] = 1
 

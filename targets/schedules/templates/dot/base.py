@@ -34,12 +34,20 @@ Inputs = Sequence[Pointer | None]
 
 @dataclass(frozen=True)
 class Sums:
-    """The sums of a tile in registers: `buffer` as the instruction wants them, and the bias where it is still due."""
+    """The sums of a tile in registers: `buffer` as the instruction wants them, and the bias where it is still due.
+
+    `least` are the numbers, one for each channel, that weights are stored above, where that is so.
+    """
 
     buffer: tirx.Var
     columns: int
     vectors: int
     bias: Pointer | None = None
+    least: Pointer | None = None
+
+    def above(self, least: Pointer) -> Sums:
+        """The same, with weights stored above these."""
+        return dataclasses.replace(self, least=least)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,13 @@ class Dot(ABC):
     depth: int
     spacing: int = dataclasses.field(default=1, kw_only=True)
     name: ClassVar[str]
+    least_bytes: ClassVar[int] = 0
+    """What each channel has beside its weights."""
+
+    @property
+    def load_lanes(self) -> int:
+        """Weights that `step` loads at once, all of them so; 0 where loads differ."""
+        return 0
 
     @property
     def step_bytes(self) -> int:
@@ -63,6 +78,10 @@ class Dot(ABC):
     def read_as(self, dtype: str) -> str:
         """The type in which `step` reads inputs that are stored as `dtype`; the kernel widens what differs."""
         return dtype
+
+    def above_least(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (channels, ...) as `pack` takes them, and what is stored beside: int8 (channels, least_bytes)."""
+        return weights, np.empty((len(weights), self.least_bytes), np.int8)
 
     @abstractmethod
     def pack(self, weights: np.ndarray) -> np.ndarray:

@@ -33,6 +33,10 @@ class PairDot(Dot):
     def read_as(self, dtype: str) -> str:
         return "int16"
 
+    @property
+    def load_lanes(self) -> int:
+        return PAIR * self.lanes
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return interleaved(weights, PAIR)
 

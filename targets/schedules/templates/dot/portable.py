@@ -19,6 +19,10 @@ class PortableDot(Dot):
 
     name: ClassVar[str] = "portable"
 
+    @property
+    def load_lanes(self) -> int:
+        return self.lanes
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return interleaved(weights, 1)
 

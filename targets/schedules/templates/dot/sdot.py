@@ -30,6 +30,10 @@ class ElementDot(Dot):
 
     name: ClassVar[str] = "sdot"
 
+    @property
+    def load_lanes(self) -> int:
+        return QUAD * LANES
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return interleaved(weights, QUAD)
 

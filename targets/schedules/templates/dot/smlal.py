@@ -7,7 +7,6 @@ of 32 bits. They are added to each other when the results are read. With 8 chann
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from tvm import tirx
@@ -51,7 +50,14 @@ class WideningDot(Dot):
     """Weights and inputs int8; `depth` is 16, where no weight is -128, or 8."""
 
     architecture: Architecture = A64
-    name: ClassVar[str] = "smlal"
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return "smlal" if self.depth > HALF else "smull"
+
+    @property
+    def load_lanes(self) -> int:
+        return self.depth
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(weights).reshape(*weights.shape[:-2], -1)

@@ -38,6 +38,10 @@ class MatrixDot(Dot):
 
     name: ClassVar[str] = "smmla"
 
+    @property
+    def load_lanes(self) -> int:
+        return REGISTER
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         leading = weights.shape[:-2]
         split = weights.reshape(*leading, LANES // ROWS, ROWS, self.depth // EIGHT, EIGHT)

@@ -26,6 +26,10 @@ class QuadDot(Dot):
     emulated: bool = False
     name: ClassVar[str] = "vpdpbusd"
 
+    @property
+    def load_lanes(self) -> int:
+        return QUAD * self.lanes
+
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return interleaved(weights, QUAD)
 
