@@ -42,14 +42,19 @@ class _Nibbles(Pointer):
         return dataclasses.replace(self, place=self.place + int(elements))
 
     def load(self, lanes: int, stride: int = 1) -> Expr:
-        """Both halves of so many bytes are such loads."""
-        assert stride == 1 and self.place % lanes == 0
+        assert stride == 1
+        return self.load_as("int8", lanes)
+
+    def load_as(self, dtype: str, lanes: int) -> Expr:
+        """Bytes are widened before they are taken apart: x86 has shifts of 16 bits, and none of 8."""
+        assert self.place % lanes == 0
         pair, is_second = divmod(self.place // lanes, 2)
         both = Pointer(self.buffer, self.offset + pair * lanes).load(lanes)
-        wide, four = f"uint8x{lanes}", tirx.Broadcast(tirx.const(BITS, "uint8"), lanes)
-        bytes_ = tirx.reinterpret(wide, both)
-        above = bytes_ >> four if is_second else bytes_ & tirx.Broadcast(tirx.const(LOWER, "uint8"), lanes)
-        return tirx.reinterpret(f"int8x{lanes}", above) + self._least(lanes)
+        unsigned = f"u{dtype}"
+        wide = tirx.reinterpret(f"uint8x{lanes}", both).astype(f"{unsigned}x{lanes}")
+        number = tirx.Broadcast(tirx.const(BITS if is_second else LOWER, unsigned), lanes)
+        above = wide >> number if is_second else wide & number
+        return tirx.reinterpret(f"{dtype}x{lanes}", above) + self._least(lanes).astype(f"{dtype}x{lanes}")
 
     def _least(self, lanes: int) -> Expr:
         """What each of these weights is stored above."""

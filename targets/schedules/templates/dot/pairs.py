@@ -46,16 +46,15 @@ class PairDot(Dot):
                 if x is None:
                     continue
                 for vector in range(sums.vectors):
-                    factor = (weights + vector * self.step_bytes + pair * PAIR * self.lanes).load(
-                        PAIR * self.lanes
-                    )
+                    place = weights + (vector * self.step_bytes + pair * PAIR * self.lanes)
+                    factor = place.load_as("int16", PAIR * self.lanes)
                     self._multiply_add(self.sum_at(sums, column, vector), x + pair * PAIR, factor)
 
     def _multiply_add(self, total: Pointer, x: Pointer, factor: tirx.Expr) -> None:
         both = tirx.reinterpret("int32", x.load(PAIR))
         wide = f"int16x{PAIR * self.lanes}"
         spread = tirx.reinterpret(wide, tirx.Broadcast(both, self.lanes))
-        products = intrinsic(INTRINSICS[self.lanes], f"int32x{self.lanes}", spread, factor.astype(wide))
+        products = intrinsic(INTRINSICS[self.lanes], f"int32x{self.lanes}", spread, factor)
         total.store(total.load(self.lanes) + products)
 
     def registers(self, columns: int, vectors: int) -> int:

@@ -37,6 +37,10 @@ class Pointer:
         """The next `lanes` elements, or every so many, as a vector."""
         return self.buffer[tirx.Ramp(self.offset, stride, lanes)]
 
+    def load_as(self, dtype: str, lanes: int) -> Expr:
+        """The same as numbers of a wider type."""
+        return self.load(lanes).astype(f"{dtype}x{lanes}")
+
     def store(self, vector: Expr) -> None:
         """Write a vector over the next elements."""
         lanes = vector.ty.dtype.lanes
