@@ -33,6 +33,7 @@ from graphopt.targets.schedules.templates.product import PackedProduct
 from graphopt.targets.schedules.templates.transposed import TransposedConvolution
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
 from graphopt.targets.schedules.templates.winograd_row import WinogradRowConvolution
+from graphopt.targets.schedules.templates.winograd_strided import WinogradStridedConvolution
 
 Decision = Mapping[str, int]
 
@@ -63,6 +64,7 @@ class Template(Protocol):
 
 TEMPLATES: tuple[type[Template], ...] = (
     WinogradConvolution,
+    WinogradStridedConvolution,
     WinogradRowConvolution,
     DirectConvolution,
     DepthwiseConvolution,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from tvm import tirx
@@ -60,6 +61,8 @@ class WinogradConvolution:
     lanes: int
     name: str = "winograd-convolution"
 
+    STRIDES: ClassVar[tuple[int, int]] = (1, 1)
+
     @classmethod
     def match(
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
@@ -79,7 +82,7 @@ class WinogradConvolution:
         if read.block != made.block or are_whole(constants[body.inputs.index(anchor.weights)]):
             return None
         window = window_of_image(anchor.node, anchor.image, anchor.kernel)
-        if window.strides != (1, 1) or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
+        if window.strides != cls.STRIDES or window.dilations != (1, 1) or max(_pads(window)) > WIDEST_PADS:
             return None
         return cls(body, anchor.node, target, window, read.channels, made.channels, made.block)
 
@@ -245,5 +248,9 @@ def are_whole(weights: np.ndarray) -> bool:
 
 def _pads(window: Window) -> tuple[int, ...]:
     """Rows and columns of zeros, before and behind."""
-    sides = zip(window.pads, window.result, window.image, strict=True)
-    return tuple(pad for before, made, given in sides for pad in (before, made + TAPS - 1 - given - before))
+    sides = zip(window.pads, window.result, window.image, window.strides, strict=True)
+    return tuple(
+        pad
+        for before, made, given, stride in sides
+        for pad in (before, (made - 1) * stride + TAPS - given - before)
+    )

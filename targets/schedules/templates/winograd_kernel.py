@@ -131,7 +131,8 @@ class WinogradKernel:
         self.epilogue = Epilogue(layer.body, layer.anchor, buffers)
         m, size, window = self.transform.outputs, self.transform.inputs, layer.window
         self.rows_in, self.columns_in = (
-            Row(grid[1 + axis], window.image[axis], size, m, 1, window.pads[axis]) for axis in range(2)
+            Row(grid[1 + axis], window.image[axis], size, self.transform.step, 1, window.pads[axis])
+            for axis in range(2)
         )
         self.columns_out = Row(grid[2], window.result[1], m, m)
 
@@ -210,7 +211,7 @@ class WinogradKernel:
         height = self.layer.window.image[0]
         rows = [T.alloc_buffer((size * lanes,), self.dtype, scope="local") for _ in range(size)]
         for number, row in enumerate(rows):
-            line = tile.row * self.transform.outputs + (number - self.rows_in.pad)
+            line = tile.row * self.transform.step + (number - self.rows_in.pad)
             above = self.rows_in.position(0, number) < 0
             below = self.rows_in.position(self.rows_in.outputs - 1, number) >= height
             exists = tirx.all(line >= 0, line < height) if above or below else None

@@ -29,6 +29,12 @@ PAIRS: dict[int, tuple[Fraction, ...]] = {
 its negative. All entries of A and B are exact in float32. Of the points for four outputs that are, these amplify errors
 least but for a few percent."""
 
+FINITE_PAIRS: dict[int, tuple[Fraction, ...]] = {
+    2: (Fraction(1),),
+    4: (Fraction(3, 4), Fraction(5, 2)),
+}
+"""The same where the number of inputs is odd and infinity no point, by one less than there are inputs."""
+
 Polynomial = tuple[Fraction, ...]
 """Coefficients, that of x^0 first."""
 
@@ -45,6 +51,11 @@ class Transform:
         """Inputs, and multiplications."""
         return self.outputs + self.taps - 1
 
+    @property
+    def step(self) -> int:
+        """Inputs from one tile to the next."""
+        return self.outputs
+
     @functools.cached_property
     def filter(self) -> np.ndarray:
         """G, (m + r - 1, r), in float64."""
@@ -53,7 +64,9 @@ class Transform:
             others = (*self._points[:number], *self._points[number + 1 :])
             scale = _value(_with_roots(others), point)
             rows.append([point**power / scale for power in range(self.taps)])
-        return _matrix([*rows, [Fraction(power == self.taps - 1) for power in range(self.taps)]])
+        if self._infinity:
+            rows.append([Fraction(power == self.taps - 1) for power in range(self.taps)])
+        return _matrix(rows)
 
     @functools.cached_property
     def input_stages(self) -> tuple[np.ndarray, np.ndarray]:
@@ -67,8 +80,9 @@ class Transform:
             first += [_padded((Fraction(0), *odd), size), _padded(odd, size)]
             even_row, odd_row = _unit(2 * number + 1, size), _unit(2 * number + 2, size)
             second += [_sum(even_row, odd_row, point), _sum(even_row, odd_row, -point)]
-        first.append(_padded(_with_roots(self._points), size))
-        second.append(_unit(size - 1, size))
+        if self._infinity:
+            first.append(_padded(_with_roots(self._points), size))
+            second.append(_unit(size - 1, size))
         return _matrix(first), _matrix(second)
 
     @functools.cached_property
@@ -79,13 +93,14 @@ class Transform:
         for number in range(len(pairs)):
             plus, minus = _unit(2 * number + 1, size), _unit(2 * number + 2, size)
             first += [_sum(plus, minus, Fraction(1)), _sum(plus, minus, Fraction(-1))]
-        first.append(_unit(size - 1, size))
+        if self._infinity:
+            first.append(_unit(size - 1, size))
         second = []
         for power in range(self.outputs):
             row = [Fraction(power == 0)]
             for point in pairs:
                 row += [point**power, Fraction(0)] if power % 2 == 0 else [Fraction(0), point**power]
-            second.append([*row, Fraction(power == self.outputs - 1)])
+            second.append([*row, *[Fraction(power == self.outputs - 1)] * self._infinity])
         return _matrix(first), _matrix(second)
 
     @property
@@ -122,12 +137,59 @@ class Transform:
 
     @property
     def _pairs(self) -> tuple[Fraction, ...]:
-        return PAIRS[self.inputs - 2]
+        return PAIRS[self.inputs - 2] if self._infinity else FINITE_PAIRS[self.inputs - 1]
+
+    @property
+    def _infinity(self) -> bool:
+        """Whether infinity is one of the points."""
+        return self.inputs % 2 == 0
 
     @property
     def _points(self) -> tuple[Fraction, ...]:
         """Without infinity."""
         return Fraction(0), *_both(self._pairs)
+
+
+@dataclass(frozen=True)
+class StridedTransform(Transform):
+    """Every second output of three taps, along one axis: y_i = g_0 d_2i + g_1 d_2i+1 + g_2 d_2i+2.
+
+    Inputs with an even number are filtered by two taps, which F(m, 2) does by m + 1 multiplications; those with an odd
+    one by one tap, which takes m.
+    """
+
+    @property
+    def inputs(self) -> int:
+        return 2 * self.outputs + 1
+
+    @property
+    def step(self) -> int:
+        return 2 * self.outputs
+
+    @property
+    def even(self) -> Transform:
+        """What is done with the inputs of even numbers."""
+        return Transform(self.outputs, 2)
+
+    @functools.cached_property
+    def filter(self) -> np.ndarray:
+        whole = np.zeros((self.inputs, TAPS))
+        whole[: self.even.inputs, ::2] = self.even.filter
+        whole[self.even.inputs :, 1] = 1
+        return whole
+
+    @functools.cached_property
+    def input_stages(self) -> tuple[np.ndarray, np.ndarray]:
+        before, after = self.even.input_stages
+        first = np.zeros((self.inputs, self.inputs))
+        first[: self.even.inputs, ::2] = before
+        first[self.even.inputs :, 1::2] = np.eye(self.outputs)
+        return first, _beside_unit(after, self.outputs)
+
+    @functools.cached_property
+    def output_stages(self) -> tuple[np.ndarray, np.ndarray]:
+        before, after = self.even.output_stages
+        return _beside_unit(before, self.outputs), np.hstack([after, np.eye(self.outputs)])
 
 
 def transformed_filters(weights: np.ndarray, transform: Transform) -> np.ndarray:
@@ -140,6 +202,15 @@ def transformed_filters(weights: np.ndarray, transform: Transform) -> np.ndarray
 def transformed_rows(weights: np.ndarray, transform: Transform) -> np.ndarray:
     """G g in float64 for filters of one axis (F, C, r), as (m + r - 1, F, C)."""
     return np.moveaxis(weights.astype(np.float64) @ transform.filter.T, -1, 0)
+
+
+def _beside_unit(matrix: np.ndarray, size: int) -> np.ndarray:
+    """A block-diagonal matrix of `matrix` and the unit matrix of `size`."""
+    rows, columns = matrix.shape
+    whole = np.zeros((rows + size, columns + size))
+    whole[:rows, :columns] = matrix
+    whole[rows:, columns:] = np.eye(size)
+    return whole
 
 
 def _both(points: Iterable[Fraction]) -> tuple[Fraction, ...]:
