@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-PACKAGES = ("graphopt", "apache-tvm", "onnx", "numpy", "onnxruntime", "openvino", "ncnn")
+PACKAGES = ("graphopt", "apache-tvm", "onnx", "numpy", "onnxruntime", "openvino", "ncnn", "nncf")
 ZOO = Path(os.environ.get("GRAPHOPT_ZOO", Path(__file__).parent.parent.parent / "shared"))
 
 WIDTH_OF_A_FILE = 260

@@ -34,7 +34,7 @@ from bench.common import Report, arguments, geometric_mean, progress
 from bench.int8 import OURS, instructions, int8_files, largest_difference
 from bench.models import LARGE, small_models
 from bench.peers import PEERS, PeerError, Run
-from bench.readme import README, cpu_table, write_section
+from bench.readme import README, cpu_table, int8_table, write_section
 from graphopt.measurement import measure
 from graphopt.roofline import measure_roofline
 
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     parser.add_argument("--all", action="store_true", help="add the figures of bench.roofline and bench.arm")
     options = parser.parse_args()
-    if options.readme and (options.quick or options.model or options.int8):
-        parser.error("--readme wants all models in float: leave out --quick, --model and --int8")
+    if options.readme and (options.quick or options.model):
+        parser.error("--readme wants all models: leave out --quick and --model")
     threads = options.threads or ("1" if options.int8 else f"1,{os.cpu_count()}")
     counts = sorted({int(count) for count in threads.split(",")})
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
@@ -92,7 +92,10 @@ def main() -> None:
             report.figures |= figures_of(module, options.quick)
     report.finish(options.json)
     if options.readme:
-        write_section(README, "bench.cpu", cpu_table(report, counts))
+        name, table = (
+            ("bench.int8", int8_table(report)) if options.int8 else ("bench.cpu", cpu_table(report, counts))
+        )
+        write_section(README, name, table)
 
 
 def compare(

@@ -1,6 +1,7 @@
 """Quantisation after training, by ours, ONNX Runtime and NNCF: metric, SQNR, size and share of integers.
 
     python -m bench.quantisation [--quick] [--model trn_cifar] [--peers-from FILE] [--json FILE]
+                                 [--readme]
 
 Each tool gets the same 128 calibration samples (or as many as there are) without labels; test sets judge the files,
 and nothing else. Metrics are top-1 in per cent with a 95 % interval (`low`, `high`), SQNR is that of the first output
@@ -29,6 +30,7 @@ from bench.common import ZOO, Report, arguments, progress
 from bench.peers import PeerError
 from bench.quantised import Case, compiled, makeup, session
 from bench.quantisers import PEERS
+from bench.readme import README, quantisation_table, write_section
 from bench.recorded import RECORDED, Kept
 from graphopt.data import input_specs
 from graphopt.errors import GraphoptError
@@ -81,7 +83,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="test samples per model")
     parser.add_argument("--peers-from", type=Path, metavar="FILE", help="keep the peers' results there")
     parser.add_argument("--tool", action="append", help="only tools whose name starts so")
+    parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     options = parser.parse_args()
+    if options.readme and (options.quick or options.model or options.tool):
+        parser.error("--readme wants all models and tools: leave out --quick, --model and --tool")
     if find_spec("onnxruntime") is None:
         sys.exit("ONNX Runtime is not installed, which runs all files [pip install -e '.[bench]']")
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
@@ -98,6 +103,8 @@ def main() -> None:
             row["best int8 peer"] = best_peer(report.rows, row["model"], pure=True)
     report.figures = figures(report.rows)
     report.finish(options.json)
+    if options.readme:
+        write_section(README, "bench.quantisation", quantisation_table(report, list(OURS)))
 
 
 def rows_of(name: str, tools: tuple[str, ...], test: int, kept: Kept) -> Iterator[dict[str, Any]]:

@@ -12,8 +12,10 @@ from graphopt.targets.device import load_target
 
 README = Path(__file__).parent.parent / "README.md"
 OURS = "graphopt"
-SHOWN = ("onnxruntime", "openvino", "ncnn", "apache-tvm")
+SHOWN = ("onnxruntime", "openvino", "ncnn", "nncf", "apache-tvm")
 """Packages whose versions stand below the table."""
+SHOWN_FIGURES = ("geomean", "worst", "a72", "a76", "int8_over", "library", "most_bits", "sqnr", "seconds")
+"""How the names of figures begin that stand there, too."""
 
 
 def write_section(page: Path, name: str, text: str) -> None:
@@ -29,7 +31,7 @@ def write_section(page: Path, name: str, text: str) -> None:
 def cpu_table(report: Report, counts: Sequence[int]) -> str:
     """Milliseconds of everyone on one thread, the ratio to the best peer on one thread and on all; who, where, when."""
     alone, together = counts[0], counts[-1]
-    peers = [column for column in ("ONNX Runtime", "OpenVINO", "ncnn") if column in report.columns]
+    peers = _peers(report)
     threads = f"{together} threads" if together > 1 else "1 thread"
     lines = [
         _line("model", OURS, *peers, "ratio", f"{OURS}, {threads}", f"ratio, {threads}"),
@@ -38,26 +40,39 @@ def cpu_table(report: Report, counts: Sequence[int]) -> str:
     rows = {(row["model"], row["threads"]): row for row in report.rows}
     for model in dict.fromkeys(row["model"] for row in report.rows):
         first, last = rows[model, alone], rows[model, together]
-        times = [_number(first.get(who)) for who in (OURS, *peers)]
-        lines.append(
-            _line(model, *times, _number(first["ratio"]), _number(last[OURS]), _number(last["ratio"]))
-        )
-    told = ", ".join(f"{name} {version}" for name, version in versions().items() if name in SHOWN)
-    place = f"{machine()['processor']}, {machine()['cores']} cores, vectors of {load_target('host').vector_bits} bits"
-    means = ", ".join(
-        f"`{name}` {value:.2f}"
-        for name, value in report.figures.items()
-        if name.startswith(("geomean", "worst"))
-    )
-    return "\n".join(
-        [
-            "",
-            *lines,
-            "",
-            f"Milliseconds on {place}; {told}; {datetime.date.today().isoformat()}; {means}.",
-            "",
-        ]
-    )
+        numbers = (*(first.get(who) for who in (OURS, *peers)), first["ratio"], last[OURS], last["ratio"])
+        lines.append(_line(model, *map(_number, numbers)))
+    return _section(lines, f"Milliseconds on {_place()}; {_versions()}", report)
+
+
+def int8_table(report: Report) -> str:
+    """Milliseconds of everyone's int8 file, the ratio to the best peer, and what ours gains over our float model."""
+    peers = _peers(report)
+    gains = ("over float", "of library")
+    lines = [
+        _line("model", OURS, *peers, "ratio", "times our float's speed", "of our float's library"),
+        _line("---", *["---:"] * (len(peers) + 4)),
+    ]
+    for row in report.rows:
+        numbers = (row.get(column) for column in (OURS, *peers, "ratio", *gains))
+        lines.append(_line(row["model"], *map(_number, numbers)))
+    return _section(lines, f"Milliseconds on one thread of {_place()}; {_versions()}", report)
+
+
+def quantisation_table(report: Report, ours: Sequence[str]) -> str:
+    """Metric and SQNR of each of `ours` beside the float model and the best peer's SQNR."""
+    lines = [
+        _line("model", "float", *(f"{tool}: metric | SQNR" for tool in ours), "best peer's SQNR"),
+        _line("---", *["---:"] * (2 * len(ours) + 2)),
+    ]
+    rows = {(row["model"], row["tool"]): row for row in report.rows}
+    for model in dict.fromkeys(row["model"] for row in report.rows):
+        made = [rows[model, tool] for tool in ours]
+        numbers = [f"{rows[model, 'float']['metric']:.2f}"]
+        for row in made:
+            numbers += [f"{row['metric']:.2f}", f"{row['SQNR']:.1f}"]
+        lines.append(_line(model, *numbers, f"{made[0]['best peer']:.1f}"))
+    return _section(lines, f"Metrics in per cent, SQNR in decibels, on test sets; {_versions()}", report)
 
 
 def arm_table(report: Report) -> str:
@@ -72,9 +87,28 @@ def arm_table(report: Report) -> str:
         )
         lines.append(_line(row["model"], row["device"], *(_number(number) for number in numbers)))
     peers = ", ".join(sorted({row["best peer"] for row in report.rows}))
-    means = ", ".join(f"`{name}` {value:.2f}" for name, value in report.figures.items())
-    told = f"Millions of instructions; {peers}; {datetime.date.today().isoformat()}; {means}."
-    return "\n".join(["", *lines, "", told, ""])
+    return _section(lines, f"Millions of instructions; {peers}", report)
+
+
+def _section(lines: Sequence[str], told: str, report: Report) -> str:
+    """A table with what is told of it, the day and the figures below."""
+    figures = (
+        f"`{name}` {value:.2f}" for name, value in report.figures.items() if name.startswith(SHOWN_FIGURES)
+    )
+    below = f"{told}; {datetime.date.today().isoformat()}; {', '.join(figures)}."
+    return "\n".join(["", *lines, "", below, ""])
+
+
+def _peers(report: Report) -> list[str]:
+    return [column for column in ("ONNX Runtime", "OpenVINO", "ncnn") if column in report.columns]
+
+
+def _place() -> str:
+    return f"{machine()['processor']}, {machine()['cores']} cores, vectors of {load_target('host').vector_bits} bits"
+
+
+def _versions() -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions().items() if name in SHOWN)
 
 
 def _line(*cells: str) -> str:
