@@ -33,6 +33,9 @@ from graphopt.targets.transcendental import approximate, vectorise
 LARGEST_STACK_BUFFER = 2048
 """Bytes; larger temporaries become workspace parameters."""
 
+LARGEST_FIRMWARE_BUFFER = 256
+"""The same where the stack is a part of a microcontroller's memory."""
+
 LARGEST_TASK_BUFFER = 65536
 """Bytes; a temporary inside a parallel loop belongs to one task and stays on its stack up to this size."""
 
@@ -62,12 +65,30 @@ def lower(
     functions: Mapping[str, tirx.PrimFunc], machine: tvm.target.Target
 ) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
     """Lower to what TVM's code generators take; returns the module and each kernel's workspaces in bytes."""
+    return _lower(functions, machine)
+
+
+def lower_for_firmware(
+    functions: Mapping[str, tirx.PrimFunc], machine: tvm.target.Target
+) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
+    """The same without threads: a kernel is a `void` function, and few temporaries are on its stack."""
+    serial = {name: f.with_body(_without_threads(f.body)) for name, f in functions.items()}
+    return _lower(serial, machine, LARGEST_FIRMWARE_BUFFER, threads=False)
+
+
+def _lower(
+    functions: Mapping[str, tirx.PrimFunc],
+    machine: tvm.target.Target,
+    largest: int = LARGEST_STACK_BUFFER,
+    *,
+    threads: bool = True,
+) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
     named = {name: function.without_attr("global_symbol") for name, function in functions.items()}
     module = tirx.transform.BindTarget(machine.with_host(machine))(tvm.IRModule(named))
     vectorise()
     with tvm.transform.PassContext(opt_level=3):
         module = _lowering_passes()(module)
-    triple = str(machine.attrs.get("mtriple", ""))
+    triple = str(machine.attrs.get("mtriple", machine.kind.name))
     unpacked, workspaces = {}, {}
     for variable, function in module.functions.items():
         name = variable.name_hint
@@ -76,9 +97,18 @@ def lower(
         computed = computed.with_body(lower_fixed_point(computed.body, triple))
         is_aarch64 = triple.startswith("aarch64")
         computed = computed.with_body(lower_extrema(computed.body, instructions=is_aarch64))
-        unpacked[variable], workspaces[name] = _raw_pointers(computed, name)
+        unpacked[variable], workspaces[name] = _raw_pointers(computed, name, largest, threads)
     module = tirx.transform.BF16StorageLegalize()(tvm.IRModule(unpacked))
     return tirx.transform.LowerIntrin()(module), workspaces
+
+
+def _without_threads(body: tirx.Stmt) -> tirx.Stmt:
+    def serial(loop: tirx.For) -> tirx.For:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+    return tvm_ffi.structural_map(body, (tirx.For, serial))
 
 
 def _lowering_passes() -> tvm.transform.Sequential:
@@ -119,8 +149,11 @@ def _codegen_build(module: tvm.IRModule, machine: tvm.target.Target) -> tvm.runt
     return importlib.import_module("tvm.tirx.build").codegen_build(module, machine)
 
 
-def _raw_pointers(function: tirx.PrimFunc, name: str) -> tuple[tirx.PrimFunc, tuple[int, ...]]:
-    """Buffers become pointers; large temporaries become further pointers, whose bytes are returned."""
+def _raw_pointers(
+    function: tirx.PrimFunc, name: str, largest: int, threads: bool
+) -> tuple[tirx.PrimFunc, tuple[int, ...]]:
+    """Buffers become pointers; temporaries of more than `largest` bytes become further pointers, whose bytes are
+    returned. Where there are `threads`, the function tells whether it could start them."""
     parameters: list[tirx.Var] = []
     declarations: list[tirx.Stmt] = []
     workspaces: list[int] = []
@@ -138,7 +171,7 @@ def _raw_pointers(function: tirx.PrimFunc, name: str) -> tuple[tirx.PrimFunc, tu
                     f"each task of a parallel loop allocates {size} bytes", where=f"kernel '{name}'"
                 )
             return allocation
-        if size <= LARGEST_STACK_BUFFER:
+        if size <= largest:
             return allocation
         pointer = tirx.Var(f"{allocation.buffer.name}_ws", PointerType(allocation.buffer.ty.dtype))
         parameters.append(pointer)
@@ -149,7 +182,7 @@ def _raw_pointers(function: tirx.PrimFunc, name: str) -> tuple[tirx.PrimFunc, tu
     raw = tirx.PrimFunc(
         parameters,
         tirx.SeqStmt([*declarations, body]),
-        ret_type=PrimType("int32"),
+        ret_type=PrimType("int32") if threads else function.ret_type,
         attrs=function.attrs,
     )
     return raw.with_attr("global_symbol", name), tuple(workspaces)

@@ -23,6 +23,8 @@ from graphopt.targets.abi import C_TYPES
 from graphopt.targets.device import Target
 
 if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
     from graphopt.targets.schedules.templates import Choice
 
 Progress = Callable[[str, int, int], None]
@@ -49,6 +51,15 @@ class Kernels:
     schedules: dict[str, str]
 
 
+@dataclass(frozen=True)
+class LoweredGroups:
+    """The scheduled function of each kernel, which kernel serves each group, and how each is scheduled."""
+
+    functions: dict[str, PrimFunc]
+    name_of: dict[Node, str]
+    schedules: dict[str, str]
+
+
 def compile_groups(
     groups: Sequence[Node],
     target: Target,
@@ -62,6 +73,27 @@ def compile_groups(
     Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
     """
     from graphopt.targets.codegen import compile_kernels
+
+    lowered = lower_groups(groups, target, progress, winograd=winograd, half=half)
+    if progress:
+        progress("compiling kernels", 0, 1)
+    compiled = compile_kernels(lowered.functions, target)
+    return Kernels(compiled.object_bytes, lowered.name_of, compiled.workspaces, lowered.schedules)
+
+
+def lower_groups(
+    groups: Sequence[Node],
+    target: Target,
+    progress: Progress | None = None,
+    *,
+    winograd: bool = True,
+    half: bool = False,
+    prefix: str = "",
+) -> LoweredGroups:
+    """Lower and schedule every distinct group, whose kernels' names begin with `prefix`.
+
+    Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
+    """
     from graphopt.targets.lower import lower_body
     from graphopt.targets.schedules import schedule
     from graphopt.targets.schedules.templates import choose
@@ -82,7 +114,7 @@ def compile_groups(
             packed.setdefault(content, choice)
         key = (structure_key(body), str(choice or ""))
         if key not in names:
-            names[key] = f"{kernel_name(body)}_{len(names)}"
+            names[key] = f"{prefix}{kernel_name(body)}_{len(names)}"
             distinct[names[key]] = (group, choice)
         name_of[group] = names[key]
         if choice is not None:
@@ -104,11 +136,8 @@ def compile_groups(
                 where=f"node '{group.name}' ({describe(body)})",
                 hint="please report the model's operator and shapes as a bug",
             ) from error
-    if progress:
-        progress("compiling kernels", 0, 1)
-    compiled = compile_kernels(functions, target)
     schedules = {name: str(choice or GENERIC) for name, (_, choice) in distinct.items()}
-    return Kernels(compiled.object_bytes, name_of, compiled.workspaces, schedules)
+    return LoweredGroups(functions, name_of, schedules)
 
 
 def near_weights(groups: Sequence[Node], target: Target) -> Target:

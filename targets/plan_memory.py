@@ -57,18 +57,20 @@ class Plan:
         return self.size / self.lower_bound if self.lower_bound else 1.0
 
 
-def aligned(size: int) -> int:
+def aligned(size: int, alignment: int = ALIGNMENT) -> int:
     """`size` rounded up to the arena's alignment."""
-    return (size + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    return (size + alignment - 1) // alignment * alignment
 
 
-def plan(buffers: Sequence[Buffer]) -> Plan:
+def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT) -> Plan:
     """Place `buffers`; deterministic. Regions, and buffers that belong to none, start at the alignment; the sizes of
     the latter count rounded up to it, in the bound too.
     """
-    wanted = [replace(b, size=b.size if b.region else aligned(b.size)) for b in buffers if b.size > 0]
+    wanted = [
+        replace(b, size=b.size if b.region else aligned(b.size, alignment)) for b in buffers if b.size > 0
+    ]
     bound = lower_bound(wanted)
-    regions = _regions(wanted)
+    regions = _regions(wanted, alignment)
     nearby = _Nearby(regions)
     best_order: list[Region] = []
     best: dict[str, int] = {}
@@ -90,10 +92,11 @@ class Region:
 
     name: str
     buffers: tuple[Buffer, ...]
+    alignment: int
 
     @cached_property
     def size(self) -> int:
-        return aligned(max(b.offset + b.size for b in self.buffers))
+        return aligned(max(b.offset + b.size for b in self.buffers), self.alignment)
 
     @cached_property
     def first(self) -> int:
@@ -104,11 +107,11 @@ class Region:
         return max(b.last for b in self.buffers)
 
 
-def _regions(buffers: Sequence[Buffer]) -> list[Region]:
+def _regions(buffers: Sequence[Buffer], alignment: int) -> list[Region]:
     members: dict[str, list[Buffer]] = {}
     for buffer in buffers:
         members.setdefault(buffer.region or buffer.name, []).append(buffer)
-    return [Region(name, tuple(found)) for name, found in members.items()]
+    return [Region(name, tuple(found), alignment) for name, found in members.items()]
 
 
 class _Nearby:
@@ -163,7 +166,7 @@ def _first_fit(order: Sequence[Region], nearby: _Nearby) -> tuple[dict[str, int]
         offset = 0
         for low, high in taken:
             if low < offset < high:
-                offset = aligned(high)
+                offset = aligned(high, region.alignment)
         placed.append((offset, region))
         size = max(size, offset + region.size)
     return {region.name: start for start, region in placed}, size

@@ -16,7 +16,7 @@ from graphopt.errors import IRError, UnsupportedError
 from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
-from graphopt.targets.abi import TEXTS_HINT, not_passable
+from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
 from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
 from graphopt.targets.weights import Weights
 
@@ -86,8 +86,9 @@ def build_program(
     kernel_of: Mapping[Node, str],
     workspaces: Mapping[str, tuple[int, ...]],
     weights: Weights | None = None,
+    alignment: int = ALIGNMENT,
 ) -> Program:
-    """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`.
+    """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
     Its constants are added to `weights`, where other programs may have theirs.
 
@@ -111,7 +112,7 @@ def build_program(
         else:
             places[root] = Place("output", number=index)
     places.update((v, NOWHERE) for v in graph.values() if v not in places and not v.size)
-    placement, workspace_places = _plan_arena(calls, storage, places, kernel_of, workspaces)
+    placement, workspace_places = _plan_arena(calls, storage, places, kernel_of, workspaces, alignment)
 
     def place(value: Value) -> Place:
         stretch = storage.of(value)
@@ -191,6 +192,7 @@ def _plan_arena(
     places: dict[Value, Place],
     kernel_of: Mapping[Node, str],
     workspaces: Mapping[str, tuple[int, ...]],
+    alignment: int,
 ) -> tuple[Plan, list[list[Place]]]:
     """Place what has no place yet; adds to `places` and returns the workspaces of each call."""
     last_read: dict[Value, int] = {}
@@ -204,12 +206,12 @@ def _plan_arena(
         for value in node.outputs:
             root = storage.of(value).root
             if root not in places:
-                buffer = _slot(value, storage, number, last_read.get(value, number))
+                buffer = _slot(value, storage, number, last_read.get(value, number), alignment)
                 known[root] = buffer
                 buffers.append(buffer)
         for index, size in enumerate(workspaces[kernel_of[node]]):
             buffers.append(Buffer(f"{number}:workspace {index}", size, number, number))
-    placement = plan(buffers)
+    placement = plan(buffers, alignment)
     for root, buffer in known.items():
         places[root] = Place("arena", placement.offsets[buffer.name] - buffer.offset)
     scratch = [
@@ -222,11 +224,11 @@ def _plan_arena(
     return placement, scratch
 
 
-def _slot(value: Value, storage: Storage, first: int, last: int) -> Buffer:
+def _slot(value: Value, storage: Storage, first: int, last: int, alignment: int) -> Buffer:
     """The buffer of a computed value; those that are joined belong to one region."""
     size = storage_bytes(value)
     if storage.is_alone(value):
-        return Buffer(value.name, aligned(size), first, last)
+        return Buffer(value.name, aligned(size, alignment), first, last)
     stretch = storage.of(value)
     start = stretch.offset * value.dtype.numpy.itemsize
     return Buffer(value.name, size, first, last, stretch.root.name, start)
