@@ -1,14 +1,12 @@
 """Exact counts of guest instructions: a bundle for another machine under QEMU's user emulation, block by block.
 
-A block is a run of instructions that QEMU translates at once: it ends at a branch or at the end of a page. What is
-counted is one inference, on one thread, after one to warm up; the counts are the same on every machine.
+What is counted is one inference, on one thread, after one to warm up; the counts are the same on every machine.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +17,11 @@ import numpy as np
 import graphopt
 from graphopt.errors import ToolchainError
 from graphopt.targets import emulator
-from graphopt.targets.device import Target, load_target
+from graphopt.targets.device import Target
+from graphopt.targets.instruction_counts import build_plugin, no_plugins, options, read_counts
 from graphopt.targets.toolchain import Toolchain
 
 SOURCES = Path(__file__).parent / "emulation"
-PLUGIN_EXPORTS = ("qemu_plugin_install", "qemu_plugin_version")
-NEW_PLUGINS_FROM = 9
-"""The QEMU whose plugins tell version 2 of the interface."""
-
 INSTRUCTION_BYTES = 4
 NAME = "model"
 """What `run_once.c` calls the model."""
@@ -68,12 +63,7 @@ def missing(target: Target) -> str | None:
         return f"{target.name} is no aarch64 machine"
     if target.is_native:
         return f"this machine runs code for {target.name} itself, without the emulator that counts"
-    return emulator.missing(target) or _no_plugins(target)
-
-
-def _no_plugins(target: Target) -> str | None:
-    said = subprocess.run([target.emulator, "--help"], capture_output=True, text=True).stdout
-    return None if "-plugin" in said else f"{target.emulator} is built without plugins (Debian's has them)"
+    return emulator.missing(target) or no_plugins(target)
 
 
 def count(bundle: graphopt.Bundle, inputs: Mapping[str, np.ndarray], folder: Path) -> Counts:
@@ -103,29 +93,15 @@ def count(bundle: graphopt.Bundle, inputs: Mapping[str, np.ndarray], folder: Pat
     return Counts(sections[RUN], layers, outputs)
 
 
-def build_plugin(folder: Path, target: Target) -> Path:
-    """The plugin for this machine's QEMU, in `folder`."""
-    said = subprocess.run([target.emulator, "--version"], capture_output=True, text=True).stdout
-    version = re.search(r"version (\d+)", said)
-    api = 2 if version and int(version[1]) >= NEW_PLUGINS_FROM else 1
-    text = (SOURCES / "count_blocks.c").read_text()
-    source, plugin = folder / "count_blocks.c", folder / "libcount_blocks.so"
-    source.write_text(f"#define API_VERSION {api}\n{text}")
-    Toolchain().link_shared([source], plugin, load_target("host"), exports=PLUGIN_EXPORTS)
-    return plugin
-
-
 def run_with_plugin(
     target: Target, plugin: Path, command: Sequence[str], folder: Path
 ) -> dict[int, list[Block]]:
     """Blocks executed in each section of a program that leaves the map of its memory in `maps.txt`."""
     counts = folder / "counts.txt"
-    counted = ["-plugin", f"{plugin},out={counts}"]
-    emulator.run(target, command, folder=folder, options=counted)
+    emulator.run(target, command, folder=folder, options=options(plugin, counts))
     code = _Code((folder / "maps.txt").read_text())
     sections: dict[int, list[Block]] = defaultdict(list)
-    for line in counts.read_text().splitlines():
-        section, address, instructions, executions = map(int, line.split())
+    for section, address, instructions, executions in read_counts(counts):
         bytes_of_block = code.at(address, instructions * INSTRUCTION_BYTES)
         sections[section].append(Block(instructions, executions, bytes_of_block))
     return sections

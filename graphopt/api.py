@@ -29,6 +29,8 @@ Progress = Callable[[str, int, int], None]
 FLOAT32, FLOAT16 = PRECISIONS = "float32", "float16"
 """What kernels compute in."""
 
+SELFTEST_SEED = 0
+
 LISTED_AT_MOST = 5
 """Unsupported nodes named in one error line."""
 
@@ -146,6 +148,21 @@ def compile(
     if half:
         ready = [halved(graph) for graph in ready]
     grouped = [grouped_for(graph, machine, half=half) for graph in ready]
+    options = {
+        "name": name,
+        "threads": threads,
+        "profile": profile,
+        "winograd": winograd,
+        "precision": precision,
+        "input_shapes": [{key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen],
+    }
+    extra = {"pipeline": str(steps), "options": options, "source": source_fingerprint(model)}
+    if machine.is_firmware:
+        check_firmware_options(machine, shapes=len(shapes), threads=threads, profile=profile)
+        bundle = _firmware_bundle(
+            originals[0], ready[0], grouped[0], machine, title, destination, results[0], extra, progress
+        )
+        return dataclasses.replace(bundle, record=results[0].record)
     compiled = compile_model(
         grouped,
         machine,
@@ -166,24 +183,56 @@ def compile(
         library=compiled.library,
         target=machine,
         report={**report, **({"more_shapes": more} if more else {})},
-        manifest_extra={
-            "pipeline": str(steps),
-            "options": {
-                "name": name,
-                "threads": threads,
-                "profile": profile,
-                "winograd": winograd,
-                "precision": precision,
-                "input_shapes": [
-                    {key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen
-                ],
-            },
-            "source": source_fingerprint(model),
-            "weights_bytes": len(compiled.weights.blob),
-        },
+        manifest_extra={**extra, "weights_bytes": len(compiled.weights.blob)},
         optimized=exported(results[0].graph),
     )
     return dataclasses.replace(bundle, record=results[0].record)
+
+
+def check_firmware_options(target: Target, *, shapes: int, threads: int | None, profile: bool) -> None:
+    """Raise UsageError for what a microcontroller has none of."""
+    where = f"target {target.name}"
+    if shapes > 1:
+        raise UsageError("firmware holds one shape", where=where, hint="compile a bundle for each shape")
+    if threads is not None and threads > 1:
+        raise UsageError("firmware has no threads", where=where, hint="leave the number of threads out")
+    if profile:
+        hint = "`graphopt verify` counts the instructions of each layer"
+        raise UsageError("firmware has no clock to profile with", where=where, hint=hint)
+
+
+def _firmware_bundle(
+    original: Graph,
+    ready: Graph,
+    grouped: Graph,
+    machine: Target,
+    name: str,
+    destination: Path,
+    result: OptimizeResult,
+    extra: Mapping[str, object],
+    progress: Progress | None,
+) -> Bundle:
+    """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from."""
+    from graphopt.report.layers import bundle_report
+    from graphopt.runtime import reference
+    from graphopt.targets.bundle import write_files
+    from graphopt.targets.firmware.compile import compile_firmware
+    from graphopt.targets.firmware.interface import quantizations
+    from graphopt.targets.firmware.selftest import Sample
+    from graphopt.verification import random_sample
+
+    compiled = compile_firmware(grouped, machine, name, progress=progress)
+    inputs = random_sample(compiled.abi.inputs, SELFTEST_SEED)
+    sample = Sample(inputs, reference.run(ready, inputs))
+    return write_files(
+        destination,
+        compiled.abi,
+        compiled.files(machine, quantizations(original), sample),
+        target=machine,
+        report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
+        manifest_extra={**extra, "weights_bytes": len(compiled.program.weights.blob)},
+        optimized=exported(result.graph),
+    )
 
 
 def computes_in_half(precision: str, target: Target) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.errors import UsageError, did_you_mean
-from graphopt.ir import TensorType
+from graphopt.errors import ToolchainError, UsageError, did_you_mean
+from graphopt.ir import DType, TensorType
 from graphopt.oracle import Run, oracle_for
 from graphopt.runtime.arguments import shape_of
 from graphopt.runtime.compare import Comparison, compare_outputs
@@ -22,6 +22,8 @@ from graphopt.runtime.manifest import Signature, Tensor, module_info, runs_here
 if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.targets.bundle import Bundle
+    from graphopt.targets.firmware.emulated import EmulatedFirmware
+    from graphopt.targets.firmware.measured import Measured
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.05}
 """Precision -> largest error allowed, as a share of the output's scale. That of float16 is for deep networks."""
@@ -36,6 +38,7 @@ class Verification:
 
     `oracle_note` tells why the oracle is not ONNX Runtime. `same_source` is whether the bundle was compiled from
     this very file, None where the bundle does not know its source. `only_bundle_is_quantised` explains a difference.
+    `measured` is what firmware took; None for libraries.
     """
 
     comparison: Comparison
@@ -46,6 +49,7 @@ class Verification:
     oracle_note: str = ""
     same_source: bool | None = None
     only_bundle_is_quantised: bool = False
+    measured: Measured | None = None
 
     @property
     def worst(self) -> float:
@@ -85,13 +89,17 @@ def verify_bundle(
 
     opened = Bundle.open(bundle)
     graph, same_source = _described(model, opened)
-    run, machine = runner(opened)
+    firmware = _firmware(opened) if opened.target.is_firmware else None
+    run, machine = (firmware, _board(opened)) if firmware else runner(opened)
     shapes = module_info(opened.manifest).shapes
     if tolerance is None:
         tolerance = TOLERANCES[opened.report["summary"].get("precision", "float32")]
     batches = samples_for(shapes, inputs, samples, seed)
     if not batches:
         raise UsageError("there is nothing to compare", hint="give at least one sample")
+    if firmware:
+        answers = iter(firmware.run([sample for _, sample in batches]))
+        run = lambda _: next(answers)  # noqa: E731 - one program runs all samples
     oracles = {number: oracle_for(model, _with_shapes(graph, model, shapes[number])) for number, _ in batches}
     first = oracles[batches[0][0]]
     total: Comparison | None = None
@@ -106,31 +114,68 @@ def verify_bundle(
         not is_quantised(graph) and opened.optimized is not None and is_quantised(load(opened.optimized))
     )
     return Verification(
-        total, len(batches), first.name, machine, tolerance, first.note, same_source, quantised
+        total,
+        len(batches),
+        first.name,
+        machine,
+        tolerance,
+        first.note,
+        same_source,
+        quantised,
+        firmware.measured if firmware else None,
     )
+
+
+def _firmware(bundle: Bundle) -> EmulatedFirmware:
+    """The bundle built for its board; instructions are counted where the emulator can."""
+    from graphopt.targets import emulator
+    from graphopt.targets.firmware.emulated import EmulatedFirmware
+    from graphopt.targets.instruction_counts import no_plugins
+
+    reason = emulator.missing(bundle.target)
+    if reason:
+        raise ToolchainError(reason)
+    return EmulatedFirmware(bundle, count=no_plugins(bundle.target) is None, selftest=True)
 
 
 def runner(bundle: Bundle) -> tuple[Run, str]:
     """Something that runs the bundle, natively where this machine can, and what to call it."""
     from graphopt.runtime.module import Module
     from graphopt.targets.emulated import EmulatedModule
+    from graphopt.targets.firmware.emulated import EmulatedFirmware
 
+    if bundle.target.is_firmware:
+        return EmulatedFirmware(bundle), _board(bundle)
     if not runs_here(bundle.manifest["target"]):
         return Module(bundle.path), "this machine"
     return EmulatedModule(bundle), f"{bundle.target.emulator} -cpu {bundle.target.emulator_cpu}"
 
 
+def _board(bundle: Bundle) -> str:
+    return f"{bundle.target.emulator} -M {bundle.target.emulator_board}"
+
+
 def random_sample(specs: Sequence[Tensor], seed: int) -> dict[str, np.ndarray]:
-    """Arrays of the given types: normal floats, integers from 0 to 7, fair booleans."""
+    """Arrays of the given types: normal floats, any bytes, other integers from 0 to 7, fair booleans."""
     random = np.random.default_rng(seed)
     sample = {}
     for spec in specs:
         if spec.dtype.is_float:
             sample[spec.name] = random.normal(size=spec.shape).astype(spec.dtype.numpy)
         else:
-            top = 2 if spec.dtype.label == "bool" else 8
-            sample[spec.name] = random.integers(0, top, spec.shape).astype(spec.dtype.numpy)
+            low, top = _range(spec.dtype)
+            sample[spec.name] = random.integers(low, top, spec.shape).astype(spec.dtype.numpy)
     return sample
+
+
+def _range(dtype: DType) -> tuple[int, int]:
+    """The least integer of a random sample, and the first above."""
+    if dtype is DType.bool:
+        return 0, 2
+    if dtype in (DType.int8, DType.uint8):
+        low = -128 if dtype is DType.int8 else 0
+        return low, low + 256
+    return 0, 8
 
 
 def samples_for(

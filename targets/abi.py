@@ -119,7 +119,8 @@ class ModelAbi:
 
     `shapes` has a signature for each shape the model was compiled for, equal in all but their dimensions;
     `workspace_bytes` is enough for any of them. `profiled_layers` is the number of layers that
-    `<model>_run_profiled` tells the time of; 0: there is no such function.
+    `<model>_run_profiled` tells the time of; 0: there is no such function. The workspace starts at a multiple of
+    `alignment`.
     """
 
     name: str
@@ -127,6 +128,7 @@ class ModelAbi:
     workspace_bytes: int
     default_threads: int
     profiled_layers: int = 0
+    alignment: int = ALIGNMENT
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -159,7 +161,7 @@ class ModelAbi:
             **first,
             **({"more_shapes": more} if more else {}),
             "workspace_bytes": self.workspace_bytes,
-            "workspace_alignment": ALIGNMENT,
+            "workspace_alignment": self.alignment,
             "default_threads": self.default_threads,
             **({"profiled_layers": self.profiled_layers} if self.profiled_layers else {}),
         }
@@ -168,7 +170,8 @@ class ModelAbi:
     def parse(cls, data: Mapping[str, Any]) -> ModelAbi:
         """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
         sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
-        return cls(str(data["model"]), signatures(data), *sizes, int(data.get("profiled_layers", 0)))
+        layers, alignment = int(data.get("profiled_layers", 0)), int(data["workspace_alignment"])
+        return cls(str(data["model"]), signatures(data), *sizes, layers, alignment)
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:

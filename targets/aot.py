@@ -58,12 +58,6 @@ def compile_model(
     from graphopt.targets.llvm import check_processor
 
     check_processor(target)
-    if target.is_firmware:
-        raise UnsupportedError(
-            "no shared library runs without an operating system",
-            where=f"target {target.name}",
-            hint="name a target with Linux",
-        )
     groups = [node for graph in graphs for node in graph.nodes if needs_kernel(node)]
     kernels = compile_groups(groups, target, progress, winograd=winograd, half=half)
     if progress:

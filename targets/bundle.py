@@ -24,9 +24,10 @@ from graphopt.runtime.manifest import FORMAT, MANIFEST, read_manifest
 from graphopt.targets.abi import ModelAbi
 from graphopt.targets.bundle_text import text_files
 from graphopt.targets.device import Target, list_targets, load_target
+from graphopt.targets.memory_map import regions_of
 
 REPORT = "report.json"
-FIELDS_OF_THIS_MACHINE = ("emulator", "emulator_cpu", "sysroot")
+FIELDS_OF_THIS_MACHINE = ("emulator", "emulator_board", "emulator_cpu", "emulator_machine", "sysroot")
 """What a target says of the machine that compiles, not of the bundle."""
 
 
@@ -93,10 +94,18 @@ class Bundle:
             key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
         }
         del fields["cpu_flags"]
+        fields["regions"] = regions_of(told.get("regions", ()), MANIFEST)
         known = [load_target(name) for name in list_targets() if name != "host"]
         alike = [t for t in known if t.triple == fields["triple"]]
         needed = set(fields["features"])
-        alike.sort(key=lambda t: (t.cpu != fields["cpu"], not needed <= set(t.features), t.name))
+        alike.sort(
+            key=lambda t: (
+                t.cpu != fields["cpu"],
+                not needed <= set(t.features),
+                not t.emulator_board,
+                t.name,
+            )
+        )
         emulation = {key: getattr(alike[0], key) for key in FIELDS_OF_THIS_MACHINE} if alike else {}
         return Target(**fields, **emulation)
 
@@ -124,23 +133,45 @@ def write_bundle(
     `report` and `manifest_extra` hold what JSON can. Raises UsageError when `out` cannot be written, or holds
     anything that would be lost; `out` is untouched then.
     """
-    check_destination(out)
     files = {
         f"lib{abi.name}.so": library if isinstance(library, bytes) else library.read_bytes(),
-        REPORT: _json(report),
         **text_files(abi, target),
     }
+    return write_files(
+        out,
+        abi,
+        files,
+        target=target,
+        report=report,
+        manifest_extra=manifest_extra,
+        optimized=optimized,
+    )
+
+
+def write_files(
+    out: Path,
+    abi: ModelAbi,
+    files: Mapping[str, bytes],
+    *,
+    target: Target,
+    report: Mapping[str, Any],
+    manifest_extra: Mapping[str, Any] | None = None,
+    optimized: bytes | None = None,
+) -> Bundle:
+    """The same with any files."""
+    check_destination(out)
+    held = {REPORT: _json(report), **files}
     if optimized is not None:
-        files[f"{abi.name}.onnx"] = optimized
+        held[f"{abi.name}.onnx"] = optimized
     manifest = {
         "format": FORMAT,
         "contract": abi.describe(),
         "target": _describe_target(target),
         "versions": versions(),
         **(manifest_extra or {}),
-        "files": {name: _entry(data) for name, data in sorted(files.items())},
+        "files": {name: _entry(data) for name, data in sorted(held.items())},
     }
-    _put(out, {**files, MANIFEST: _json(manifest)})
+    _put(out, {**held, MANIFEST: _json(manifest)})
     return Bundle(out, json.loads(_json(manifest)))
 
 

@@ -14,6 +14,10 @@ from graphopt.targets.bundle_files import render
 Side = Literal["INPUT", "OUTPUT"]
 
 
+DTYPES = "\n".join(f"#define GRAPHOPT_{dtype.label.upper()} {dtype.onnx_code}" for dtype in C_TYPES)
+"""Constants for element types."""
+
+
 def header_text(abi: ModelAbi) -> str:
     """`<model>.h`: constants, the description of every tensor, the four functions. Valid C99 and C++."""
     return render(
@@ -25,12 +29,12 @@ def header_text(abi: ModelAbi) -> str:
             "WORKSPACE_BYTES": str(abi.workspace_bytes),
             "ALIGNMENT": str(ALIGNMENT),
             "THREADS": str(abi.default_threads),
-            "ERRORS": "\n".join(_error(abi.macro, code) for code in ERRORS),
+            "ERRORS": "\n".join(error_text(abi.macro, code) for code in ERRORS),
             "INPUT_COUNT": str(len(abi.inputs)),
             "OUTPUT_COUNT": str(len(abi.outputs)),
-            "DTYPES": "\n".join(f"#define GRAPHOPT_{d.label.upper()} {d.onnx_code}" for d in C_TYPES),
-            "INPUTS": _tensors(abi.macro, "INPUT", abi.inputs),
-            "OUTPUTS": _tensors(abi.macro, "OUTPUT", abi.outputs),
+            "DTYPES": DTYPES,
+            "INPUTS": tensors_text(abi.macro, "INPUT", abi.inputs),
+            "OUTPUTS": tensors_text(abi.macro, "OUTPUT", abi.outputs),
             "PROFILE": _profile(abi),
             "SHAPES": _shapes(abi),
         },
@@ -81,13 +85,15 @@ def tensor_identifiers(specs: Sequence[Tensor]) -> list[str]:
     return names
 
 
-def _error(macro: str, code: int) -> str:
+def error_text(macro: str, code: int) -> str:
+    """The constant of an error code."""
     suffix, text = ERRORS[code]
     name = f"{macro}_OK" if code == 0 else f"{macro}_ERROR_{suffix}"
     return f"#define {name} {code} /* {text} */"
 
 
-def _tensors(macro: str, side: Side, specs: Sequence[Tensor]) -> str:
+def tensors_text(macro: str, side: Side, specs: Sequence[Tensor]) -> str:
+    """Name, type and shape of each tensor of a side, as constants."""
     blocks = []
     for index, (spec, name) in enumerate(zip(specs, tensor_identifiers(specs), strict=True)):
         prefix = f"{macro}_{side}_{index}"

@@ -6,6 +6,7 @@ import pytest
 
 from bench import cycles, guest
 from graphopt.targets.device import load_target
+from graphopt.targets.instruction_counts import build_plugin
 from graphopt.targets.toolchain import Toolchain
 
 TARGET = load_target("rpi4")
@@ -46,7 +47,7 @@ def sections(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[guest.B
     folder = tmp_path_factory.mktemp("counted")
     (folder / "loop.c").write_text(PROGRAM)
     Toolchain().link_executable([folder / "loop.c"], folder / "loop", TARGET)
-    plugin = guest.build_plugin(folder, TARGET)
+    plugin = build_plugin(folder, TARGET)
     return guest.run_with_plugin(TARGET, plugin, ["./loop"], folder)
 
 

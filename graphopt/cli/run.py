@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from graphopt.runtime.module import Module
     from graphopt.targets.emulated import EmulatedModule
+    from graphopt.targets.firmware.emulated import EmulatedFirmware
 
 SHOWN_VALUES = 6
 """Values of an output that the table shows."""
@@ -95,7 +96,7 @@ def run(
         show(*_tables(results, len(samples), out))
 
 
-def _module(path: Path, on: Place) -> Module | EmulatedModule:
+def _module(path: Path, on: Place) -> Module | EmulatedModule | EmulatedFirmware:
     """The bundle, ready to run. Raises UsageError when it is for another machine and `on` does not say so."""
     from graphopt.runtime.module import Module
 
@@ -103,10 +104,13 @@ def _module(path: Path, on: Place) -> Module | EmulatedModule:
         return Module(path)
     from graphopt.targets.bundle import Bundle
     from graphopt.targets.emulated import EmulatedModule
+    from graphopt.targets.firmware.emulated import EmulatedFirmware
 
     bundle = Bundle.open(path)
     if bundle.target.is_native:
         raise UsageError("it is for this machine, which needs no emulation", hint="leave out --on qemu")
+    if bundle.target.is_firmware:
+        return EmulatedFirmware(bundle)
     return EmulatedModule(bundle)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graphopt.cli.options import BundleArgument, Json, ModelArgument
+
+if TYPE_CHECKING:
+    from graphopt.targets.firmware.measured import Measured
 
 
 def verify(
@@ -30,14 +33,16 @@ def verify(
 ) -> None:
     """Compare BUNDLE's outputs with those of MODEL in ONNX Runtime, or in the reference evaluator.
 
-    A bundle for another machine runs under emulation. Exit code 6 when an output is further off than the tolerance,
-    2 when MODEL and BUNDLE have different inputs or outputs. Another file with the same ones is compared, and told.
+    A bundle for another machine runs under emulation; firmware runs on a board with its core, and instructions, stack,
+    flash and RAM are told. Exit code 6 when an output is further off than the tolerance, 2 when MODEL and BUNDLE have
+    different inputs or outputs. Another file with the same ones is compared, and told.
 
     Example: `graphopt verify model.onnx model.bundle --inputs samples.npz`
     """
     from graphopt.cli.arrays import read_npz
     from graphopt.cli.errors import warn
     from graphopt.cli.progress import progress
+    from graphopt.report.firmware import measured_table
     from graphopt.report.tables import show, show_json, table
     from graphopt.verification import verify_bundle
 
@@ -63,6 +68,7 @@ def verify(
                 "oracle_note": result.oracle_note,
                 "same_source": result.same_source,
                 "machine": result.machine,
+                **_measured(result.measured),
                 "outputs": [
                     {"name": o.name, "absolute": o.absolute, "relative": o.relative, "reason": o.reason}
                     for o in outputs
@@ -80,5 +86,20 @@ def verify(
             ]
             for o in outputs
         ]
-        show(table(title, ("output", "worst error", "of its scale", ""), rows))
+        shown: list[Any] = [table(title, ("output", "worst error", "of its scale", ""), rows)]
+        show(*shown, *([measured_table(result.measured)] if result.measured else []))
     result.raise_if_different()
+
+
+def _measured(measured: Measured | None) -> dict[str, Any]:
+    """What firmware took, for programs."""
+    if measured is None:
+        return {}
+    return {
+        "instructions": measured.total_instructions,
+        "instructions_by_function": dict(measured.instructions),
+        "stack_bytes": measured.stack_bytes,
+        "ram_bytes": measured.ram_bytes,
+        "flash_bytes": measured.flash_bytes,
+        "sections": dict(measured.sections),
+    }

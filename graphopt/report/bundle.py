@@ -41,10 +41,18 @@ def contract_facts(bundle: Bundle) -> dict[str, Any]:
         "target": f"{target['name']} ({target['description']})",
         "work": f"{told['layers']} layers, {told['kernels']} kernels, {tables.amount(told['macs'])} MACs",
         **_computes_in(bundle.report),
-        "library": f"{tables.size(bundle.library.stat().st_size)}, "
-        f"{tables.size(told['weights_bytes'])} of it weights",
-        "workspace": f"{tables.size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
+        **_sizes(bundle),
+        "arena"
+        if bundle.target.is_firmware
+        else "workspace": f"{tables.size(abi.workspace_bytes)}, {_above_bound(bundle.report['memory'])}",
     } | _in_place(bundle.report["memory"])
+
+
+def _sizes(bundle: Bundle) -> dict[str, str]:
+    weights = tables.size(bundle.report["summary"]["weights_bytes"])
+    if bundle.target.is_firmware:
+        return {"weights": weights}
+    return {"library": f"{tables.size(bundle.library.stat().st_size)}, {weights} of it weights"}
 
 
 def _computes_in(report: Mapping[str, Any]) -> dict[str, str]:

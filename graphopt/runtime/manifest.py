@@ -101,7 +101,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
     info = module_info(manifest)
     info.target["triple"].split("-"), set(info.target["cpu_flags"]), dict(info.versions)
     "".join(entry["sha256"] for entry in manifest["files"].values())
-    str(manifest["files"][f"lib{info.name}.so"])
+    str(manifest["files"][f"{info.name}.h" if is_firmware(info.target) else f"lib{info.name}.so"])
     "".join(tensor.name for tensor in (*info.inputs, *info.outputs))
     int(manifest["contract"]["workspace_alignment"]), int(manifest["contract"]["abi_version"])
 
@@ -131,6 +131,11 @@ def _signature(data: Mapping[str, Any]) -> Signature:
         for side in ("inputs", "outputs")
     )
     return Signature(inputs, outputs)
+
+
+def is_firmware(target: Mapping[str, Any]) -> bool:
+    """`target`, as a manifest describes it, has no operating system."""
+    return "none" in target["triple"].split("-")
 
 
 def runs_here(target: Mapping[str, Any]) -> str:

@@ -40,7 +40,6 @@ ARITHMETIC: Mapping[type, str] = {
     tirx.BitwiseAnd: "&",
     tirx.BitwiseOr: "|",
     tirx.BitwiseXor: "^",
-    tirx.LShift: "<<",
     tirx.RShift: ">>",
 }
 COMPARISONS: Mapping[type, str] = {
@@ -120,6 +119,8 @@ class Expressions:
     def _operator(self, e: Expr, lane: int) -> str:
         kind = scalar_of(dtype_of(e))
         symbol = ARITHMETIC.get(type(e)) or COMPARISONS.get(type(e))
+        if isinstance(e, tirx.LShift):
+            return _shifted(self.scalar(e.a, lane), self.scalar(e.b, lane), kind)
         if type(e) in (tirx.And, tirx.Or):
             return f"({self.scalar(e.a, lane)} {symbol} {self._lazily(e.b, lane)})"
         if symbol and type(e) is tirx.Mod and kind.startswith("float"):
@@ -131,8 +132,9 @@ class Expressions:
             return self._help(f"{EXTREMA[type(e)]}_{kind}", self.scalar(e.a, lane), self.scalar(e.b, lane))
         if isinstance(e, tirx.Not):
             return f"(!{self.scalar(e.a, lane)})"
-        if isinstance(e, tirx.Select):
-            return self._choice(e.condition, e.true_value, e.false_value, lane)
+        if isinstance(e, tirx.Select):  # both sides may be computed: TVM has made sure of that
+            condition, yes, no = (self.scalar(x, lane) for x in (e.condition, e.true_value, e.false_value))
+            return _narrowed(f"({condition} ? {yes} : {no})", kind)
         if isinstance(e, tirx.Cast):
             return self._converted(e, lane)
         if isinstance(e, Call):
@@ -204,9 +206,12 @@ class Expressions:
         if name == "tirx.reinterpret":
             return self._reinterpreted(e.args[0], kind, lane)
         if name == "tirx.if_then_else":
-            return self._choice(*e.args, lane)
+            condition, yes, no = e.args
+            return self._choice(condition, yes, no, lane)
         if name in BITWISE:
             a, b = (self.scalar(a, lane) for a in e.args)
+            if BITWISE[name] == "<<":
+                return _shifted(a, b, kind)
             return _narrowed(f"({a} {BITWISE[name]} {b})", kind)
         operands = ", ".join(self.scalar(a, lane) for a in e.args)
         plain = name.removeprefix("tirx.")
@@ -282,6 +287,12 @@ def _narrowed(text: str, dtype: str) -> str:
     """C's int as the narrower type that TVM means."""
     is_narrow = dtype in ("int8", "uint8", "int16", "uint16")
     return f"({C_TYPES[dtype]}){text}" if is_narrow else text
+
+
+def _shifted(text: str, bits: str, dtype: str) -> str:
+    """To the left: C leaves open what becomes of a sign, and says it for what has none."""
+    wide = "uint64_t" if dtype.endswith("64") else "uint32_t"
+    return f"({C_TYPES[dtype]})(({wide}){text} << {bits})"
 
 
 def _function(name: str, dtype: str) -> str:

@@ -179,7 +179,9 @@ def test_a_wrong_plan_is_seen(monkeypatch: pytest.MonkeyPatch, change: Callable[
     g = Draft()
     g.output(dense_block(g))
     grouped = grouped_for(g.graph, four_lanes())
-    monkeypatch.setattr(program_module, "plan", lambda buffers: plan([change(b) for b in buffers]))
+    monkeypatch.setattr(
+        program_module, "plan", lambda buffers, alignment: plan([change(b) for b in buffers], alignment)
+    )
     inputs = random_inputs(g.graph)
     try:
         wrong = differs(interpret(grouped, laid_out(grouped), inputs), run(g.graph, inputs))

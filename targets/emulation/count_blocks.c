@@ -1,8 +1,8 @@
-/* A plugin for QEMU's user emulation: how often each block of guest instructions is executed.
+/* A plugin for QEMU: how often each block of guest instructions is executed.
  *
  *     qemu-aarch64 -plugin libcount_blocks.so,out=FILE PROGRAM ...
  *
- * The guest marks sections by the system calls getppid and clock_gettime (173 and 113 on aarch64), which change
+ * Under user emulation the guest marks sections by the system calls getppid and clock_gettime (173 and 113 on aarch64), which change
  * nothing. At each mark, and at the end, FILE gets a line "section address instructions executions" for every block
  * that was executed since the last one. Counts are exact, and the same in every run.
  *

@@ -1,0 +1,1 @@
+"""The plugin for QEMU that counts instructions, in C."""

@@ -1,0 +1,96 @@
+"""From a fused graph to the files of a firmware bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+
+from graphopt.errors import UnsupportedError
+from graphopt.ir import Graph
+from graphopt.targets.abi import ModelAbi
+from graphopt.targets.bundle_files import render
+from graphopt.targets.device import Target
+from graphopt.targets.firmware.entry import Entry
+from graphopt.targets.firmware.header import firmware_header
+from graphopt.targets.firmware.interface import ALIGNMENT, Quantization
+from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
+from graphopt.targets.firmware.selftest import Sample, selftest_text
+from graphopt.targets.firmware.weights import WeightArrays
+from graphopt.targets.kernels import Progress, lower_groups
+from graphopt.targets.program import Program, build_program, needs_kernel
+from graphopt.targets.weights import Weights
+
+
+@dataclass(frozen=True)
+class CompiledFirmware:
+    """A model's contract, its program and its kernels, and how each kernel is scheduled."""
+
+    abi: ModelAbi
+    program: Program
+    kernels: CKernels
+    schedules: dict[str, str]
+
+    def files(self, target: Target, known: Mapping[str, Quantization], sample: Sample) -> dict[str, bytes]:
+        """File name -> content of everything that goes into a firmware build."""
+        name = self.abi.name
+        weights = WeightArrays(name, self.program.weights)
+        declarations = [*weights.declarations(), "", *self.kernels.prototypes()]
+        facts = {
+            "MODEL": name,
+            "MACRO": self.abi.macro,
+            "GCC": target.gcc,
+            "GCC_FLAGS": " ".join(target.gcc_flags),
+            "VERSION": metadata.version("graphopt"),
+            "TARGET": target.name,
+            "TARGET_DESCRIPTION": " ".join(target.description.split()),
+            "ARENA_BYTES": str(self.abi.workspace_bytes),
+            "WEIGHTS_BYTES": str(len(self.program.weights.blob)),
+        }
+        texts = {
+            f"{name}.h": firmware_header(self.abi, known),
+            f"{name}.c": Entry(self.abi, self.program, self.kernels, weights).text(),
+            f"{name}_internal.h": internal_header(name, declarations),
+            f"{name}_kernels.c": self.kernels.text(name),
+            f"{name}_weights.c": weights.c_text(),
+            f"{name}_weights.S": weights.assembly(),
+            f"{name}_selftest.c": selftest_text(self.abi, sample),
+            "Makefile": render("firmware_makefile.in", facts),
+            "README.md": render("firmware_readme.md.in", facts),
+        }
+        encoded = {file: text.encode() for file, text in texts.items()}
+        return {**encoded, f"{name}_weights.bin": bytes(self.program.weights.blob)}
+
+
+def compile_firmware(
+    graph: Graph, target: Target, name: str, *, progress: Progress | None = None
+) -> CompiledFirmware:
+    """Compile a model from its fused graph; `name` is a C identifier.
+
+    Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do or hold.
+    """
+    from graphopt.targets.llvm import check_processor
+
+    check_processor(target)
+    groups = [node for node in graph.nodes if needs_kernel(node)]
+    lowered = lower_groups(groups, target, progress, winograd=False, prefix=f"{name}_")
+    if progress:
+        progress("printing kernels", 0, 1)
+    kernels = print_kernels(lowered.functions)
+    program = build_program(graph, lowered.name_of, kernels.workspaces, Weights(ALIGNMENT), ALIGNMENT)
+    _check_memory(program, target)
+    abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=ALIGNMENT)
+    return CompiledFirmware(abi, program, kernels, lowered.schedules)
+
+
+def _check_memory(program: Program, target: Target) -> None:
+    """Raise UnsupportedError where a board's regions cannot hold the weights, or what a run needs at once."""
+    tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
+    needs = {"flash": len(program.weights.blob), "ram": program.plan.size + tensors}
+    for kind, needed in needs.items():
+        has = target.bytes_of(kind)
+        if target.regions and needed > has:
+            raise UnsupportedError(
+                f"it needs {needed:,} bytes of {kind} without code and stack, {target.name} has {has:,}",
+                hint="quantise the model, give smaller input shapes, or name a larger board",
+            )

@@ -1,0 +1,89 @@
+"""The C text of a firmware model's entry function: checks, then the kernels one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.targets.abi import ModelAbi, c_type
+from graphopt.targets.firmware.c_statements import Parameter
+from graphopt.targets.firmware.header import run_prototype
+from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.kernels import CKernels
+from graphopt.targets.firmware.weights import WeightArrays
+from graphopt.targets.program import Call, Copy, Place, Program
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the entry function is made of."""
+
+    abi: ModelAbi
+    program: Program
+    kernels: CKernels
+    weights: WeightArrays
+
+    def text(self) -> str:
+        """`<model>.c`."""
+        copies = any(isinstance(step, Copy) for step in self.program.steps)
+        return "\n".join(
+            [
+                f'#include "{self.abi.name}_internal.h"',
+                *(["#include <string.h>"] if copies else []),
+                "",
+                f"{run_prototype(self.abi)} {{",
+                *self._checks(),
+                *(f"    {self._statement(step)}" for step in self.program.steps),
+                f"    return {self.abi.macro}_OK;",
+                "}",
+                "",
+            ]
+        )
+
+    def _checks(self) -> list[str]:
+        macro = self.abi.macro
+        inputs, outputs = parameter_names(self.abi)
+        lines = []
+        if self.abi.workspace_bytes:
+            lines.append("    unsigned char *const base = arena;")
+        for name, spec in zip([*inputs, *outputs], [*self.abi.inputs, *self.abi.outputs], strict=True):
+            lines.append(f"    if (!{name}) return {macro}_ERROR_NULL;")
+            if spec.dtype.numpy.itemsize > 1:
+                aligned = f"(uintptr_t){name} % sizeof({c_type(spec)})"
+                lines.append(f"    if ({aligned}) return {macro}_ERROR_ALIGNMENT;")
+        if not self.abi.workspace_bytes:
+            return [*lines, "    (void)arena;", "    (void)arena_bytes;"]
+        return [
+            *lines,
+            f"    if (!arena) return {macro}_ERROR_NULL;",
+            f"    if ((uintptr_t)arena % {macro}_ARENA_ALIGNMENT) return {macro}_ERROR_ALIGNMENT;",
+            f"    if (arena_bytes < {macro}_ARENA_BYTES) return {macro}_ERROR_ARENA;",
+        ]
+
+    def _statement(self, step: Call | Copy) -> str:
+        if isinstance(step, Copy):
+            bytes_ = Parameter("", "void", True)
+            source, target = self._argument(step.source, bytes_), self._argument(step.target, bytes_)
+            return f"memcpy({target}, {source}, {step.size}u);"
+        parameters = self.kernels.functions[step.kernel].parameters
+        arguments = [self._argument(p, wanted) for p, wanted in zip(step.arguments, parameters, strict=True)]
+        return f"{step.kernel}({', '.join(arguments)});"
+
+    def _argument(self, place: Place, wanted: Parameter) -> str:
+        """The pointer to a place, as a kernel takes it."""
+        if place.region == "arena":
+            return f"(void *)(base + {place.offset})" if self.abi.workspace_bytes else "arena"
+        if place.region == "weights":
+            name, kind, offset = self.weights.at(place.offset)
+            return _pointer(name, kind, offset, wanted, "const ")
+        inputs, outputs = parameter_names(self.abi)
+        is_input = place.region == "input"
+        names, specs = (inputs, self.abi.inputs) if is_input else (outputs, self.abi.outputs)
+        kind = c_type(specs[place.number])
+        return _pointer(names[place.number], kind, place.offset, wanted, "const " if is_input else "")
+
+
+def _pointer(name: str, kind: str, offset: int, wanted: Parameter, constness: str) -> str:
+    """`name`, which points to `kind`, moved by `offset` bytes."""
+    if offset:
+        return f"({constness}void *)(({constness}unsigned char *){name} + {offset})"
+    return name if kind == wanted.kind else f"({constness}void *){name}"

@@ -1,0 +1,142 @@
+"""Firmware on every core that QEMU has a board for: it answers as the model does, and tells what it took."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphopt
+from bench.oracles import onnx_runtime
+from graphopt.errors import ToolchainError, UnsupportedError, UsageError
+from graphopt.runtime.compare import compare_outputs
+from graphopt.targets.device import load_target
+from graphopt.targets.firmware.emulated import EmulatedFirmware
+from graphopt.verification import random_sample, verify_bundle
+from tests.targets.conftest import runnable
+from tests.targets.firmware.conftest import CORES, DIGITS, Firmware, in_zoo, zoo
+
+KEYWORDS = "mlperf_kws_int8_qdq_op13.onnx"
+ON_CORES = [pytest.param(core, marks=runnable(core)) for core in CORES]
+
+FLOAT_STEPS = 1e-5
+"""Of an output's scale: sums of a few hundred float32 products, in another order."""
+
+
+@pytest.mark.parametrize("core", ON_CORES)
+def test_floats_are_the_models(digits: Firmware, core: str) -> None:
+    bundle = digits(core)
+    module = EmulatedFirmware(bundle, selftest=True)
+    samples = [random_sample(bundle.abi.inputs, seed) for seed in range(3)]
+    oracle = onnx_runtime(DIGITS)
+    for sample, outputs in zip(samples, module.run(samples), strict=True):
+        compare_outputs(oracle(sample), outputs).raise_if_worse_than(FLOAT_STEPS)
+
+
+@pytest.mark.zoo
+@in_zoo(KEYWORDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ON_CORES)
+def test_integers_are_those_of_this_machine(keywords: Firmware, core: str, tmp_path: Path) -> None:
+    """Bit for bit, and ONNX Runtime's."""
+    bundle = keywords(core)
+    host = graphopt.Module(graphopt.compile(zoo(KEYWORDS), out=tmp_path / "host", name="net").path)
+    samples = [random_sample(bundle.abi.inputs, seed) for seed in range(2)]
+    oracle = onnx_runtime(zoo(KEYWORDS))
+    module = EmulatedFirmware(bundle, selftest=True)
+    for sample, outputs in zip(samples, module.run(samples), strict=True):
+        for name, array in host(sample).items():
+            np.testing.assert_array_equal(outputs[name], array)
+            np.testing.assert_array_equal(outputs[name], oracle(sample)[name])
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])
+def test_what_it_takes_is_counted(digits: Firmware, core: str) -> None:
+    """The same in every run, whatever it begins with; the arena is a part of the RAM."""
+    bundle = digits(core)
+    sample = random_sample(bundle.abi.inputs, 0)
+    alone = EmulatedFirmware(bundle, count=True)
+    alone.run([sample])
+    again = EmulatedFirmware(bundle, count=True, selftest=True, weights="c")
+    again.run([sample, sample, sample])
+    assert alone.measured.instructions == again.measured.instructions
+    macs = bundle.report["summary"]["macs"]
+    assert macs < alone.measured.total_instructions < 6 * macs
+    assert all(n.startswith("net_") or "mem" in n or "exp" in n for n in alone.measured.instructions)
+    assert 0 < alone.measured.stack_bytes < 2048
+    data = bundle.abi.workspace_bytes + sum(t.nbytes for t in (*bundle.abi.inputs, *bundle.abi.outputs))
+    assert data < alone.measured.ram_bytes < data + 2048
+    assert bundle.manifest["weights_bytes"] < alone.measured.flash_bytes
+
+
+@pytest.mark.parametrize("core", [pytest.param("rv32imac", marks=runnable("rv32imac"))])
+def test_verification_sees_a_difference(digits: Firmware, core: str, tmp_path: Path) -> None:
+    import onnx
+
+    good = verify_bundle(DIGITS, digits(core).path, samples=2, tolerance=FLOAT_STEPS)
+    assert good.agrees and good.machine == "qemu-system-riscv32 -M riscv-virt"
+    assert good.measured is not None and good.measured.total_instructions
+    model = onnx.load(DIGITS)
+    bias = next(w for w in model.graph.initializer if len(w.dims) == 1)
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, bias.name))
+    onnx.save(model, tmp_path / "other.onnx")
+    assert not verify_bundle(
+        tmp_path / "other.onnx", digits(core).path, samples=1, tolerance=FLOAT_STEPS
+    ).agrees
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m3", marks=runnable("cortex-m3"))])
+def test_a_failing_selftest_is_told(digits: Firmware, core: str, tmp_path: Path) -> None:
+    """A sample whose outputs are not the model's: the program ends with the number of the output."""
+    bundle = digits(core)
+    module = EmulatedFirmware(bundle)
+    text = (bundle.path / "net_selftest.c").read_text()
+    head, values = text.split("wanted_", 1)
+    changed = values.replace("{\n    ", "{\n    1000.0f + ", 1)
+    (module._path / "net_selftest.c").write_text(f"{head}wanted_{changed}")
+    from graphopt.targets.firmware.build import build
+
+    build(module._path, bundle.abi, bundle.target, selftest=True)
+    with pytest.raises(ToolchainError, match="exited with 101"):
+        module(random_sample(bundle.abi.inputs, 0))
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m0plus", marks=runnable("cortex-m0plus"))])
+def test_code_for_the_smallest_core_is_armv6m(digits: Firmware, core: str) -> None:
+    """The board that runs it has a Cortex-M3, which would run more."""
+    module = EmulatedFirmware(digits(core))
+    program = module.program
+    told = subprocess.run(["arm-none-eabi-readelf", "-A", program], capture_output=True, text=True).stdout
+    assert "Tag_CPU_arch: v6S-M" in told and "Tag_THUMB_ISA_use: Thumb-1" in told
+    listing = subprocess.run(
+        ["arm-none-eabi-objdump", "-d", "--no-show-raw-insn", program], capture_output=True, text=True
+    ).stdout
+    mnemonics = set(re.findall(r"^ *[0-9a-f]+:\t([a-z][a-z0-9.]*)\b", listing, re.MULTILINE))
+    assert {"muls", "adds"} <= mnemonics
+    assert not {m for m in mnemonics if m.startswith(("mla", "sdiv", "udiv", "smull", "it", "cbz", "v"))}
+
+
+def test_firmware_has_no_threads_no_clock_and_one_shape(tmp_path: Path) -> None:
+    for options, message in (
+        ({"threads": 2}, "firmware has no threads"),
+        ({"profile": True}, "firmware has no clock"),
+        ({"input_shapes": [{}, {}]}, "firmware holds one shape"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            graphopt.compile(DIGITS, target="cortex-m4f", out=tmp_path / "fw", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_board_cannot_hold_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(
+        'base = "cortex-m0plus"\n'
+        '[[regions]]\nname = "flash"\nkind = "flash"\nstart = 0\nbytes = 0x8000\n'
+        '[[regions]]\nname = "sram"\nkind = "ram"\nstart = 0x2000_0000\nbytes = 1024\n'
+    )
+    with pytest.raises(UnsupportedError, match=r"it needs [\d,]+ bytes of ram .* tiny has 1,024"):
+        graphopt.compile(DIGITS, target=str(tmp_path / "tiny.toml"), out=tmp_path / "fw")
+    assert not (tmp_path / "fw").exists()
+    assert load_target(str(tmp_path / "tiny.toml")).bytes_of("ram") == 1024

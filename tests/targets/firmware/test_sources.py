@@ -1,0 +1,142 @@
+"""The sources of a firmware bundle: strict C99 for any compiler, the checks of the entry function, equal bytes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import graphopt
+from graphopt.targets.bundle import Bundle
+from graphopt.targets.device import load_target
+from tests.targets.conftest import runnable
+from tests.targets.firmware.conftest import DIGITS, STRICT, Firmware, clang, in_zoo, zoo
+
+KEYWORDS = "mlperf_kws_int8_qdq_op13.onnx"
+QUANTISED = pytest.param("keywords", marks=[pytest.mark.zoo, pytest.mark.slow, in_zoo(KEYWORDS)])
+SOURCES = ("net.c", "net_kernels.c", "net_weights.c", "net_selftest.c")
+
+CALLER = """\
+#include <stdio.h>
+#include <string.h>
+#include "net.h"
+
+static unsigned char arena[NET_ARENA_BYTES + 17] NET_ALIGNED, before[sizeof arena];
+static NET_INPUT_0_TYPE in[NET_INPUT_0_ELEMENTS];
+static NET_OUTPUT_0_TYPE out[NET_OUTPUT_0_ELEMENTS + 1], made[NET_OUTPUT_0_ELEMENTS + 1];
+
+static int untouched(void) { return !memcmp(arena, before, sizeof arena) && !memcmp(out, made, sizeof out); }
+
+int main(void) {
+    memset(arena, 0x5A, sizeof arena);
+    memset(out, 0x5A, sizeof out);
+    memcpy(before, arena, sizeof arena);
+    memcpy(made, out, sizeof out);
+    printf("%d ", net_run(NULL, out, arena, sizeof arena));
+    printf("%d ", net_run(in, NULL, arena, sizeof arena));
+    printf("%d ", net_run(in, out, NULL, sizeof arena));
+    printf("%d ", net_run(in, out, arena, NET_ARENA_BYTES - 1));
+    printf("%d ", net_run(in, out, arena + 1, NET_ARENA_BYTES));
+    printf("%d ", net_run((const NET_INPUT_0_TYPE *)(const void *)((const char *)in + 1), out, arena, sizeof arena));
+    printf("%d ", untouched());
+    printf("%d ", net_run(in, out, arena, NET_ARENA_BYTES));
+    printf("%d %d ", out[NET_OUTPUT_0_ELEMENTS] == made[NET_OUTPUT_0_ELEMENTS], arena[NET_ARENA_BYTES] == 0x5A);
+    printf("%d", net_selftest(arena, sizeof arena));
+    return 0;
+}
+"""
+
+
+@pytest.fixture(params=["digits", QUANTISED])
+def sources(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Bundle, Path]:
+    """The bundle of a float model or of a quantised one, copied."""
+    bundle = request.getfixturevalue(request.param)("cortex-m3")
+    for name in bundle.manifest["files"]:
+        (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
+    return bundle, tmp_path
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m3", marks=runnable("cortex-m3"))])
+def test_gcc_has_no_warning(sources: tuple[Bundle, Path], core: str) -> None:
+    target = load_target(core)
+    for source in SOURCES:
+        command = [f"{target.gcc}gcc", *target.gcc_flags, *STRICT, "-O2", "-c", source]
+        done = subprocess.run(command, cwd=sources[1], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[:2000]
+
+
+@pytest.mark.parametrize("target", ["thumb-freestanding-eabi", "riscv32-freestanding-none"])
+def test_clang_has_no_warning(sources: tuple[Bundle, Path], target: str) -> None:
+    bare = ["-ffreestanding", "-I", str(Path(__file__).parent / "headers")]
+    for source in SOURCES:
+        done = clang(sources[1], *STRICT, *bare, "-O1", "-c", source, target=target)
+        assert done.returncode == 0, done.stderr[:2000]
+
+
+def test_nothing_undefined_happens_in_32_bits(sources: tuple[Bundle, Path]) -> None:
+    """Under the sanitizer, on this machine: errors are told and nothing is written then; the sample is right."""
+    (sources[1] / "caller.c").write_text(CALLER)
+    flags = ["-O1", "-msse2", "-mfpmath=sse", "-fsanitize=undefined", "-fsanitize-trap=undefined", "-static"]
+    done = clang(sources[1], *flags, "-std=c99", "caller.c", *SOURCES, "-lm", "-o", "caller")
+    assert done.returncode == 0, done.stderr[:2000]
+    ran = subprocess.run(["./caller"], cwd=sources[1], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    odd = "3" if sources[0].abi.inputs[0].dtype.numpy.itemsize > 1 else "0"
+    told = ran.stdout.split()
+    assert told[:5] == ["1", "1", "1", "2", "3"]
+    if odd == "3":
+        assert told[5:7] == ["3", "1"]
+    assert told[7:] == ["0", "1", "1", "0"]
+
+
+@pytest.mark.parametrize("core", [pytest.param("rv32imac", marks=runnable("rv32imac"))])
+@pytest.mark.parametrize("weights", ["S", "c"])
+def test_make_builds_the_library(digits: Firmware, core: str, weights: str, tmp_path: Path) -> None:
+    bundle = digits(core)
+    for name in bundle.manifest["files"]:
+        (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
+    done = subprocess.run(["make", f"WEIGHTS={weights}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    told = subprocess.run(
+        ["riscv64-unknown-elf-nm", "libnet.a"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert " T net_run" in told.stdout and " T net_selftest" in told.stdout
+    assert not {line.split()[1] for line in told.stdout.splitlines() if len(line.split()) == 3} & set("DdCG")
+
+
+def test_equal_models_give_equal_bytes(digits: Firmware, tmp_path: Path) -> None:
+    first = digits("cortex-m3")
+    second = graphopt.compile(DIGITS, target="cortex-m3", out=tmp_path / "fw", name="net")
+    assert first.manifest["files"] == second.manifest["files"]
+
+
+@pytest.mark.zoo
+@pytest.mark.slow
+@in_zoo(KEYWORDS)
+def test_the_header_tells_scales_and_converts(keywords: Firmware, tmp_path: Path) -> None:
+    """Rounded to nearest, saturated; what a stored number stands for comes back."""
+    import onnx
+
+    bundle = keywords("cortex-m3")
+    model = onnx.load(zoo(KEYWORDS))
+    arrays = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
+    (moved,) = (n for n in model.graph.node if n.input[0] == model.graph.input[0].name)
+    (reader,) = (n for n in model.graph.node if n.input[0] == moved.output[0])
+    assert (moved.op_type, reader.op_type) == ("Reshape", "DequantizeLinear")
+    scale, zero = (arrays[name].item() for name in reader.input[1:])
+    (tmp_path / "net.h").write_bytes(bundle.header.read_bytes())
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "net.h"\nint main(void) {\n'
+        "    const float s = NET_INPUT_0_SCALE;\n"
+        '    printf("%.9g %d %d %d %d %.9g", s, NET_INPUT_0_ZERO_POINT, net_quantize_0(s * 3.4f), '
+        "net_quantize_0(1e9f), net_quantize_0(-1e9f), net_dequantize_0(NET_OUTPUT_0_ZERO_POINT + 2));\n"
+        "    return 0;\n}\n"
+    )
+    done = clang(tmp_path, *STRICT, "-Wno-double-promotion", "-static", "main.c", "-lm", "-o", "main")
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True).stdout.split()
+    assert float(told[0]) == pytest.approx(scale, rel=1e-8)
+    assert [int(t) for t in told[1:5]] == [zero, zero + 3, 127, -128]
+    writer = next(n for n in model.graph.node if n.output[0] == model.graph.output[0].name)
+    assert float(told[5]) == pytest.approx(2 * arrays[writer.input[1]].item(), rel=1e-6)
