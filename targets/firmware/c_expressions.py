@@ -54,20 +54,12 @@ COMPARISONS: Mapping[type, str] = {
 }
 EXTREMA: Mapping[type, str] = {tirx.Max: "max", tirx.Min: "min"}
 
-BITWISE = {
-    "tirx.bitwise_and": "&",
-    "tirx.bitwise_or": "|",
-    "tirx.bitwise_xor": "^",
-    "tirx.shift_left": "<<",
-    "tirx.shift_right": ">>",
-}
+BITWISE = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_right": ">>"}
 MATH = frozenset(
     "acos acosh asin asinh atan atan2 atanh ceil cos cosh erf exp exp2 fabs floor fmod hypot ldexp log log10 log1p "
     "log2 nearbyint pow round sin sinh sqrt tan tanh trunc".split()
 )
 """Functions of math.h that TVM's operators are named for."""
-
-OUTERMOST = "graphopt::outermost"
 
 
 def scalar_of(dtype: str) -> str:
@@ -197,35 +189,33 @@ class Expressions:
         return f"({C_TYPES[made]}){text}"
 
     def _call(self, e: Call, kind: str, lane: int) -> str:
-        name = e.op.name
-        if name == "tirx.call_llvm_pure_intrin":
-            return self._intrinsic(e, kind, lane)
-        if name == "tirx.call_pure_extern":
+        name = e.op.name.rpartition(".")[2]  # of tirx.exp, prim.if_then_else
+        if name == "call_llvm_pure_intrin":
+            return self._intrinsic(e, lane)
+        if name == "call_pure_extern":
             operands = ", ".join(self.scalar(a, lane) for a in e.args[1:])
             return f"{e.args[0].value}({operands})"
-        if name == "tirx.reinterpret":
+        if name == "reinterpret":
             return self._reinterpreted(e.args[0], kind, lane)
-        if name == "tirx.if_then_else":
+        if name == "if_then_else":
             condition, yes, no = e.args
             return self._choice(condition, yes, no, lane)
+        operands = [self.scalar(a, lane) for a in e.args]
+        if name == "shift_left":
+            return _shifted(*operands, kind)
         if name in BITWISE:
-            a, b = (self.scalar(a, lane) for a in e.args)
-            if BITWISE[name] == "<<":
-                return _shifted(a, b, kind)
-            return _narrowed(f"({a} {BITWISE[name]} {b})", kind)
-        operands = ", ".join(self.scalar(a, lane) for a in e.args)
-        plain = name.removeprefix("tirx.")
-        if plain == "isnan":
-            return f"(isnan({operands}) != 0)"
-        if plain == "likely":
-            return operands
-        if plain == "bitwise_not":
-            return _narrowed(f"(~{operands})", kind)
-        if plain in MATH:
-            return f"{_function(plain, kind)}({operands})"
+            return _narrowed(f"({operands[0]} {BITWISE[name]} {operands[1]})", kind)
+        if name == "bitwise_not":
+            return _narrowed(f"(~{operands[0]})", kind)
+        if name == "isnan":
+            return f"(isnan({operands[0]}) != 0)"
+        if name == "likely":
+            return operands[0]
+        if name in MATH:
+            return f"{_function(name, kind)}({', '.join(operands)})"
         raise UnsupportedError(f"C text has no {name}", where="kernel", hint="please report it")
 
-    def _intrinsic(self, e: Call, kind: str, lane: int) -> str:
+    def _intrinsic(self, e: Call, lane: int) -> str:
         name = tvm.get_global_func("target.llvm_get_intrinsic_name")(int(e.args[0]))
         if name == "llvm.arithmetic.fence":
             return self.scalar(e.args[1], lane)

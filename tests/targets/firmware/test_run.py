@@ -114,7 +114,7 @@ def test_code_for_the_smallest_core_is_armv6m(digits: Firmware, core: str) -> No
     listing = subprocess.run(
         ["arm-none-eabi-objdump", "-d", "--no-show-raw-insn", program], capture_output=True, text=True
     ).stdout
-    mnemonics = set(re.findall(r"^ *[0-9a-f]+:\t([a-z][a-z0-9.]*)\b", listing, re.MULTILINE))
+    mnemonics = set(re.findall(r"^ *[0-9a-f]+:\t([a-z][a-z0-9.]*)(?=\t|$)", listing, re.MULTILINE))
     assert {"muls", "adds"} <= mnemonics
     assert not {m for m in mnemonics if m.startswith(("mla", "sdiv", "udiv", "smull", "it", "cbz", "v"))}
 
