@@ -27,7 +27,7 @@ from graphopt.errors import IRError
 from graphopt.targets.device import Target
 from graphopt.targets.extrema import lower_extrema
 from graphopt.targets.fixed_point import lower_fixed_point
-from graphopt.targets.requantize import lower_requantize
+from graphopt.targets.requantize import C_TEXT, lower_requantize
 from graphopt.targets.transcendental import approximate, vectorise
 
 LARGEST_STACK_BUFFER = 2048
@@ -65,20 +65,23 @@ def lower(
     functions: Mapping[str, tirx.PrimFunc], machine: tvm.target.Target
 ) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
     """Lower to what TVM's code generators take; returns the module and each kernel's workspaces in bytes."""
-    return _lower(functions, machine)
+    return _lower(functions, machine, str(machine.attrs.get("mtriple", "")))
 
 
-def lower_for_firmware(
-    functions: Mapping[str, tirx.PrimFunc], machine: tvm.target.Target
+def lower_for_c_text(
+    functions: Mapping[str, tirx.PrimFunc], triple: str
 ) -> tuple[tvm.IRModule, dict[str, tuple[int, ...]]]:
-    """The same without threads: a kernel is a `void` function, and few temporaries are on its stack."""
+    """Lower to what is printed as C for firmware: without threads a kernel is a `void` function, and few temporaries
+    are on its stack. `triple` is the core's: some arithmetic is written in what that has instructions for."""
     serial = {name: f.with_body(_without_threads(f.body)) for name, f in functions.items()}
-    return _lower(serial, machine, LARGEST_FIRMWARE_BUFFER, threads=False)
+    machine = tvm.target.Target({"kind": "c"})
+    return _lower(serial, machine, f"{C_TEXT}{triple}", LARGEST_FIRMWARE_BUFFER, threads=False)
 
 
 def _lower(
     functions: Mapping[str, tirx.PrimFunc],
     machine: tvm.target.Target,
+    triple: str,
     largest: int = LARGEST_STACK_BUFFER,
     *,
     threads: bool = True,
@@ -88,7 +91,6 @@ def _lower(
     vectorise()
     with tvm.transform.PassContext(opt_level=3):
         module = _lowering_passes()(module)
-    triple = str(machine.attrs.get("mtriple", machine.kind.name))
     unpacked, workspaces = {}, {}
     for variable, function in module.functions.items():
         name = variable.name_hint

@@ -22,7 +22,7 @@ from tvm.ir import Call, Op, register_op_attr
 from graphopt.targets.device import HELIUM
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
-from graphopt.targets.requantize import BYTES, narrowed, part, vector
+from graphopt.targets.requantize import BYTES, C_TEXT, cut_at_once, narrowed, part, vector
 
 HIGH_PRODUCT = "graphopt.high_product"
 NARROW = "graphopt.narrow"
@@ -57,7 +57,7 @@ def narrow(x: Expr, zero_point: int, low: int, high: int, dtype: str) -> Expr:
 
 
 def lower_fixed_point(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
-    """Write out every `high_product` and `narrow`, for the architecture that a triple begins with."""
+    """Write out every `high_product` and `narrow`, for the architecture that a triple begins with, or in `C_TEXT`."""
     multiplied = _multiplying(machine)
 
     def written_out(call: Call) -> Expr:
@@ -82,6 +82,8 @@ def _named(operands: list[Expr], body: Callable[..., Expr]) -> Expr:
 
 
 def _cut(x: Expr, zero: Expr, made: tvm.DataType, machine: str) -> Expr:
+    if machine.startswith(C_TEXT):
+        return cut_at_once(x, zero, made)
     if made.lanes > 1 and not machine.startswith(HELIUM):
         return narrowed(x, zero, made)
     kind, moved = str(made.with_lanes(1)), x + zero.astype(vector("int32", made.lanes))
@@ -99,7 +101,7 @@ def _multiplying(machine: str) -> Callable[[Expr, Expr, int], Expr]:
         return partial(_by_quads, partial(_doubled, "llvm.arm.neon.vqrdmulh"))
     if machine.startswith(HELIUM):
         return partial(_by_quads, _on_helium)
-    return _by_halves if machine.startswith("thumbv6m") else _wide
+    return _by_halves if machine.removeprefix(C_TEXT).startswith("thumbv6m") else _wide
 
 
 def _wide(x: Expr, multiplier: Expr, lanes: int) -> Expr:

@@ -29,8 +29,8 @@ ADDING = frozenset("Add AveragePool GlobalAveragePool ReduceMean ReduceSum Sub S
 
 BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
 
-C_TEXT = "c"
-"""Instead of a triple: plain arithmetic, which any compiler understands."""
+C_TEXT = "c:"
+"""In front of a triple: in plain arithmetic, which any compiler for such a machine understands."""
 
 LARGEST_BELOW = 2147483520.0
 """The largest float32 that is an int32."""
@@ -63,7 +63,7 @@ def is_added(node: Node) -> bool:
 
 
 def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
-    """Write out every `to_byte`, for the architecture that a triple begins with, or as `C_TEXT`."""
+    """Write out every `to_byte`, for the architecture that a triple begins with, or in `C_TEXT`."""
     rounded = _rounding(machine)
 
     def written_out(call: Call) -> Expr:
@@ -72,14 +72,14 @@ def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
         x, zero = call.args
         made = tvm.DataType(dtype_of(call))
         value = tirx.Var("value", x.ty)
-        cut = cut_at_once if machine == C_TEXT else narrowed
+        cut = cut_at_once if machine.startswith(C_TEXT) else narrowed
         return tirx.Let(value, x, cut(rounded(value, made.lanes), zero, made))
 
     return tvm_ffi.structural_map(statement, (Call, written_out))
 
 
 def cut_at_once(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
-    """In plain arithmetic: int32 holds the sum, for `total` is within `REACH`."""
+    """In plain arithmetic: int32 must hold the sum, as it does where `total` is within `REACH`."""
     kind = vector("int32", made.lanes)
     return clamp(total + zero.astype(kind), *BYTES[str(made.with_lanes(1))]).astype(str(made))
 

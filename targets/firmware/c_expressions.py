@@ -193,8 +193,8 @@ class Expressions:
         if name == "call_llvm_pure_intrin":
             return self._intrinsic(e, lane)
         if name == "call_pure_extern":
-            operands = ", ".join(self.scalar(a, lane) for a in e.args[1:])
-            return f"{e.args[0].value}({operands})"
+            passed = ", ".join(self.scalar(a, lane) for a in e.args[1:])
+            return f"{e.args[0].value}({passed})"
         if name == "reinterpret":
             return self._reinterpreted(e.args[0], kind, lane)
         if name == "if_then_else":
@@ -202,7 +202,7 @@ class Expressions:
             return self._choice(condition, yes, no, lane)
         operands = [self.scalar(a, lane) for a in e.args]
         if name == "shift_left":
-            return _shifted(*operands, kind)
+            return _shifted(operands[0], operands[1], kind)
         if name in BITWISE:
             return _narrowed(f"({operands[0]} {BITWISE[name]} {operands[1]})", kind)
         if name == "bitwise_not":
@@ -270,6 +270,8 @@ def _signed(text: str) -> str:
 
 
 def _sum(text: str, offset: int) -> str:
+    if text.isdecimal():
+        return str(int(text) + offset)
     return text if offset == 0 else f"({text} {'-' if offset < 0 else '+'} {abs(offset)})"
 
 

@@ -76,7 +76,7 @@ def compile_firmware(
     lowered = lower_groups(groups, target, progress, winograd=False, prefix=f"{name}_")
     if progress:
         progress("printing kernels", 0, 1)
-    kernels = print_kernels(lowered.functions)
+    kernels = print_kernels(lowered.functions, target.triple)
     program = build_program(graph, lowered.name_of, kernels.workspaces, Weights(ALIGNMENT), ALIGNMENT)
     _check_memory(program, target)
     abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=ALIGNMENT)

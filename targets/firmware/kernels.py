@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import tvm
 from tvm import tirx
 
-from graphopt.targets.codegen import lower_for_firmware
+from graphopt.targets.codegen import lower_for_c_text
 from graphopt.targets.firmware.c_helpers import helpers_text
 from graphopt.targets.firmware.c_statements import CFunction, print_function
 
@@ -38,11 +37,11 @@ class CKernels:
         )
 
 
-def print_kernels(functions: Mapping[str, tirx.PrimFunc]) -> CKernels:
-    """Scheduled functions as C. Raises UnsupportedError for what C99 cannot say."""
+def print_kernels(functions: Mapping[str, tirx.PrimFunc], triple: str) -> CKernels:
+    """Scheduled functions as C for the core of `triple`. Raises UnsupportedError for what C99 cannot say."""
     if not functions:
         return CKernels({}, {})
-    module, workspaces = lower_for_firmware(functions, tvm.target.Target({"kind": "c"}))
+    module, workspaces = lower_for_c_text(functions, triple)
     printed = {v.name_hint: print_function(v.name_hint, f) for v, f in module.functions.items()}
     return CKernels({name: printed[name] for name in functions}, workspaces)
 

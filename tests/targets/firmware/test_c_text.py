@@ -30,7 +30,7 @@ def kernel(build: Statements, *parameters: tuple[int, str]) -> CKernels:
         B.func_name("main")
         B.func_attr({"tirx.noalias": True})
         build(*(B.arg(f"p{n}", B.buffer((size,), kind)) for n, (size, kind) in enumerate(parameters)))
-    return print_kernels({"f": builder.get()})
+    return print_kernels({"f": builder.get()}, "thumbv7m-none-eabi")
 
 
 def run(kernels: CKernels, folder: Path, *arrays: np.ndarray) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 import graphopt
 from bench.oracles import onnx_runtime
+from graphopt.api import load, optimize
 from graphopt.errors import ToolchainError, UnsupportedError, UsageError
+from graphopt.preparation import legalized
+from graphopt.runtime import reference
 from graphopt.runtime.compare import compare_outputs
 from graphopt.targets.device import load_target
 from graphopt.targets.firmware.emulated import EmulatedFirmware
@@ -40,17 +43,18 @@ def test_floats_are_the_models(digits: Firmware, core: str) -> None:
 @in_zoo(KEYWORDS)
 @pytest.mark.slow
 @pytest.mark.parametrize("core", ON_CORES)
-def test_integers_are_those_of_this_machine(keywords: Firmware, core: str, tmp_path: Path) -> None:
-    """Bit for bit, and ONNX Runtime's."""
+def test_integers_are_those_of_the_reference(keywords: Firmware, core: str) -> None:
+    """Bit for bit what numpy computes in fixed point; at most one step from ONNX Runtime, which requantises in floats."""
     bundle = keywords(core)
-    host = graphopt.Module(graphopt.compile(zoo(KEYWORDS), out=tmp_path / "host", name="net").path)
-    samples = [random_sample(bundle.abi.inputs, seed) for seed in range(2)]
+    exact = legalized(optimize(load(zoo(KEYWORDS))), fixed_point=True)
+    samples = [random_sample(bundle.abi.inputs, seed) for seed in range(3)]
     oracle = onnx_runtime(zoo(KEYWORDS))
     module = EmulatedFirmware(bundle, selftest=True)
     for sample, outputs in zip(samples, module.run(samples), strict=True):
-        for name, array in host(sample).items():
+        for name, array in reference.run(exact, sample).items():
             np.testing.assert_array_equal(outputs[name], array)
-            np.testing.assert_array_equal(outputs[name], oracle(sample)[name])
+            away = outputs[name].astype(int) - oracle(sample)[name].astype(int)
+            assert np.abs(away).max() <= 1
 
 
 @pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])
