@@ -44,7 +44,7 @@ def test_floats_are_the_models(digits: Firmware, core: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("core", ON_CORES)
 def test_integers_are_those_of_the_reference(keywords: Firmware, core: str) -> None:
-    """Bit for bit what numpy computes in fixed point; at most one step from ONNX Runtime, which requantises in floats."""
+    """Bit for bit what numpy computes in fixed point; at most one step from ONNX Runtime, which uses floats."""
     bundle = keywords(core)
     exact = legalized(optimize(load(zoo(KEYWORDS))), fixed_point=True)
     samples = [random_sample(bundle.abi.inputs, seed) for seed in range(3)]
