@@ -59,12 +59,13 @@ class FixedHardSwish(Rule):
         sums, wide = term.make(build), TensorType(DType.int32, type.shape)
         steps = np.ldexp(term.coefficient / scale, fraction)
         gates = np.ldexp(term.coefficient / 6, BITS)
-        w = requantize(build, sums, steps, wide, low=-whole, high=whole)
-        g = requantize(build, sums, gates, wide, zero_point=whole // 2, low=0, high=whole)
+        w = requantize(build, sums, term.reach, steps, wide, low=-whole, high=whole)
+        g = requantize(build, sums, term.reach, gates, wide, zero_point=whole // 2, low=0, high=whole)
         zero = 0 if match.get("z") is None else int(match["z"].scalar() or 0)
         low, high = (int(bound) for bound in limits(type.dtype) or (0, 0))
+        product, largest = build.op("Mul", w, g), np.array(float(whole * whole))
         shares = np.array(2.0 ** -(fraction + BITS))
-        return requantize(build, build.op("Mul", w, g), shares, type, zero_point=zero, low=low, high=high)
+        return requantize(build, product, largest, shares, type, zero_point=zero, low=low, high=high)
 
 
 def _sums(x: Value) -> Term:

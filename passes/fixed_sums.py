@@ -20,13 +20,16 @@ WORTH = 0.25
 """Of a step of the result: what rounding the terms of a sum may be worth."""
 
 
-def requantize(build: Builder, x: Value, scale: np.ndarray, type: TensorType, **attributes: Any) -> Value:
-    """x in int32 times `scale` as `type`."""
+def requantize(
+    build: Builder, x: Value, reach: np.ndarray, scale: np.ndarray, type: TensorType, **attributes: Any
+) -> Value:
+    """x in int32, up to `reach`, times `scale` as `type`."""
     name = f"{build.before.name}.multiplier" if build.before is not None else "multiplier"
     multiplier, shift = encoded(scale)
     operands = [x, build.const(multiplier, name=name)]
     if shift.any():
         operands.append(build.const(shift, name=name.replace("multiplier", "shift")))
+        attributes |= {"fits": 1} if _fit(reach, shift) else {}
     return build.ops("Requantize", *operands, outputs=1, domain=QUANT, types=(type,), **attributes)[0]
 
 
@@ -61,7 +64,12 @@ def _fits_shifted(term: Term, bits: int) -> bool:
     scale = np.abs(term.coefficient) * 2.0**bits
     if not (scale < LARGEST_SCALE).all():
         return False
-    return bool(np.max(term.reach * 2.0 ** encoded(scale)[1].max(initial=0)) < LARGEST_SUM)
+    return _fit(term.reach, encoded(scale)[1])
+
+
+def _fit(reach: np.ndarray, shift: np.ndarray) -> bool:
+    """Whether numbers up to `reach` fit int32 when they are shifted."""
+    return bool((np.ldexp(reach, shift) < LARGEST_SUM).all())
 
 
 def sum_of(build: Builder, terms: Terms, bits: int, shape: tuple[int, ...]) -> Value:
@@ -78,7 +86,7 @@ def sum_of(build: Builder, terms: Terms, bits: int, shape: tuple[int, ...]) -> V
             part = build.op("Mul", wide, build.const(factor.astype(np.int32), name="factor"))
         else:
             negative = bool((scale < 0).all())
-            part = requantize(build, x, np.abs(scale), TensorType(DType.int32, term.shape))
+            part = requantize(build, x, term.reach, np.abs(scale), TensorType(DType.int32, term.shape))
         if total is None:
             total = build.op("Neg", part) if negative else part
         else:

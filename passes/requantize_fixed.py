@@ -16,9 +16,10 @@ is worth a quarter of a step at most, or the tail stays in floats, with the reas
 
 The contract of `graphopt.quant`, besides `lower_integer`'s:
 
-- `Requantize(x, multiplier, shift?) {zero_point, low, high} -> int8, uint8`: x is int32; the multiplier and the shift
-  are constants in int32 that broadcast against x, single numbers or one per channel; no shift is one of zero. `low` and
-  `high` lie within the type of the result. The result may also be int32, which it fits if there is no `low`.
+- `Requantize(x, multiplier, shift?) {zero_point, low, high, fits} -> int8, uint8, int32`: x is int32; the multiplier
+  and the shift are constants in int32 that broadcast against x, single numbers or one per channel; no shift is one of
+  zero. `fits` tells that x 2^shift fits int32, so that nothing saturates; a result in int32 without `low` is always so.
+  `low` and `high` lie within the type of the result.
 - `SumPool(x) {x_zero_point} -> int32`: the sums of (x - x_zero_point) over the taps of AveragePool's windows that are
   inside the image, with its attributes but `count_include_pad`; x is int8 or uint8, and `kernel_shape` always there.
 - `Softmax(x, table) {axis, steps, zero_point} -> int8, uint8`: see `fixed_softmax`.
@@ -42,7 +43,7 @@ from graphopt.passes.fixed_softmax import FixedSoftmax
 from graphopt.passes.fixed_sources import NoTerms
 from graphopt.passes.fixed_sums import check_term, fraction_of, requantize, sum_of
 from graphopt.passes.fixed_terms import Terms, terms_of
-from graphopt.passes.integers import BYTES, limits
+from graphopt.passes.integers import BYTES, LARGEST_SUM, limits
 from graphopt.pipeline import RulePass
 from graphopt.rewrite import Any, Builder, Const, Match, Op, Rule
 from graphopt.rewrite.match import Misses
@@ -96,11 +97,11 @@ class _Tail:
         if self.fraction is None:
             (term,) = self.terms.terms
             sums = with_matching_bias(build, term.make(build), term.coefficient, self.output)
-            return self._requantized(build, sums, term.coefficient)
+            return self._requantized(build, sums, term.reach, term.coefficient)
         total = sum_of(build, self.terms, self.fraction, self.output.static_shape)
-        return self._requantized(build, total, np.array(2.0**-self.fraction))
+        return self._requantized(build, total, np.array(LARGEST_SUM), np.array(2.0**-self.fraction))
 
-    def _requantized(self, build: Builder, x: Value, scale: np.ndarray) -> Value:
+    def _requantized(self, build: Builder, x: Value, reach: np.ndarray, scale: np.ndarray) -> Value:
         within = limits(self.output.dtype)
         assert within is not None and self.output.type is not None
         low, high = (
@@ -108,7 +109,7 @@ class _Tail:
             for bound in (self.terms.low, self.terms.high)
         )
         bounds = {"zero_point": self.zero, "low": low, "high": high}
-        return requantize(build, x, scale, self.output.type, **bounds)
+        return requantize(build, x, reach, scale, self.output.type, **bounds)
 
 
 RULES = (FixedSoftmax(), FixedHardSwish(), FixedTail())

@@ -69,7 +69,7 @@ def requantized(node: Node, x: Expr | None, multiplier: Expr | None, shift: Expr
     assert x is not None and multiplier is not None
     dtype, is_cut = node.output.dtype, node.attr("low") is not None
     if shift is not None:
-        x = shifted_left(x, shift, saturate=is_cut or dtype is not DType.int32)
+        x = shifted_left(x, shift, saturate=not node.int("fits"))
     scaled = high_product(x, multiplier)
     if dtype is DType.int32:
         moved = scaled + node.int("zero_point")

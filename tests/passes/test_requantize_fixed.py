@@ -10,6 +10,7 @@ import pytest
 from graphopt.ir import QUANT, DType, Graph, Value
 from graphopt.ir.text import to_text
 from graphopt.passes import catalog
+from graphopt.passes.integers import sum_reach
 from graphopt.passes.requantize_fixed import left_in_floats
 from graphopt.pipeline import parse_pipeline
 from graphopt.rewrite import Statistics
@@ -60,6 +61,14 @@ def clip(g: Draft) -> Value:
 def large_scale(g: Draft) -> Value:
     """Some channels have a scale of half and more."""
     return quantized(g, convolved(g, dequantized(g, 1, 3, 4, 4), largest=2.0), scale=0.01)
+
+
+def large_bias(g: Draft) -> Value:
+    """Shifted, it would not fit 32 bits."""
+    scale = np.array([0.9, 0.01], np.float32)
+    w = g.op("DequantizeLinear", g.const([[[[3]]], [[[100]]]], np.int8), g.const(scale), axis=0)
+    bias = g.op("DequantizeLinear", g.const([-(1 << 30), 500], np.int32), g.const(SX * scale), axis=0)
+    return quantized(g, g.op("Conv", dequantized(g, 1, 1, 4, 4), w, bias), scale=0.002)
 
 
 def product(g: Draft) -> Value:
@@ -161,6 +170,7 @@ FIRING: Mapping[str, Build] = {
         relu,
         clip,
         large_scale,
+        large_bias,
         product,
         addition,
         subtraction,
@@ -180,6 +190,19 @@ FIRING: Mapping[str, Build] = {
         softmax,
     )
 }
+
+
+SHIFTED = {
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_swish_of_large_scales",
+    "hard_swish_of_small_steps",
+    "large_bias",
+    "large_scale",
+    "residual",
+    "subtracted",
+}
+"""Where sums have scales of half or more, in some unit."""
 
 
 def prepared(build: Build) -> Graph:
@@ -216,6 +239,19 @@ def test_fires(name: str, update_golden: bool) -> None:
             got = run(graph, inputs)[key]
             assert got.dtype == want.dtype and len(np.unique(want)) > 1
             assert np.abs(got.astype(int) - want).max() <= 1
+
+
+@pytest.mark.parametrize("name", FIRING)
+def test_what_is_said_to_fit_does(name: str) -> None:
+    graph = prepared(FIRING[name])
+    fixed(graph)
+    shifted = [node for node in graph.nodes if node.is_op("Requantize", domain=QUANT) and node.input(2)]
+    assert bool(shifted) == (name in SHIFTED)
+    for node in shifted:
+        x, shift = node.inputs[0], node.inputs[2]
+        assert x is not None and shift is not None and shift.constant is not None
+        largest = np.ldexp(sum_reach(x), shift.constant).max()
+        assert node.int("fits") == int(largest < 2**31 - 1) == int(name != "large_bias")
 
 
 def inside_activation(g: Draft) -> Value:

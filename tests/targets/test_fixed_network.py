@@ -24,7 +24,8 @@ TARGETS = [pytest.param(t, marks=runnable(t)) for t in ("host", "x86-64-v2", "rp
 
 
 def network(dtype: DType) -> Graph:
-    """Few channels, blocks filled in part, residuals quantised once and twice, a gate, a table, pools, a Softmax."""
+    """Few channels, blocks filled in part, residuals quantised once and twice, a gate, a table, pools, a concatenation,
+    a Softmax."""
     g, kind = Draft(), dtype.numpy.type
     middle = 128 if dtype is DType.uint8 else 0
     image = g.input(1, 3, 11, 9, dtype=dtype)
@@ -47,7 +48,8 @@ def network(dtype: DType) -> Graph:
     w = g.op("DequantizeLinear", g.const(g.random.integers(-127, 128, (32, 10)), np.int8), g.const(0.002))
     scores = quantized(g, g.op("MatMul", rows, w), middle, kind)
     shares = g.op("Softmax", dequantized(g, scores, middle))
-    g.output(total, gate, averaged, mean, scores)
+    joined = g.op("Concat", dequantized(g, total, middle - 20), dequantized(g, gate, middle - 7), axis=1)
+    g.output(total, gate, averaged, mean, scores, quantized(g, joined, middle + 3, kind))
     g.output(g.op("QuantizeLinear", shares, g.const(1 / 256), g.const(middle - 128, kind)))
     return g.graph
 
