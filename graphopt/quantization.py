@@ -25,6 +25,8 @@ from graphopt.evaluate import Judge
 from graphopt.integer_speed import Speed, measure_speed
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
+from graphopt.passes.balance import balance, channels_of
+from graphopt.passes.equalize import Pair
 from graphopt.passes.quantization.layers import layers_of, weights_of
 from graphopt.passes.quantization.narrow_parameters import narrow_parameters
 from graphopt.passes.quantization.operators import PERCEPTIBLE, is_lookup, is_product
@@ -144,11 +146,14 @@ def quantize(
     if not layers and exclude:
         raise UsageError("every layer is excluded", where="exclude", hint="leave one that is quantised")
     notes = check_weights(layers)
-    if ranges is None:
-        ranges = _calibrated(graph, chosen, task, observer, allow_constant, progress)
-    ranges.check(graph)
     refining = _refinement(methods, graph, chosen, task)
-    quantiser = Quantiser(graph, ranges, progress, refining)
+    scales = {} if refining is None else refining.balancing(graph, chosen)
+    channels = channels_of(scales)
+    if ranges is None:
+        ranges = _calibrated(graph, chosen, task, observer, allow_constant, channels, progress)
+    ranges.check(graph)
+    balanced = balance(graph, {p: s for p, s in scales.items() if _by_channel(ranges, p)}, ranges)
+    quantiser = Quantiser(graph, balanced, progress, refining)
     tables = {node: given for node, given in layers.items() if is_lookup(node)}
     search = Search(quantiser, task, chosen, [n for n in layers if n not in tables], tables, machine)
     loss = None
@@ -215,6 +220,7 @@ def _calibrated(
     task: Task,
     observer: str,
     allow_constant: bool,
+    channels: Mapping[str, int],
     progress: Progress | None,
 ) -> Ranges:
     if scheme.activation_type is None:
@@ -224,8 +230,19 @@ def _calibrated(
     if task.data is None:
         hint = "give samples of what the model will see, or choose a scheme such as weights-int8"
         raise UsageError(f"scheme '{scheme}' needs data to find ranges of activations", hint=hint)
-    samples = task.samples(graph)
-    return calibrate(graph, samples, observer=observer, allow_constant=allow_constant, progress=progress)
+    return calibrate(
+        graph,
+        task.samples(graph),
+        observer=observer,
+        per_channel=channels,
+        allow_constant=allow_constant,
+        progress=progress,
+    )
+
+
+def _by_channel(ranges: Ranges, pair: Pair) -> bool:
+    """Whether the ranges are known channel by channel; those of a file may not be."""
+    return all(value.name in ranges and ranges[value.name].axis is not None for value in pair.chain)
 
 
 def is_quantised(graph: Graph) -> bool:

@@ -2,6 +2,7 @@
 
     equalize     channels between layers scaled so that both use the range of their weights
     migrate      large channels of normalised values handed to the weights that read them
+    balance      channels in front of depthwise convolutions scaled to use the range of their activation
     ranges       ranges of activations narrowed where the layers that read them lose less by it
     round        weights rounded one after the other, errors handed on (GPTQ), ranges searched, scales of least error
     refit        weights of few bits moved before they are rounded, to make up for the errors of their operands
@@ -9,8 +10,8 @@
     bias         biases take what is left on the mean
     zero-point   weights of few bits need not lie evenly about zero
 
-The first two change the float model before it is calibrated, the others the quantised one. `default` is the latter
-without `learn`; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `learn+bias`.
+The first three change the float model, the others the quantised one. `default` is `balance` and the latter without
+`learn`; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `learn+bias`.
 Methods look at samples, not at labels (`graphopt.passes.rounding`).
 """
 
@@ -27,8 +28,10 @@ from graphopt.analysis.macs import macs
 from graphopt.api import Progress
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph
-from graphopt.passes.equalize import Equalize
+from graphopt.passes.balance import balancing
+from graphopt.passes.equalize import Equalize, Pair
 from graphopt.passes.migrate_outliers import NORMALIZATIONS, STRENGTH, migrate
+from graphopt.passes.quantization.scheme import Scheme
 from graphopt.passes.rounding.methods import Learned, Method, Nearest, SecondOrder
 from graphopt.passes.rounding.round_weights import Effect, Rounding, round_weights
 from graphopt.rewrite import Statistics
@@ -47,8 +50,11 @@ WORK = 100e9
 FEWEST = 16
 
 BEFORE, AFTER = ("equalize", "migrate"), ("ranges", "round", "refit", "learn", "bias", "zero-point")
-SWITCHES = (*BEFORE, *AFTER)
-RECIPES: dict[str, frozenset[str]] = {"default": frozenset(AFTER) - {"learn"}, "none": frozenset()}
+SWITCHES = (*BEFORE, "balance", *AFTER)
+RECIPES: dict[str, frozenset[str]] = {
+    "default": frozenset({"balance", *AFTER}) - {"learn"},
+    "none": frozenset(),
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ class Refinement:
 
     switches: frozenset[str]
     samples: tuple[Mapping[str, np.ndarray], ...]
+
+    def balancing(self, graph: Graph, scheme: Scheme) -> dict[Pair, np.ndarray]:
+        """What to multiply channels of a float graph by, where `scheme` gains by it."""
+        if "balance" not in self.switches or scheme.activation_type is None or not scheme.per_channel:
+            return {}
+        return balancing(graph, stacks_of(graph, self.samples))
 
     def refine(self, graph: Graph, originals: Originals, progress: Progress | None = None) -> list[Effect]:
         """Change the weights of a quantised graph, in place; returns what that did to each layer."""

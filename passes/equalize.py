@@ -41,6 +41,21 @@ class Pair:
     first: Node
     second: Node
 
+    @property
+    def between(self) -> Value:
+        """What the second reads."""
+        value = self.second.inputs[0]
+        assert value is not None
+        return value
+
+    @property
+    def chain(self) -> list[Value]:
+        """All values from what the first makes to what the second reads."""
+        found = [self.first.output]
+        while found[-1] is not self.between:
+            found.append(found[-1].users[0].output)
+        return found
+
 
 @dataclass(frozen=True)
 class Equalize(Pass):
@@ -105,14 +120,20 @@ def _balance(pair: Pair, total: np.ndarray) -> float:
     wanted = np.sqrt(np.divide(made, read, out=np.ones_like(made), where=known))
     scale = np.clip(total * wanted, 1 / FARTHEST, FARTHEST) / total
     total *= scale
-    _replace(pair.first, 1, scale_outputs(pair.first, _data(pair.first, 1), 1 / scale))
-    if pair.first.input(2) is not None:
-        bias = bias_of(pair.first, len(scale))
-        assert bias is not None
-        beta = pair.first.float("beta", 1.0) if pair.first.op_type == "Gemm" else 1.0
-        _replace(pair.first, 2, bias / scale / (beta or 1.0))
-    _replace(pair.second, 1, scale_inputs(pair.second, _data(pair.second, 1), scale))
+    rescale(pair, 1 / scale)
     return float(np.maximum(scale, 1 / scale).max(initial=1.0))
+
+
+def rescale(pair: Pair, scale: np.ndarray) -> None:
+    """Multiply the channels between two layers, and keep what the second returns."""
+    first, second = pair.first, pair.second
+    _replace(first, 1, scale_outputs(first, _data(first, 1), scale))
+    if first.input(2) is not None:
+        bias = bias_of(first, len(scale))
+        assert bias is not None
+        beta = first.float("beta", 1.0) if first.op_type == "Gemm" else 1.0
+        _replace(first, 2, bias * scale / (beta or 1.0))
+    _replace(second, 1, scale_inputs(second, _data(second, 1), 1 / scale))
 
 
 def _output_range(node: Node) -> np.ndarray:
