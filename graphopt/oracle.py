@@ -1,7 +1,8 @@
 """Who says what a model's answers are: ONNX Runtime with its optimisations off.
 
 The convolutions of a quantised model are sums of integers, and it runs them so (`graphopt/integer_oracle.py`).
-Where it is not installed, or refuses the file, the reference evaluator does.
+Where it is not installed, or refuses the file, the reference evaluator does, and so it does for targets that requantise
+in fixed point.
 """
 
 from __future__ import annotations
@@ -42,6 +43,22 @@ def oracle_for(model: str | Path, graph: Graph) -> Oracle:
     else:
         return _with_integers(model) or Oracle("ONNX Runtime", run)
     return Oracle("the reference evaluator", lambda inputs: reference.run(graph, inputs), note)
+
+
+def fixed_point_oracle(graph: Graph, pipeline: str | None) -> Oracle | None:
+    """What a target in fixed point answers, to the bit; None where no sum of the model becomes bytes so.
+
+    ONNX Runtime requantises in floats: a layer is at most one step off, which later layers may enlarge. `pipeline` is
+    the one that the model was compiled with; None: the default one.
+    """
+    from graphopt.api import optimize
+    from graphopt.preparation import is_quantised, legalized
+
+    exact = legalized(optimize(graph, pipeline), fixed_point=True)
+    if not is_quantised(exact):
+        return None
+    note = "ONNX Runtime requantises in floats"
+    return Oracle("the reference evaluator in fixed point", lambda inputs: reference.run(exact, inputs), note)
 
 
 def _with_integers(model: str | Path) -> Oracle | None:

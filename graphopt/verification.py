@@ -14,7 +14,7 @@ import numpy as np
 
 from graphopt.errors import ToolchainError, UsageError, did_you_mean
 from graphopt.ir import DType, TensorType
-from graphopt.oracle import Run, oracle_for
+from graphopt.oracle import Oracle, Run, fixed_point_oracle, oracle_for
 from graphopt.runtime.arguments import shape_of
 from graphopt.runtime.compare import Comparison, compare_outputs
 from graphopt.runtime.manifest import Signature, Tensor, module_info, runs_here
@@ -100,7 +100,9 @@ def verify_bundle(
     if firmware:
         answers = iter(firmware.run([sample for _, sample in batches]))
         run = lambda _: next(answers)  # noqa: E731 - one program runs all samples
-    oracles = {number: oracle_for(model, _with_shapes(graph, model, shapes[number])) for number, _ in batches}
+    oracles = {
+        number: _oracle(opened, model, _with_shapes(graph, model, shapes[number])) for number, _ in batches
+    }
     first = oracles[batches[0][0]]
     total: Comparison | None = None
     for index, (number, sample) in enumerate(batches):
@@ -124,6 +126,13 @@ def verify_bundle(
         quantised,
         firmware.measured if firmware else None,
     )
+
+
+def _oracle(bundle: Bundle, model: str | Path, graph: Graph) -> Oracle:
+    exact = None
+    if bundle.target.is_fixed_point:
+        exact = fixed_point_oracle(graph, bundle.manifest.get("pipeline"))
+    return exact or oracle_for(model, graph)
 
 
 def _firmware(bundle: Bundle) -> EmulatedFirmware:

@@ -11,11 +11,12 @@ import pytest
 import graphopt
 from graphopt.ir import DType, Graph, Value
 from graphopt.ir.fused import body_of, is_fused
+from graphopt.onnx_io.write import to_bytes
 from graphopt.passes.requantize_fixed import left_in_floats
 from graphopt.preparation import grouped_for, legalized
 from graphopt.runtime.reference import run
 from graphopt.targets.device import Target, load_target
-from graphopt.verification import runner
+from graphopt.verification import runner, verify_bundle
 from tests.passes.helpers import Draft
 from tests.targets.conftest import runnable
 from tests.targets.lower.test_quant import convolved, dequantized, quantized
@@ -88,6 +89,24 @@ def test_groups_end_in_their_requantisation() -> None:
 def test_floats_stay_the_default() -> None:
     assert not load_target("host").is_fixed_point and left_in_floats(legalized(network(DType.int8)))
     assert load_target("cortex-m0plus").is_fixed_point
+
+
+def test_verify_expects_fixed_point(tmp_path: Path) -> None:
+    """To the bit; only a target that requantises in floats is held against ONNX Runtime."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_bytes(network(DType.int8)))
+    found = verify_bundle(path, graphopt.compile(path, target=fixed("host"), out=tmp_path / "fixed").path)
+    assert found.worst == 0 and found.oracle == "the reference evaluator in fixed point"
+    found = verify_bundle(path, graphopt.compile(path, target="host", out=tmp_path / "float").path)
+    assert found.oracle.startswith("ONNX Runtime")
+
+
+def test_verify_knows_a_float_model(tmp_path: Path) -> None:
+    path, g = tmp_path / "model.onnx", Draft()
+    g.output(g.op("Relu", g.op("MatMul", g.input(2, 3), g.weight(3, 4))))
+    path.write_bytes(to_bytes(g.graph))
+    found = verify_bundle(path, graphopt.compile(path, target=fixed("host"), out=tmp_path / "m").path)
+    assert found.agrees and found.oracle == "ONNX Runtime"
 
 
 def tail(g: Draft) -> Value:
