@@ -87,7 +87,9 @@ def verify(
             for o in outputs
         ]
         shown: list[Any] = [table(title, ("output", "worst error", "of its scale", ""), rows)]
-        show(*shown, *([measured_table(result.measured)] if result.measured else []))
+        if result.measured:
+            shown.append(measured_table(result.measured))
+        show(*shown)
     result.raise_if_different()
 
 

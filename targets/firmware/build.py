@@ -92,9 +92,9 @@ def build(folder: Path, abi: ModelAbi, target: Target, *, selftest: bool = False
     start = board_files.SOURCES[target.family][0]
     for source in own:
         flags = [] if source.endswith(".S") else list(MODEL_FLAGS)
-        _compile(target, [*flags, "-c", source, "-o", f"{source}.o"], folder)
+        compile_c(target, [*flags, "-c", source, "-o", f"{source}.o"], folder)
     for source in ("runner.c", start):
-        _compile(target, [*C_FLAGS, "-c", source, "-o", f"{source}.o"], folder)
+        compile_c(target, [*C_FLAGS, "-c", source, "-o", f"{source}.o"], folder)
     objects = [f"{source}.o" for source in (*own, "runner.c", start)]
     link = [
         "-nostartfiles",
@@ -104,11 +104,12 @@ def build(folder: Path, abi: ModelAbi, target: Target, *, selftest: bool = False
         "-Wl,--build-id=none",
         "-Wl,-Map=program.map",
     ]
-    _compile(target, [*link, *objects, "-lm", "-o", "program.elf"], folder)
+    compile_c(target, [*link, *objects, "-lm", "-o", "program.elf"], folder)
     return folder / "program.elf"
 
 
-def _compile(target: Target, arguments: Sequence[str], folder: Path) -> None:
+def compile_c(target: Target, arguments: Sequence[str], folder: Path) -> None:
+    """Run the target's compiler in `folder`. Raises ToolchainError or UnsupportedError, see `build`."""
     command = [f"{target.gcc}gcc", *target.gcc_flags, *arguments]
     environment = {**os.environ, "LC_ALL": "C"}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,9 +13,11 @@ from graphopt.targets.abi import ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.entry import Entry
+from graphopt.targets.firmware.footprint import footprint
 from graphopt.targets.firmware.header import firmware_header
 from graphopt.targets.firmware.interface import ALIGNMENT, Quantization
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
+from graphopt.targets.firmware.memory import memory_data, memory_text
 from graphopt.targets.firmware.selftest import Sample, selftest_text
 from graphopt.targets.firmware.weights import WeightArrays
 from graphopt.targets.kernels import Progress, lower_groups
@@ -59,7 +62,13 @@ class CompiledFirmware:
             "README.md": render("firmware_readme.md.in", facts),
         }
         encoded = {file: text.encode() for file, text in texts.items()}
-        return {**encoded, f"{name}_weights.bin": bytes(self.program.weights.blob)}
+        taken = memory_data(self.abi, self.program, footprint(encoded, target, name))
+        return {
+            **encoded,
+            f"{name}_weights.bin": bytes(self.program.weights.blob),
+            "memory.json": (json.dumps(taken, indent=1) + "\n").encode(),
+            "memory.md": memory_text(taken, name).encode(),
+        }
 
 
 def compile_firmware(

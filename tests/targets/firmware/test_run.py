@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,31 @@ def test_verification_sees_a_difference(digits: Firmware, core: str, tmp_path: P
     assert not verify_bundle(
         tmp_path / "other.onnx", digits(core).path, samples=1, tolerance=FLOAT_STEPS
     ).agrees
+
+
+@pytest.mark.zoo
+@in_zoo(KEYWORDS)
+@pytest.mark.slow
+@pytest.mark.parametrize("core", [pytest.param("cortex-m7", marks=runnable("cortex-m7"))])
+def test_verification_asks_for_the_same_bits(
+    keywords: Firmware, core: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step in one number is a difference."""
+    good = verify_bundle(zoo(KEYWORDS), keywords(core).path, samples=2)
+    assert good.agrees and good.worst == 0 and "fixed point" in good.oracle
+    run = EmulatedFirmware.run
+
+    def off_by_one(
+        self: EmulatedFirmware, samples: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, np.ndarray]]:
+        first, *rest = run(self, samples)
+        return [
+            {name: array + np.eye(1, array.size, dtype=array.dtype) for name, array in first.items()},
+            *rest,
+        ]
+
+    monkeypatch.setattr(EmulatedFirmware, "run", off_by_one)
+    assert not verify_bundle(zoo(KEYWORDS), keywords(core).path, samples=2).agrees
 
 
 @pytest.mark.parametrize("core", [pytest.param("cortex-m3", marks=runnable("cortex-m3"))])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,12 +13,17 @@ import pytest
 import graphopt
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import load_target
+from graphopt.targets.firmware.emulated import EmulatedFirmware
+from graphopt.verification import random_sample
 from tests.targets.conftest import runnable
 from tests.targets.firmware.conftest import DIGITS, STRICT, Firmware, clang, in_zoo, zoo
 
 KEYWORDS = "mlperf_kws_int8_qdq_op13.onnx"
 QUANTISED = pytest.param("keywords", marks=[pytest.mark.zoo, pytest.mark.slow, in_zoo(KEYWORDS)])
 SOURCES = ("net.c", "net_kernels.c", "net_weights.c", "net_selftest.c")
+
+STACK_OF_CALL = 64
+"""Bytes of the caller's own that are painted over: the arguments of a run, and its return address."""
 
 CALLER = """\
 #include <stdio.h>
@@ -103,6 +111,43 @@ def test_make_builds_the_library(digits: Firmware, core: str, weights: str, tmp_
     )
     assert " T net_run" in told.stdout and " T net_selftest" in told.stdout
     assert not {line.split()[1] for line in told.stdout.splitlines() if len(line.split()) == 3} & set("DdCG")
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])
+def test_memory_is_told(digits: Firmware, core: str) -> None:
+    """The same numbers as the linked program has; the stack that a run takes is no deeper than the bound."""
+    bundle = digits(core)
+    told = json.loads((bundle.path / "memory.json").read_text())
+    assert (
+        told["ram"]["arena"] == bundle.abi.workspace_bytes == max(layer["arena"] for layer in told["layers"])
+    )
+    assert told["flash"]["weights"] == bundle.manifest["weights_bytes"]
+    module = EmulatedFirmware(bundle)
+    module(random_sample(bundle.abi.inputs, 0))
+    assert 0 < module.measured.stack_bytes <= told["ram"]["stack_bound"] + STACK_OF_CALL
+    assert told["flash"]["code"] + told["flash"]["weights"] < module.measured.flash_bytes
+    assert told["flash"]["code"] == sum(code_sizes(bundle, core).values())
+    page = (bundle.path / "memory.md").read_text()
+    assert f"| arena | {bundle.abi.workspace_bytes} |" in page and "arm-none-eabi-gcc" in page
+    assert all(f"| {layer['layer']} |" in page for layer in told["layers"])
+
+
+def code_sizes(bundle: Bundle, core: str) -> dict[str, int]:
+    """Bytes of the model's functions in the linked program."""
+    module = EmulatedFirmware(bundle)
+    command = ["arm-none-eabi-nm", "--print-size", "--defined-only", str(module.program)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    entries = (line.split() for line in said.splitlines())
+    sizes = {e[3]: int(e[1], 16) for e in entries if len(e) == 4 and e[2] in "tT"}
+    return {name: size for name, size in sizes.items() if re.match(r"net_(?!weights_)", name)}
+
+
+def test_memory_is_told_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    bundle = graphopt.compile(DIGITS, target="cortex-m3", out=tmp_path / "fw", name="net")
+    told = json.loads((bundle.path / "memory.json").read_text())
+    assert told["compiler"] is None and "code" not in told["flash"] and "stack_bound" not in told["ram"]
+    assert "the compiler was not installed" in (bundle.path / "memory.md").read_text()
 
 
 def test_equal_models_give_equal_bytes(digits: Firmware, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""The memory that a firmware model takes, in `memory.json` and `memory.md`: flash, RAM, and which layer needs what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphopt.targets.abi import ModelAbi
+from graphopt.targets.firmware.footprint import Footprint
+from graphopt.targets.plan_memory import aligned
+from graphopt.targets.program import Program
+
+
+def memory_data(abi: ModelAbi, program: Program, taken: Footprint | None) -> dict[str, Any]:
+    """What `memory.json` holds; sizes are bytes. Of code and stack only where the compiler told."""
+    arena = {"arena": program.plan.size, "arena_lower_bound": program.plan.lower_bound}
+    tensors = {
+        "inputs": sum(spec.nbytes for spec in abi.inputs),
+        "outputs": sum(spec.nbytes for spec in abi.outputs),
+    }
+    flash: dict[str, int] = {"weights": len(program.weights.blob)}
+    ram = {**arena, **tensors}
+    if taken is not None:
+        flash["code"] = sum(taken.code.values())
+        ram["stack_bound"] = taken.stack_bound(f"{abi.name}_run")
+    return {
+        "flash": flash,
+        "ram": ram,
+        "compiler": taken.compiler if taken else None,
+        "layers": _layers(abi, program, taken),
+    }
+
+
+def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[dict[str, Any]]:
+    found = []
+    for number, call in enumerate(program.calls):
+        alive = [b for b in program.plan.buffers if b.first <= number <= b.last]
+        layer: dict[str, Any] = {
+            "layer": call.node.name,
+            "kernel": call.kernel,
+            "arena": sum(aligned(b.size, abi.alignment) for b in alive),
+            "workspace": sum(call.workspaces),
+        }
+        if taken is not None:
+            layer |= {"code": taken.code[call.kernel], "stack": taken.stack[call.kernel]}
+        found.append(layer)
+    return found
+
+
+def memory_text(data: dict[str, Any], name: str) -> str:
+    """`memory.md`."""
+    lines = [f"# Memory of {name}", "", "| flash | bytes |", "|---|---:|"]
+    lines += [f"| {key} | {size} |" for key, size in data["flash"].items()]
+    lines += ["", "| RAM | bytes |", "|---|---:|"]
+    lines += [f"| {key.replace('_', ' ')} | {size} |" for key, size in data["ram"].items()]
+    told = data["compiler"]
+    lines += [
+        "",
+        f"Code and stack as {told} tells; the C library's own functions aside." if told else NOT_TOLD,
+        "",
+    ]
+    columns = ["layer", "arena", "workspace", *(["code", "stack"] if told else [])]
+    lines += [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
+    lines += [f"| {' | '.join(str(layer[c]) for c in columns)} |" for layer in data["layers"]]
+    return "\n".join([*lines, ""])
+
+
+NOT_TOLD = "Code and stack are not known: the compiler was not installed where this was written."
