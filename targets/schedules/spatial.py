@@ -17,6 +17,9 @@ PARALLEL_FROM = 32768
 waits for it takes a quarter of a microsecond (measured on x86 at 4 GHz), as long as so many multiply-adds in 16 lanes.
 """
 
+BYTES_AT_ONCE = 16
+"""Bytes in the shortest vectors: so many are worth a load, also where they become more floats than a vector holds."""
+
 LONGEST_TILE = 16
 """Rows of a tile in a transposition: a cache line of floats."""
 
@@ -35,9 +38,11 @@ def schedule_spatial(sch: Schedule, block: SBlockRV, target: Target) -> None:
     if not loops or not work:
         return
     elementwise = is_elementwise(sch, block)
-    width = lanes(target, element_bits(sch, block) if elementwise else widest_bits(sch, block))
+    width, computed = lanes(target, element_bits(sch, block)), lanes(target, widest_bits(sch, block))
+    if not elementwise:
+        width = max(computed, min(width, BYTES_AT_ONCE))
     guarded = is_guarded_along(sch, block, variable_of(sch, block, len(loops) - 1))
-    if not guarded and (elementwise or extent(sch, loops[-1]) < width // 2):
+    if not guarded and (elementwise or extent(sch, loops[-1]) < computed // 2):
         loops = [sch.fuse(*loops)]
     *rest, inner = loops
     rows = _rows(sch, block, rest)

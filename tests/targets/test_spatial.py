@@ -43,8 +43,8 @@ def lowered(name: str) -> tirx.PrimFunc:
     return module["case"]
 
 
-def scaled_bytes(dtype: DType) -> tirx.PrimFunc:
-    """An image of bytes in blocks, times a number for each channel, on a machine with 64 bytes in a vector."""
+def scaled_bytes(dtype: DType, machine: str) -> tirx.PrimFunc:
+    """An image of bytes in blocks, times a number for each channel."""
     graph = Graph("case", opset=24)
     build = Builder(graph, None, Origin())
     image = graph.add_input("x", TensorType(DType.uint8, (1, 3, 5, 5, 16)))
@@ -53,7 +53,7 @@ def scaled_bytes(dtype: DType) -> tirx.PrimFunc:
     floats = build.op("Mul", *(build.op("Cast", v, to=DType.float32.onnx_code) for v in (image, factor)))
     graph.add_output(build.op("QuantizeLinear", floats, one, build.const(np.uint8(3), name="zero")))
     body = body_of(fuse_nodes(graph, list(graph.nodes)))
-    target = load_target("x86-64-v4")
+    target = load_target(machine)
     module, _ = codegen.lower({"case": schedule(lower_body(body), body, target)}, target.tvm())
     return module["case"]
 
@@ -88,10 +88,11 @@ def test_inputs_side_by_side_are_copied_piece_by_piece() -> None:
     assert "if_then_else" not in lowered("rows side by side").script()
 
 
+@pytest.mark.parametrize("machine", ["x86-64-v4", "x86-64-v3", "rpi4"])
 @pytest.mark.parametrize("dtype", [DType.float32, DType.uint8])
-def test_bytes_that_are_computed_with_in_floats_are_vectors_of_floats(dtype: DType) -> None:
-    """A block of channels at a time: in vectors of 64 bytes the factors would be picked one by one."""
-    body = scaled_bytes(dtype).body
+def test_bytes_that_are_computed_with_in_floats_are_vectors_of_a_block(dtype: DType, machine: str) -> None:
+    """In vectors of 64 bytes the factors would be picked one by one; in vectors of 4 floats, bytes four at a time."""
+    body = scaled_bytes(dtype, machine).body
     loads: list[ir.TensorLoad] = []
     tvm_ffi.structural_walk(body, (ir.TensorLoad, lambda load: loads.append(load)))
     assert loads and all(isinstance(load.indices[0], tirx.Ramp) for load in loads), body.script()
