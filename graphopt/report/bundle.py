@@ -49,10 +49,17 @@ def contract_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 def _sizes(bundle: Bundle) -> dict[str, str]:
-    weights = tables.size(bundle.report["summary"]["weights_bytes"])
+    told = bundle.report["summary"]
+    weights = tables.size(told["weights_bytes"])
     if bundle.target.is_firmware:
-        return {"weights": weights}
-    return {"library": f"{tables.size(bundle.library.stat().st_size)}, {weights} of it weights"}
+        return {"weights": f"{weights}{_bits(told)}"}
+    return {"library": f"{tables.size(bundle.library.stat().st_size)}, {weights} of it weights{_bits(told)}"}
+
+
+def _bits(told: Mapping[str, Any]) -> str:
+    """What a weight of integers takes up, where there are such."""
+    bits = told.get("bits_a_weight")
+    return f" ({bits:.2f} bits for each integer)" if bits else ""
 
 
 def _computes_in(report: Mapping[str, Any]) -> dict[str, str]:

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.analysis.cost import cost_of, cost_of_graph
 from graphopt.analysis.macs import total
+from graphopt.ir import QUANT, Node
+from graphopt.ir.fused import body_of, is_fused
 from graphopt.report.shapes import sharpened
 from graphopt.targets.fuse import operators
 from graphopt.targets.program import storage_bytes
+
+PRODUCTS = ("Conv", "ConvTranspose", "MatMul")
+"""Of integers."""
 
 if TYPE_CHECKING:
     from graphopt.ir import Graph
@@ -65,7 +70,29 @@ def _summary(original: Graph, program: Program, record: PipelineRecord, target: 
         "flops": total(cost.flops for cost in after),
         "parameters_imported": before.parameters,
         "weights_bytes": len(program.weights.blob),
+        "bits_a_weight": _bits_a_weight(program),
     }
+
+
+def _bits_a_weight(program: Program) -> float | None:
+    """Bits that products of integers store for each weight, with all they have beside: where sums start, scales, and
+    zeros that fill a vector. None where there are no such products."""
+    weights = {call.node: integer_weights(call.node) for call in program.calls}
+    count = sum(weights.values())
+    bits = sum(8 * cost_of(node).weight_bytes for node, own in weights.items() if own)
+    return round(bits / count, 4) if count else None
+
+
+def integer_weights(node: Node) -> int:
+    """How many weights the products of integers in a group have, as the model counts them."""
+    if not is_fused(node):
+        return 0
+    body = body_of(node)
+    given = zip(body.inputs, node.inputs, strict=True)
+    constants = {own for own, value in given if value is not None and value.is_constant}
+    products = (inner for inner in body.nodes if inner.is_op(*PRODUCTS, domain=QUANT))
+    factors = (product.inputs[1] for product in products)
+    return sum(factor.size for factor in factors if factor is not None and factor in constants)
 
 
 def _layer(number: int, call: Call, schedules: Mapping[str, str], order: Mapping[str, int]) -> dict[str, Any]:

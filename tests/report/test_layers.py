@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from graphopt.analysis.storage import is_alias
+from graphopt.api import compile
 from graphopt.ir import DType, Graph, TensorType
 from graphopt.pipeline import PipelineRecord
 from graphopt.report.layers import bundle_report
 from graphopt.targets.device import load_target
 from graphopt.targets.fuse import fuse
 from graphopt.targets.program import Program, build_program
+from tests.passes.helpers import Draft
+from tests.targets.test_integer_product import Layer, packed_whole_steps, whole_steps
 
 SCHEDULES = defaultdict(lambda: "generic")
 
@@ -65,6 +69,18 @@ def test_numbers_by_hand(graph: Graph) -> None:
     assert summary["macs"] == summary["macs_imported"] == conv["macs"] + dense["macs"]
     assert summary["parameters_imported"] == 8 * 4 * 9 + 288 * 10 + 10
     assert (summary["target"], summary["layers"], summary["kernels"]) == ("rpi4", 2, 2)
+    assert summary["bits_a_weight"] is None
+
+
+@pytest.mark.parametrize(("layer", "bits", "beside"), [(whole_steps, 8, 64), (packed_whole_steps, 4, 64 + 8)])
+def test_bits_of_integer_weights(layer: Layer, bits: int, beside: int, tmp_path: Path) -> None:
+    """Each of 48 columns of 64 has a start and a scale, and in 4 bits a byte that weights are stored above."""
+    draft = Draft()
+    draft.output(layer(draft))
+    bundle = compile(draft.graph, target="rpi5", out=tmp_path / "layer")
+    bias_scale_and_zero_point = 32 + 32 + 8
+    stored = 48 * (64 * bits + beside) + bias_scale_and_zero_point
+    assert bundle.report["summary"]["bits_a_weight"] == round(stored / (48 * 64), 4)
 
 
 def test_the_map_shows_who_lives_where(graph: Graph) -> None:
