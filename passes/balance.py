@@ -22,7 +22,7 @@ from graphopt.analysis.ranges import Range, Ranges, model_digest
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.equalize import LAYERS, Pair, pair_from, rescale
 from graphopt.runtime.stacked import Environment, Operand, Operands, evaluate, run
-from graphopt.runtime.stacked_operators import is_depthwise
+from graphopt.runtime.stacked_conv import is_depthwise
 
 WORTHWHILE = 0.8
 """What is left of the noise at most."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphopt.ir import Node
 from graphopt.runtime.reference import evaluate_node
-from graphopt.runtime.reference_conv import explicit_pads
+from graphopt.runtime.stacked_conv import conv_by_taps
 
 Arrays = Sequence[np.ndarray | None]
 Flags = Sequence[bool]
@@ -52,37 +52,14 @@ def _batched(node: Node, arrays: Arrays, stacked: Flags) -> Result:
         return None
     x = _first(arrays)
     folded = x.reshape(-1, *x.shape[2:])
-    made = (
-        depthwise(node, folded, arrays) if is_depthwise(node) else evaluated(node, [folded, *arrays[1:]])[0]
-    )
+    made = None
+    if node.op_type == "Conv":
+        weights, bias = (*arrays[1:], None)[:2]
+        assert weights is not None
+        made = conv_by_taps(node, folded, weights, bias)
+    if made is None:
+        made = evaluated(node, [folded, *arrays[1:]])[0]
     return [made.reshape(len(x), -1, *made.shape[1:])]
-
-
-def is_depthwise(node: Node) -> bool:
-    """Whether each channel of an image is convolved by itself."""
-    weights = node.input(1)
-    if not node.is_op("Conv") or weights is None or weights.type is None or weights.rank != 4:
-        return False
-    return node.int("group", 1) > 1 and weights.static_shape[1] == 1
-
-
-def depthwise(node: Node, x: np.ndarray, arrays: Arrays) -> np.ndarray:
-    """A depthwise convolution, tap by tap."""
-    weights, bias = arrays[1], arrays[2] if len(arrays) > 2 else None
-    assert weights is not None
-    x = np.repeat(x, len(weights) // x.shape[1], axis=1)
-    strides, dilations = node.ints("strides", (1, 1)) or (), node.ints("dilations", (1, 1)) or ()
-    span = [(k - 1) * d + 1 for k, d in zip(weights.shape[2:], dilations, strict=True)]
-    pads = explicit_pads(node, x.shape[2:], span, strides)
-    x = np.pad(x, [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])])
-    height, width = ((size - k) // s + 1 for size, k, s in zip(x.shape[2:], span, strides, strict=True))
-    y = np.zeros((*x.shape[:2], height, width), x.dtype)
-    for i, j in np.ndindex(*weights.shape[2:]):
-        top, left = i * dilations[0], j * dilations[1]
-        rows = slice(top, top + (height - 1) * strides[0] + 1, strides[0])
-        columns = slice(left, left + (width - 1) * strides[1] + 1, strides[1])
-        y += weights[:, 0, i, j].reshape(-1, 1, 1) * x[:, :, rows, columns]
-    return y if bias is None else y + bias.reshape(-1, 1, 1)
 
 
 def _matmul(node: Node, arrays: Arrays, stacked: Flags) -> Result:

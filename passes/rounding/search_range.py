@@ -31,6 +31,9 @@ FIRST_LOOK = 1 << 20
 
 FEWEST_AT_FIRST = 4
 
+CHUNK = 1 << 18
+"""Numbers that are quantised at once, so that they stay in caches."""
+
 PROMISING = 0.9
 """What a range may lose at the first look, of what the whole range loses. Few samples hold fewer extremes, so that
 clipping looks better there than it is: little is overlooked.
@@ -67,8 +70,13 @@ class _Range:
     def error(self, x: np.ndarray) -> np.ndarray:
         """What quantisation does to x."""
         zero = np.float32(self.zero_point)
-        integers = np.clip(np.rint(x / self.scale) + zero, *self.limits)
-        return ((integers - zero) * self.scale - x).astype(np.float32)
+        made = np.rint(x / self.scale)
+        made += zero
+        np.clip(made, *self.limits, out=made)
+        made -= zero
+        made *= self.scale
+        made -= x
+        return made
 
 
 def search_range(quantize: Node, operand: Operand) -> bool:
@@ -90,9 +98,9 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     promising = _promising(layers, first, x, is_symmetric=least_integer < 0)
     if not promising:
         return False
-    best, least = first, WORTHWHILE * float(_lost(layers, first.error(x)).mean())
+    best, least = first, WORTHWHILE * float(_lost(layers, first, x).mean())
     for tried in promising:
-        lost = _expected(_lost(layers, tried.error(x)))
+        lost = _expected(_lost(layers, tried, x))
         if lost < least:
             best, least = tried, lost
     if best is first:
@@ -108,8 +116,8 @@ def _promising(layers: list[_Reader], first: _Range, x: np.ndarray, *, is_symmet
     few = x[: max(FEWEST_AT_FIRST, FIRST_LOOK // max(x[0].size, 1))]
     if len(few) == len(x):
         return ranges
-    most = PROMISING * float(_lost(layers, first.error(few)).mean())
-    return [tried for tried in ranges if float(_lost(layers, tried.error(few)).mean()) < most]
+    most = PROMISING * float(_lost(layers, first, few).mean())
+    return [tried for tried in ranges if float(_lost(layers, tried, few).mean()) < most]
 
 
 def _narrowed(range: _Range, *, is_symmetric: bool) -> list[_Range]:
@@ -157,10 +165,16 @@ def _readers(integers: Value, moves: tuple[Node, ...] = ()) -> list[_Reader]:
     return found
 
 
-def _lost(readers: list[_Reader], error: np.ndarray) -> np.ndarray:
-    """The energy of the layers' results for the error of their operand, of each sample."""
-    results = [reader.results(error) for reader in readers]
-    return sum(np.square(r, dtype=np.float64).reshape(len(r), -1).sum(axis=1) for r in results)
+def _lost(readers: list[_Reader], tried: _Range, x: np.ndarray) -> np.ndarray:
+    """The energy of the layers' results for what a range does to their operand x, of each sample."""
+    lost, step = np.zeros(len(x)), max(1, CHUNK // max(x[0].size, 1))
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        error = tried.error(x[part])
+        for reader in readers:
+            squares = np.square(reader.results(error), dtype=np.float64)
+            lost[part] += squares.reshape(len(squares), -1).sum(axis=1)
+    return lost
 
 
 def _expected(lost: np.ndarray) -> float:
