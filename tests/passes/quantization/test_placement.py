@@ -9,7 +9,7 @@ from graphopt.ir import DType, Value
 from graphopt.ir.text import to_text
 from graphopt.passes.quantization.layers import candidates
 from graphopt.passes.quantization.scheme import parse_scheme
-from tests.passes.helpers import Build, Draft, compare_golden, made
+from tests.passes.helpers import UNIT, Build, Draft, compare_golden, made
 from tests.passes.quantization.quantised import operators, quantised, quantisers, source, sqnr
 
 
@@ -80,7 +80,9 @@ def spelt_out(g: Draft) -> Value:
 
 @pytest.mark.parametrize("build", [residual, squeezed, joined, attention, spelt_out])
 def test_golden(build: Build, update_golden: bool) -> None:
-    compare_golden(to_text(quantised(build), weights="digest"), f"quantize_{build.__name__}", update_golden)
+    """Ranges are of compiled sums of at most 72 terms, whose order depends on the machine's vectors."""
+    text = to_text(quantised(build), weights="digest")
+    compare_golden(text, f"quantize_{build.__name__}", update_golden, tolerance=72 * UNIT)
 
 
 @pytest.mark.parametrize(
