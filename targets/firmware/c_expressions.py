@@ -153,6 +153,7 @@ class Expressions:
     def _variable(self, variable: tirx.Var, lane: int) -> str:
         if variable in self.names:
             return self.names[variable]
+        lane = lane if tvm.DataType(dtype_of(variable)).lanes > 1 else 0
         if (variable, lane) in self.lanes:
             return self.lanes[variable, lane]
         text = self.scalar(self.lets[variable], lane)

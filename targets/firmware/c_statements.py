@@ -76,8 +76,7 @@ class _Printer:
         self._names: dict[tirx.Var, str] = {}
         self._root: dict[tirx.Var, tirx.Var] = {}
         self._stored: set[tirx.Var] = set()
-        self._accessed: set[tirx.Var] = set()
-        self._uses = _uses(function.body)
+        self._declared: set[str] = set()
         self._lines: list[str] = []
         self._depth = 1
         self._expressions = Expressions(self._names, self._read, set(), self._declare)
@@ -87,7 +86,9 @@ class _Printer:
             self._names[pointer] = self._fresh(pointer.name.removesuffix("_p"))
             self._root[pointer] = pointer
         self._statement(self._function.body)
-        unread = [p for p in self._function.params if p not in self._accessed]
+        self._lines = _without_unused(self._lines, self._declared)
+        words = {word for line in self._lines for word in re.findall(r"\w+", line)}
+        unread = [p for p in self._function.params if self._names[p] not in words]
         self._lines[:0] = [f"{INDENT}(void){self._names[p]};" for p in unread]
         parameters = tuple(
             Parameter(self._names[p], C_TYPES[scalar_of(str(p.ty.element_type.dtype))], p not in self._stored)
@@ -106,8 +107,7 @@ class _Printer:
         elif isinstance(s, tirx.BufferStore):
             self._store(s)
         elif isinstance(s, tirx.Bind):
-            if self._uses[s.var]:
-                self._expressions.bind(s.var, s.value)
+            self._expressions.bind(s.var, s.value)
         elif isinstance(s, tirx.IfThenElse):
             self._branch(s)
         elif isinstance(s, tirx.DeclBuffer):
@@ -148,7 +148,6 @@ class _Printer:
 
     def _store(self, store: tirx.BufferStore) -> None:
         self._stored.add(self._root[store.buffer])
-        self._accessed.add(self._root[store.buffer])
         lanes = tvm.DataType(dtype_of(store.value)).lanes
         index = store.indices[0]
         wanted = [self._expressions.place(store.buffer, index, lane) for lane in range(lanes)]
@@ -175,7 +174,6 @@ class _Printer:
 
     def _read(self, buffer: tirx.Var, index: str, kind: str) -> str:
         """An element; `kind` is `int32:int8` where it is an int32 that begins at the int8 of that index."""
-        self._accessed.add(self._root[buffer])
         wide, _, narrow = kind.partition(":")
         if wide != self._kind(buffer):
             self._expressions.helpers.add(f"load_{wide}")
@@ -205,8 +203,8 @@ class _Printer:
         size = math.prod(int(extent) for extent in buffer.ty.shape) * tvm.DataType(dtype).lanes
         name = self._names[buffer] = self._fresh(buffer.name)
         self._root[buffer] = buffer
-        if self._uses[buffer]:
-            self._line(f"{C_TYPES[scalar_of(dtype)]} {name}[{size}];")
+        self._declared.add(name)
+        self._line(f"{C_TYPES[scalar_of(dtype)]} {name}[{size}];")
 
     def _kind(self, buffer: tirx.Var) -> str:
         """The type of the elements that the memory of `buffer` was declared with."""
@@ -216,6 +214,7 @@ class _Printer:
 
     def _declare(self, kind: str, name: str, value: str) -> str:
         fresh = self._fresh(name)
+        self._declared.add(fresh)
         self._line(f"const {kind} {fresh} = {_bare(value)};")
         return fresh
 
@@ -235,23 +234,19 @@ class _Printer:
         self._lines.append(INDENT * self._depth + text)
 
 
-def _uses(body: tirx.Stmt) -> Counter[tirx.Var]:
-    """How often each variable is read, and each buffer accessed."""
-    found: Counter[tirx.Var] = Counter()
-    own: Counter[tirx.Var] = Counter()
+def _without_unused(lines: list[str], declared: set[str]) -> list[str]:
+    """The lines without declarations of names that are read nowhere, nor by other declarations that go."""
+    while True:
+        words = Counter(word for line in lines for word in set(re.findall(r"\w+", line)))
+        kept = [line for line in lines if not _declares(line, {n for n in declared if words[n] == 1})]
+        if len(kept) == len(lines):
+            return lines
+        lines = kept
 
-    def visit(node: object) -> None:
-        if isinstance(node, tirx.Var):
-            found[node] += 1
-        elif isinstance(node, tirx.Bind | tirx.Let):
-            own[node.var] += 1
-        elif isinstance(node, tirx.AllocBuffer | tirx.DeclBuffer):
-            own[node.buffer] += 1
-        elif isinstance(node, tirx.For):
-            own[node.loop_var] += 1
 
-    tvm_ffi.structural_walk(body, (tvm_ffi.Object, visit))
-    return found - own
+def _declares(line: str, names: set[str]) -> bool:
+    found = re.match(r"\s+(?:const )?\w+ (\w+)(?: = |\[\d+\];)", line)
+    return found is not None and found[1] in names
 
 
 def _reads_elsewhere(store: tirx.BufferStore) -> bool:

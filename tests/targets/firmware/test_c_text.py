@@ -99,6 +99,30 @@ def test_nothing_is_read_where_the_condition_does_not_hold(tmp_path: Path) -> No
     assert y.tolist() == [-1, -1, -1, -1, 0, 1, 4, 9]
 
 
+def test_all_lanes_share_a_scalar(tmp_path: Path) -> None:
+    """A name that is bound in front, in the condition of a vector."""
+
+    def build(x: tirx.Var, y: tirx.Var) -> None:
+        with B.serial(2) as i:
+            first = B.bind(x[i] * x[i])
+            chosen = tirx.if_then_else(first > T.float32(1), x[tirx.Ramp(0, 1, 4)], tirx.Broadcast(first, 4))
+            B.buffer_store(y, chosen, [tirx.Ramp(i * 4, 1, 4)])
+
+    x, y = np.array([0.5, 2, 3, 4], np.float32), np.zeros(8, np.float32)
+    run(kernel(build, (4, "float32"), (8, "float32")), tmp_path, x, y)
+    assert y.tolist() == [0.25] * 4 + [0.5, 2, 3, 4]
+
+
+def test_what_nobody_reads_is_not_declared() -> None:
+    def build(x: tirx.Var, y: tirx.Var) -> None:
+        first = B.bind(x[0])
+        B.bind(first + first)
+        B.buffer_store(y, T.float32(1), [0])
+
+    printed = kernel(build, (1, "float32"), (1, "float32")).functions["f"]
+    assert [line.strip() for line in printed.body] == ["(void)p0;", "p1[0] = 1.0f;"]
+
+
 def test_words_are_read_from_bytes(tmp_path: Path) -> None:
     def build(x: tirx.Var, y: tirx.Var) -> None:
         words = tirx.reinterpret("int32x2", x[tirx.Ramp(0, 1, 8)])
