@@ -31,6 +31,9 @@ ABI_VERSION = 1
 ALIGNMENT = 64
 """Bytes; the workspace must start at a multiple of it. Inputs and outputs need their element's alignment."""
 
+FIRMWARE_ALIGNMENT = 16
+"""Bytes; firmware's arena and everything in it start at multiples of it: a Helium vector."""
+
 ERRORS = {
     0: ("OK", "success"),
     1: ("NULL", "an input, an output or the workspace is a null pointer"),

@@ -94,6 +94,15 @@ class Target:
         """The "ram" or the "flash" of all regions; 0 where nobody tells."""
         return sum(region.bytes for region in self.regions if region.kind == kind)
 
+    def shortages(self, *, flash: int, ram: int) -> list[str]:
+        """Which of these bytes of constants, and of what a run needs at once, the regions cannot hold; none without."""
+        needs = {"flash": flash, "ram": ram} if self.regions else {}
+        return [
+            f"it needs {needed:,} bytes of {kind} without code and stack, {self.name} has {self.bytes_of(kind):,}"
+            for kind, needed in needs.items()
+            if needed > self.bytes_of(kind)
+        ]
+
     @property
     def glibc(self) -> str:
         """The oldest glibc the library runs with, such as `2.31`."""

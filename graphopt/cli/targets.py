@@ -49,7 +49,9 @@ def _runs(target: Target) -> str:
 
     if target.is_native:
         return "yes"
-    return "no" if emulator.missing(target) else "emulated"
+    if emulator.missing(target):
+        return "no"
+    return f"emulated on {target.emulator_board}" if target.emulator_board else "emulated"
 
 
 def _memory(target: Target, kind: Literal["flash", "ram"]) -> str:
@@ -77,5 +79,5 @@ def show(
         tables.show_json({"name": target.name, **explained})
         return
     reason = emulator.missing(target)
-    explained["runs here"] = "natively" if target.is_native else reason or "under emulation"
+    explained["runs here"] = "natively" if target.is_native else reason or _runs(target)
     tables.show(tables.facts(target.name, explained))

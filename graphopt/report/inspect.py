@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.analysis.cost import Cost, cost_of, cost_of_graph
 from graphopt.analysis.liveness import liveness
+from graphopt.report.inspect_memory import arena_at_least, grouped_without_packing, memory_shortages
 from graphopt.report.shapes import sharpened
 
 if TYPE_CHECKING:
@@ -70,10 +71,14 @@ def inspect_model(
     graph = sharpened(load(path, input_shapes=input_shapes))
     optimized = optimize(graph)
     ready = legalized(optimized, fixed_point=target.is_fixed_point)
-    arena = _arena_at_least(ready, target)
-    problems = (*_problems(ready), *_memory_problem(ready, arena, target))
+    grouped = grouped_without_packing(ready, target)
+    arena = None if grouped is None else arena_at_least(grouped, target)
+    problems = _problems(ready)
+    if grouped is not None and arena is not None:
+        short = memory_shortages(grouped, arena, target)
+        problems += [Problem("the whole model", "", reason, ()) for reason in short]
     opsets, floats = _opsets(path, graph), _in_floats(ready, target)
-    return Inspection(path, graph, opsets, target, problems, len(optimized), arena, floats)
+    return Inspection(path, graph, opsets, target, tuple(problems), len(optimized), arena, floats)
 
 
 def _in_floats(graph: Graph, target: Target) -> tuple[Problem, ...]:
@@ -83,30 +88,6 @@ def _in_floats(graph: Graph, target: Target) -> tuple[Problem, ...]:
     if not target.is_fixed_point or not is_quantised(graph):
         return ()
     return tuple(_problem(node, reason) for node, reason in left_in_floats(graph).items())
-
-
-def _arena_at_least(graph: Graph, target: Target) -> int | None:
-    """None while a shape is open."""
-    from graphopt.preparation import blocked_for
-    from graphopt.targets.abi import ALIGNMENT
-    from graphopt.targets.fuse import fuse
-
-    if not all(value.is_static for value in graph.values()):
-        return None
-    blocked = blocked_for(graph, target)
-    fuse(blocked)
-    return liveness(blocked, alignment=ALIGNMENT).peak_bytes
-
-
-def _memory_problem(graph: Graph, arena: int | None, target: Target) -> list[Problem]:
-    if arena is None:
-        return []
-    held = [v for v in (*graph.inputs, *graph.outputs, *graph.constants) if v.type is not None]
-    needed = arena + sum(v.size * v.dtype.numpy.itemsize for v in held)
-    if not 0 < target.memory_bytes < needed:
-        return []
-    reason = f"a run needs at least {needed >> 20} MiB, {target.name} has {target.memory_bytes >> 20} MiB"
-    return [Problem("the whole model", "", reason, ())]
 
 
 def _problems(graph: Graph) -> list[Problem]:

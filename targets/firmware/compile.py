@@ -9,13 +9,13 @@ from importlib import metadata
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph
-from graphopt.targets.abi import ModelAbi
+from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.footprint import footprint
 from graphopt.targets.firmware.header import firmware_header
-from graphopt.targets.firmware.interface import ALIGNMENT, Quantization
+from graphopt.targets.firmware.interface import Quantization
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
 from graphopt.targets.firmware.memory import memory_data, memory_text
 from graphopt.targets.firmware.selftest import Sample, selftest_text
@@ -86,20 +86,17 @@ def compile_firmware(
     if progress:
         progress("printing kernels", 0, 1)
     kernels = print_kernels(lowered.functions, target.triple)
-    program = build_program(graph, lowered.name_of, kernels.workspaces, Weights(ALIGNMENT), ALIGNMENT)
+    weights = Weights(FIRMWARE_ALIGNMENT)
+    program = build_program(graph, lowered.name_of, kernels.workspaces, weights, FIRMWARE_ALIGNMENT)
     _check_memory(program, target)
-    abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=ALIGNMENT)
+    abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=FIRMWARE_ALIGNMENT)
     return CompiledFirmware(abi, program, kernels, lowered.schedules)
 
 
 def _check_memory(program: Program, target: Target) -> None:
     """Raise UnsupportedError where a board's regions cannot hold the weights, or what a run needs at once."""
     tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
-    needs = {"flash": len(program.weights.blob), "ram": program.plan.size + tensors}
-    for kind, needed in needs.items():
-        has = target.bytes_of(kind)
-        if target.regions and needed > has:
-            raise UnsupportedError(
-                f"it needs {needed:,} bytes of {kind} without code and stack, {target.name} has {has:,}",
-                hint="quantise the model, give smaller input shapes, or name a larger board",
-            )
+    short = target.shortages(flash=len(program.weights.blob), ram=program.plan.size + tensors)
+    if short:
+        hint = "quantise the model, give smaller input shapes, or name a larger board"
+        raise UnsupportedError("; ".join(short), hint=hint)

@@ -20,9 +20,6 @@ FIRMWARE_ERRORS = {
 }
 """Return code -> (suffix of the C constant, text)."""
 
-ALIGNMENT = 16
-"""Bytes; the arena and everything in it start at multiples of it: a Helium vector."""
-
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 RESERVED = KEYWORDS | {"arena", "arena_bytes", "base"}

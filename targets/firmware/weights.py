@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from graphopt.targets.abi import FIRMWARE_ALIGNMENT
 from graphopt.targets.firmware.c_arrays import definition, element_type, length
-from graphopt.targets.firmware.interface import ALIGNMENT
 from graphopt.targets.weights import Weights
 
 
@@ -51,7 +51,7 @@ class WeightArrays:
             symbol = self.symbol(number)
             lines += [
                 f'    .section .rodata.{symbol}, "a", %progbits',
-                f"    .balign {ALIGNMENT}",
+                f"    .balign {FIRMWARE_ALIGNMENT}",
                 f"    .global {symbol}",
                 f"    .type {symbol}, %object",
                 f"    .size {symbol}, {array.nbytes}",

@@ -152,3 +152,39 @@ def test_floats_of_a_target_in_fixed_point_are_told(cli: Cli, tmp_path: Path) ->
     shown = cli("inspect", path, "-t", tmp_path / "board.toml").out
     assert "board computes this in floats" in shown and "board can run all of it" in shown
     assert cli("inspect", path, "-t", "rpi4", "--json").data["in_floats"] == []
+
+
+def test_a_boards_flash_and_ram_are_asked_too(cli: Cli, dynamic: Path, tmp_path: Path) -> None:
+    """In the numbers that `compile` refuses it by; code and stack are not counted."""
+    board = tmp_path / "board.toml"
+    regions = [("flash", 0, 512), ("ram", 0x2000_0000, 4096)]
+    board.write_text('base = "cortex-m4f"\n' + "".join(REGION.format(*region) for region in regions))
+    image, channels = 4 * 3 * 64, 4 * 4 * 64
+    shape = ("--input-shape", "x=8,3,8,8")
+    told = cli("inspect", dynamic, "-t", board, *shape, "--json")
+    reasons = [problem["reason"] for problem in told.data["unsupported"]]
+    least = [int(reason.split()[2].replace(",", "")) for reason in reasons]
+    assert told.code == 4
+    assert [r.partition("bytes")[2] for r in reasons] == [
+        " of flash without code and stack, board has 512",
+        " of ram without code and stack, board has 4,096",
+    ]
+    assert 4 * (4 * 27 + 4 + 4 * 5 + 5) <= least[0] < 4 * 200
+    assert 8 * (image + 4 * 5) < least[1] <= 8 * (image + channels + 4 * 4 + 4 * 5)
+    refused = cli("compile", dynamic, "-t", board, *shape, "-o", tmp_path / "fw")
+    assert refused.code == 4 and " bytes of flash without" in refused.error and " of ram " in refused.error
+    assert "board cannot run this model" in cli("inspect", dynamic, "-t", board, *shape).out
+    assert cli("inspect", dynamic, "-t", "stm32f103c8", "--input-shape", "x=1,3,8,8").code == 0
+
+
+REGION = '[[regions]]\nname = "{0}"\nkind = "{0}"\nstart = {1}\nbytes = {2}\n'
+
+
+def test_a_board_is_emulated_on_the_one_of_its_core(cli: Cli) -> None:
+    from graphopt.targets import emulator
+    from graphopt.targets.device import load_target
+
+    if emulator.missing(load_target("rp2040")):
+        pytest.skip("needs an emulator and a compiler")
+    for command in (("targets",), ("targets", "show", "rp2040")):
+        assert "emulated on mps2-an385" in cli(*command).out
