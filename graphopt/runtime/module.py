@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from graphopt.errors import GraphoptError, UsageError
 from graphopt.runtime.arguments import fitting
+from graphopt.runtime.array_address import first_address
 from graphopt.runtime.manifest import ModuleInfo, Signature, module_info, read_manifest, runs_here
 from graphopt.runtime.shape_call import Frame, ShapeCall
 
@@ -75,7 +76,7 @@ class Module:
             if outputs is not None:
                 return outputs
         number, arrays = fitting(inputs, self._info.shapes)
-        return self._shapes[number].run(_places(arrays), self._threads)
+        return self._shapes[number].run(list(map(first_address, arrays)), self._threads)
 
     def profile(self, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Nanoseconds that each layer took in one run, in the order of report.json's layers (int64).
@@ -89,7 +90,7 @@ class Module:
         taken = np.zeros(self._info.profiled_layers, np.uint64)
         _, arrays = fitting(inputs, self._info.shapes[:1])
         shape = self._shape_call(self._function("run_profiled"), self._info.shapes[0])
-        shape.run(_places(arrays), self._threads, ctypes.c_void_p(taken.ctypes.data))
+        shape.run(list(map(first_address, arrays)), self._threads, ctypes.c_void_p(taken.ctypes.data))
         return taken.astype(np.int64)
 
     def __repr__(self) -> str:
@@ -109,11 +110,6 @@ class Module:
 
     def _function(self, suffix: str) -> Any:
         return self._library[f"{self._info.name}_{suffix}"]
-
-
-def _places(arrays: Sequence[np.ndarray]) -> list[ctypes.c_char]:
-    """Where the arrays lie, which may be read-only; who calls keeps them alive."""
-    return [ctypes.c_char.from_address(array.ctypes.data) for array in arrays]
 
 
 def _check_machine(info: ModuleInfo, path: Path) -> None:

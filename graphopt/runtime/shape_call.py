@@ -2,7 +2,8 @@
 
 A small model takes ten microseconds, and what Python does around it is cold after each run. So names, element types
 and dimensions are taken from the signature once, and an array is exported once, as a buffer: that tells its address,
-that its elements lie together and may be written, and keeps it alive.
+that its elements lie together and may be written, and keeps it alive. One that may not be written is asked for its
+address, and kept itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.runtime.array_address import first_address
 from graphopt.runtime.manifest import ModuleInfo, Signature
 
 ndarray = np.ndarray
@@ -50,25 +52,31 @@ class ShapeCall:
         self._failure = failure
 
     def __call__(self, inputs: Mapping[str, np.ndarray], threads: int) -> dict[str, np.ndarray] | None:
-        """The outputs by name, as new arrays; None unless the inputs fit as they are and may be written, as most do."""
+        """The outputs by name, as new arrays; None unless the inputs fit as they are, as most do."""
         if type(inputs) is not dict or len(inputs) != self._count:
             return None
-        buffers = []
+        kept, addresses = [], []
         for name, dtype, shape, alignment in self._inputs:
             array: Any = inputs.get(name)
             if type(array) is not ndarray or array.dtype is not dtype or array.shape != shape:
                 return None
             try:
-                buffer = exported(array)
-            except (TypeError, ValueError):  # read-only, strided, or without elements
+                buffer: Any = exported(array)
+                address = address_of(buffer)
+            except TypeError:  # read-only
+                if not array.flags.c_contiguous:
+                    return None
+                buffer, address = array, first_address(array)
+            except ValueError:  # strided, or without elements
                 return None
-            if address_of(buffer) % alignment:
+            if address % alignment:
                 return None
-            buffers.append(buffer)
-        return self.run(buffers, threads)
+            kept.append(buffer)
+            addresses.append(address)
+        return self.run(addresses, threads)
 
-    def run(self, inputs: Sequence[ctypes.c_char], threads: int, *more: Any) -> dict[str, np.ndarray]:
-        """The outputs by name, as new arrays; `inputs` lie where the arrays' first elements do.
+    def run(self, inputs: Sequence[int], threads: int, *more: Any) -> dict[str, np.ndarray]:
+        """The outputs by name, as new arrays; `inputs` are the addresses of the arrays' first elements.
 
         `more` are arguments behind those that every run has.
         """
@@ -77,8 +85,8 @@ class ShapeCall:
         except IndexError:
             frame = self._new_frame()
         input_table, output_table, workspace, size = frame.arguments
-        for number, buffer in enumerate(inputs):
-            input_table[number] = address_of(buffer)
+        for number, address in enumerate(inputs):
+            input_table[number] = address
         outputs = {}
         for number, name, shape, dtype in self._outputs:
             outputs[name] = array = empty(shape, dtype)

@@ -6,6 +6,7 @@ import gc
 import json
 import platform
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -85,16 +86,30 @@ def test_usual_arrays_are_looked_at_once(module: Module, monkeypatch: pytest.Mon
     assert first["y of image"] is not second["y of image"]
     assert not np.shares_memory(first["y of image"], second["y of image"])
     image = good()["image"]
+    assert np.array_equal(module(frozen(good()))["y of image"], image)
+    assert not taken
     unaligned = np.frombuffer(bytearray(b"\0" + image.tobytes()), np.uint8)[1:].view(np.float32).reshape(2, 3)
-    for number, other in enumerate((unaligned, np.asfortranarray(image)), 1):
+    strided = frozen({"image": np.repeat(image, 2, 1)[:, ::2]})["image"]
+    fixed = frozen({"image": unaligned})["image"]
+    for number, other in enumerate((unaligned, np.asfortranarray(image), strided, fixed), 1):
         inputs = {"image": other, "count": np.array(7)}
         assert np.array_equal(module(inputs)["y of image"], image)
         assert len(taken) == number
 
 
-def test_an_array_cannot_go_while_it_is_read(module: Module) -> None:
-    """The buffers keep it: another thread may empty the dictionary while the model runs."""
-    inputs = good()
+def frozen(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same arrays, which may not be written."""
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
+@pytest.mark.parametrize("made", [good, lambda: frozen(good())], ids=["writable", "read-only"])
+def test_an_array_cannot_go_while_it_is_read(
+    module: Module, made: Callable[[], dict[str, np.ndarray]]
+) -> None:
+    """It is kept: another thread may empty the dictionary while the model runs."""
+    inputs = made()
     shape = module._shapes[0]
     run = shape._function
 
