@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nodes = [helper.make_node("ReduceMean", ["x"], ["scores"], axes=[2, 3], keepdims=0)]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, "height", "width"])]
     outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])]
-    graph = helper.make_graph(nodes, "model", inputs, outputs)
+    graph = helper.make_graph(nodes, "of another name", inputs, outputs)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), made / "model.onnx")
     return made
 
@@ -106,7 +106,7 @@ def test_the_options_are_those_there_are(command: str, capsys: pytest.CaptureFix
 def test_the_two_commands_of_the_use_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     shape = ["--input-shape", "x=1,3,224,224"]
-    compile_line, verify_line = (line.split()[1:] for line in block("gives the command `graphopt`"))
+    compile_line, verify_line = (line.split()[1:] for line in block("the command `graphopt`"))
     compile_line[compile_line.index("rpi4")] = "host"
     assert main([*compile_line, *shape]) == 0
     assert main(verify_line) == 0
