@@ -7,26 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphopt.cli.options import InputShapes, Json, ModelArgument, PipelineSpec, input_shapes
+from graphopt.cli.options import InputShapes, Json, PipelineSpec, input_shapes
 from graphopt.cli.passes import Explain, PrintAfter, PrintChanges, TimePasses
+from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
     from graphopt.api import OptimizeResult
     from graphopt.ir import Graph
 
 
-def list_passes(wanted: bool) -> None:
-    """Print every pass and leave."""
-    if wanted:
-        from graphopt.report.passes import catalog_tables
-        from graphopt.report.tables import show
-
-        show(*catalog_tables())
-        raise typer.Exit
-
-
 def optimize(
-    model: ModelArgument,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="An ONNX file; --list-passes needs none.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="OUT.onnx", help="Where to write; without it nothing is."),
@@ -40,10 +33,7 @@ def optimize(
     print_changes: PrintChanges = None,
     time_passes: TimePasses = False,
     explain: Explain = None,
-    list_passes: Annotated[
-        bool,
-        typer.Option("--list-passes", callback=list_passes, is_eager=True, help="List the passes."),
-    ] = False,
+    list_passes: Annotated[bool, typer.Option("--list-passes", help="List the passes.")] = False,
     json: Json = False,
 ) -> None:
     """Rewrite MODEL into one that computes the same with fewer and cheaper nodes.
@@ -59,6 +49,11 @@ def optimize(
     from graphopt.report.passes import select_rules
     from graphopt.report.tables import show, show_json
 
+    if list_passes:
+        _list_passes(json)
+        return
+    if model is None:
+        raise UsageError("there is no MODEL", hint="name an ONNX file, or give --list-passes")
     check_place(out, model)
     check_place(text, model, out)
     steps = api.resolve_pipeline(pipeline)
@@ -79,6 +74,17 @@ def optimize(
         show_json(_data(graph, result, out, text) | findings_data(result.record, rules))
     else:
         show(*findings(result.record, rules, time_passes), *_tables(model, graph, result, out, text))
+
+
+def _list_passes(json: bool) -> None:
+    """Every pass, with its options and rules."""
+    from graphopt.report.passes import catalog_data, catalog_tables
+    from graphopt.report.tables import show, show_json
+
+    if json:
+        show_json(catalog_data())
+    else:
+        show(*catalog_tables())
 
 
 def _write(graph: Graph, out: Path | None, text: Path | None) -> None:

@@ -50,19 +50,35 @@ def operator_count(graph: Graph) -> int:
     return sum(len(body_of(node)) if is_fused(node) else 1 for node in graph.nodes)
 
 
-def catalog_tables() -> list[Any]:
-    """Every pass with its options and rules, and the pipeline that runs unless told otherwise."""
+def catalog_data() -> dict[str, Any]:
+    """Every pass with its options and rules, and the pipeline that runs unless told otherwise, for a program."""
     from graphopt import passes
 
-    entries: dict[str, Any] = {}
+    entries = []
     for name, cls in passes.catalog().items():
         step = cls()
-        entries[name] = [step.summary]
-        if options := ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(cls)):
-            entries[name].append(f"options: {options}")
-        if rules := ", ".join(rule.name for rule in step.rules if rule.name != name):
-            entries[name].append(f"rules: {rules}")
-    default = passes.DEFAULT.replace(",", ", ")
+        entries.append(
+            {
+                "name": name,
+                "summary": step.summary,
+                "options": {f.name: f.default for f in dataclasses.fields(cls)},
+                "rules": [rule.name for rule in step.rules if rule.name != name],
+            }
+        )
+    return {"passes": entries, "default": passes.DEFAULT}
+
+
+def catalog_tables() -> list[Any]:
+    """The same for a person."""
+    data = catalog_data()
+    entries: dict[str, Any] = {}
+    for step in data["passes"]:
+        entries[step["name"]] = [step["summary"]]
+        if options := ", ".join(f"{name}={value}" for name, value in step["options"].items()):
+            entries[step["name"]].append(f"options: {options}")
+        if step["rules"]:
+            entries[step["name"]].append(f"rules: {', '.join(step['rules'])}")
+    default = data["default"].replace(",", ", ")
     return [tables.facts("", entries), "", tables.facts("", {"the default": default})]
 
 

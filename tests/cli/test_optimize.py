@@ -162,6 +162,17 @@ def test_list_passes_needs_no_model(cli: Cli) -> None:
     assert shown.code == 0
     for text in ("fold-batchnorm", "batchnorm-to-affine", "max_bytes=", "the default"):
         assert text in shown.out
+    data = cli("optimize", "--list-passes", "--json").data
+    assert data == cli("optimize", "--json", "--list-passes").data
+    listed = {step["name"]: step for step in data["passes"]}
+    assert set(data["default"].split(",")) <= {name for step in listed for name in (step, f"{step}{{")}
+    assert "max_bytes" in listed["fold-constants"]["options"]
+    assert "batchnorm-to-affine" in [rule for step in data["passes"] for rule in step["rules"]]
+
+
+def test_a_model_is_needed_else(cli: Cli) -> None:
+    failed = cli("optimize", "--json")
+    assert failed.code == 2 and "there is no MODEL" in failed.error
 
 
 def test_numeric_verification_is_respected(cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
