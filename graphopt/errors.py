@@ -71,7 +71,7 @@ class UsageError(GraphoptError):
 
 
 class ToolchainError(GraphoptError):
-    """A compiler, a linker or an emulator is missing or failed."""
+    """A compiler, a linker, an emulator or a Python package is missing or failed."""
 
     exit_code = 5
 

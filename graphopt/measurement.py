@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphopt.errors import UnsupportedError, UsageError
+from graphopt.errors import ToolchainError, UnsupportedError, UsageError
 from graphopt.oracle import plain_refusal
 from graphopt.runtime.compare import compare_outputs
 from graphopt.runtime.manifest import runs_here
@@ -91,8 +91,8 @@ def benchmark_bundle(
     """Measure `bundle` for about `seconds` at each number of `threads` (none: the bundle's own).
 
     `against` is the model that ONNX Runtime runs on the same random inputs. `shape` is the number of a shape that
-    the bundle was compiled for. Raises UsageError for a bundle of another machine, UnsupportedError where ONNX
-    Runtime is missing or cannot run the model.
+    the bundle was compiled for. Raises UsageError for a bundle of another machine, ToolchainError where ONNX
+    Runtime is missing, UnsupportedError where it cannot run the model.
     """
     from graphopt.runtime.manifest import module_info, read_manifest
     from graphopt.verification import random_sample
@@ -248,9 +248,8 @@ def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         import onnxruntime
     except ImportError:
-        raise UnsupportedError(
-            "ONNX Runtime is not installed", where="--against", hint="pip install onnxruntime"
-        ) from None
+        hint = "pip install onnxruntime"
+        raise ToolchainError("ONNX Runtime is not installed", where="--against", hint=hint) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

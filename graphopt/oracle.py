@@ -37,7 +37,7 @@ def oracle_for(model: str | Path, graph: Graph) -> Oracle:
     try:
         run = _onnx_runtime(model)
     except ImportError:
-        note = "ONNX Runtime is not installed"
+        note = "ONNX Runtime is not installed (pip install onnxruntime)"
     except UnsupportedError as error:
         note = error.what
     else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.errors import ToolchainError, UsageError, did_you_mean
+from graphopt.errors import ToolchainError, UsageError, VerificationError, did_you_mean
 from graphopt.ir import DType, TensorType
 from graphopt.oracle import Oracle, Run, fixed_point_oracle, oracle_for
 from graphopt.runtime.arguments import shape_of
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 TOLERANCES = {"float32": 1e-4, "float16": 0.05}
 """Precision -> largest error allowed, as a share of the output's scale. That of float16 is for deep networks."""
+
+QUANTISED_HINT = (
+    "only the bundle is quantised: verify one compiled from the file that `graphopt quantize -o` writes against that "
+    "file; for what quantising costs, use `graphopt compare`"
+)
 
 Interface = Sequence[tuple[str, TensorType | None]]
 Progress = Callable[[str, int, int], None]
@@ -61,8 +66,13 @@ class Verification:
         return self.worst <= self.tolerance
 
     def raise_if_different(self) -> None:
-        """Raise VerificationError naming the output that is too far off."""
-        self.comparison.raise_if_worse_than(self.tolerance)
+        """Raise VerificationError naming the output that is too far off, and what to do where quantising did that."""
+        try:
+            self.comparison.raise_if_worse_than(self.tolerance)
+        except VerificationError as error:
+            if not self.only_bundle_is_quantised:
+                raise
+            raise VerificationError(error.what, where=error.where, hint=QUANTISED_HINT) from None
 
 
 def verify_bundle(

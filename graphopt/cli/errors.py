@@ -15,7 +15,7 @@ EXIT_CODES = {
     2: "the command, an option, a spec string, a target or a bundle is wrong",
     3: "the model is not valid ONNX",
     4: "the model uses something graphopt or the target cannot do",
-    5: "a compiler, a linker or an emulator is missing or failed",
+    5: "a compiler, a linker, an emulator or a Python package is missing or failed",
     6: "two results that must agree do not",
     70: "a bug in graphopt",
     130: "interrupted",

@@ -55,7 +55,7 @@ def verify(
         warn(f"{result.oracle_note}; {result.oracle} judges instead")
     if result.same_source is False:
         warn(f"{bundle} was compiled from another file than {model}; their inputs and outputs are the same")
-    if result.only_bundle_is_quantised:
+    if result.only_bundle_is_quantised and result.agrees:
         warn(f"{bundle} is quantised, {model} is not; graphopt compare tells what that costs")
     outputs = result.comparison.outputs
     if json:

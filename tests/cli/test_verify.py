@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from graphopt.cli import main
 from tests.cli.conftest import Cli, network
 
 LIMIT = 128 * np.finfo(np.float32).eps
@@ -90,6 +92,42 @@ def test_a_file_that_onnx_runtime_refuses(cli: Cli, tmp_path: Path) -> None:
     assert shown.code == 0 and "against the reference evaluator" in shown.out
     assert shown.err.startswith("warning: ONNX Runtime ")
     assert "the reference evaluator judges instead" in shown.err
+
+
+@pytest.fixture(scope="module")
+def quantised(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that `compile --quantize` made of the float model."""
+    folder = tmp_path_factory.mktemp("quantised")
+    images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    np.savez(folder / "samples.npz", x=images)
+    made = folder / "q.bundle"
+    options = ["--quantize", "int8", "--calibration", str(folder / "samples.npz")]
+    assert main(["compile", str(model), *options, "-o", str(made), "--json"]) == 0
+    return made
+
+
+def test_a_quantised_bundle_that_differs_is_told_what_to_do(cli: Cli, model: Path, quantised: Path) -> None:
+    failed = cli("verify", model, quantised, "--tolerance", 1e-7)
+    last = failed.err.splitlines()[-1]
+    assert failed.code == 6 and "above 1e-07" in last
+    assert "only the bundle is quantised" in last and "graphopt quantize -o" in last
+    assert "graphopt compare" in last
+    assert "graphopt compare" in cli("verify", model, quantised, "--tolerance", 1).err
+
+
+def test_a_float_bundle_that_differs_has_no_such_hint(cli: Cli, model: Path, bundle: Path) -> None:
+    failed = cli("verify", model, bundle, "--tolerance", 0, "--samples", 50)
+    assert failed.code == 6 and "quantised" not in failed.err
+
+
+def test_without_onnx_runtime_it_is_told_how_to_get_it(
+    cli: Cli, model: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    shown = cli("verify", model, bundle)
+    assert shown.code == 0 and "(pip install onnxruntime)" in shown.err
+    failed = cli("bench", bundle, "--against", model, "--seconds", 0.01)
+    assert failed.code == 5 and "pip install onnxruntime" in failed.error
 
 
 def test_inputs_that_do_not_fit(cli: Cli, model: Path, bundle: Path, tmp_path: Path) -> None:
