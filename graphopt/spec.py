@@ -22,12 +22,12 @@ ITEM = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\}\s*)?(?P<com
 """One object in a list of them."""
 
 
-def spec_of(name: str, options: DataclassInstance) -> str:
-    """The text of an object that is called `name`."""
+def spec_of(name: str, options: DataclassInstance, preset: DataclassInstance | None = None) -> str:
+    """The text of an object that is called `name`; without options it has the fields of `preset`, else defaults."""
     changed = [
         f"{f.name}={_print_option(getattr(options, f.name))}"
         for f in dataclasses.fields(options)
-        if getattr(options, f.name) != f.default
+        if getattr(options, f.name) != (f.default if preset is None else getattr(preset, f.name))
     ]
     return name + (f"{{{' '.join(changed)}}}" if changed else "")
 

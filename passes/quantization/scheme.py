@@ -10,7 +10,7 @@ Weights of 3 and 2 bits are kept as int4: ONNX has no operator on narrower ones 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from graphopt.errors import UsageError, did_you_mean
@@ -76,8 +76,12 @@ class Scheme:
         return f"{self.activations} x {STORED[self.weights].label}"
 
     def __str__(self) -> str:
-        named = next((name for name, scheme in SCHEMES.items() if scheme == self), "")
-        return named or spec_of("int8", self)
+        """The scheme with a name that differs in fewest fields, and those; of several the first that has one."""
+        nearest = min(SCHEMES, key=lambda name: self._differences(SCHEMES[name]))
+        return spec_of(nearest, self, SCHEMES[nearest])
+
+    def _differences(self, other: Scheme) -> int:
+        return sum(getattr(self, f.name) != getattr(other, f.name) for f in fields(self))
 
 
 SCHEMES = {

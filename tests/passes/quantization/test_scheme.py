@@ -15,11 +15,16 @@ def test_a_name_is_its_own_text(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", ["int8{activations=int8}", "int8{weights=int4 group=64}", "int8{per_channel=false}"]
+    "spec", ["int8{activations=int8}", "weights-int4{group=64}", "int4{group=64}", "int8{per_channel=false}"]
 )
 def test_options_come_back(spec: str) -> None:
     scheme = parse_scheme(spec)
     assert str(scheme) == spec and parse_scheme(str(scheme)) == scheme
+
+
+def test_the_text_names_the_nearest_scheme() -> None:
+    assert str(Scheme("float32", "int3", group=16)) == "weights-int3{group=16}"
+    assert str(parse_scheme("int8{activations=int16 weights=int4 group=2}")) == "16x4{group=2}"
 
 
 def test_options_change_a_named_scheme() -> None:
