@@ -16,14 +16,33 @@ MAGIC = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")
 """How .npy and .npz files begin; an empty .npz has the last."""
 
 
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file by name. Raises UsageError."""
-    loaded = _load(path)
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file by name; of FILE.npz:ARRAY the one, for a model with a single input of `names`.
+
+    Raises UsageError.
+    """
+    file = file_of(path)
+    loaded = _load(file)
     if isinstance(loaded, np.ndarray):
         raise UsageError(
             "it holds one array without a name", where=str(path), hint="use --input NAME=FILE.npy"
         )
-    return loaded
+    if file == path:
+        return loaded
+    key = str(path)[len(str(file)) + 1 :]
+    if key not in loaded:
+        hint = did_you_mean(key, loaded, f"its arrays: {', '.join(loaded) or 'none'}")
+        raise UsageError(f"it has no array '{key}'", where=str(file), hint=hint)
+    if len(names) != 1:
+        hint = f"give FILE.npz with arrays {', '.join(names)}"
+        raise UsageError(f"it is one array, the model has {len(names)} inputs", where=str(path), hint=hint)
+    return {names[0]: loaded[key]}
+
+
+def file_of(path: Path) -> Path:
+    """The file of FILE.npz:ARRAY; `path` itself where it is no such text."""
+    file, _, _ = str(path).rpartition(":")
+    return Path(file) if file and not path.exists() and Path(file).is_file() else path
 
 
 def read_inputs(pairs: Sequence[str], names: Iterable[str]) -> dict[str, np.ndarray]:

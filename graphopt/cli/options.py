@@ -14,6 +14,9 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX fi
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A folder made by `graphopt compile`.")
 ]
+INPUTS_HELP = "Arrays by input name, one sample or many; FILE.npz:ARRAY for a model's only input."
+"""What --inputs takes."""
+
 InputShapes = Annotated[
     list[str] | None,
     typer.Option("--input-shape", metavar="NAME=1,3,224,224", help="Fix an input's shape. Repeatable."),

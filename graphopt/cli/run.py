@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphopt.cli.options import BundleArgument, Json, Threads
+from graphopt.cli.options import INPUTS_HELP, BundleArgument, Json, Threads
 from graphopt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(
     bundle: BundleArgument,
     inputs: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="FILE.npz", help="Arrays by input name, one sample or many."),
+        typer.Option("--inputs", metavar="FILE.npz", help=INPUTS_HELP),
     ] = None,
     single: Annotated[
         list[str] | None,
@@ -55,7 +55,7 @@ def run(
 
     Example: `graphopt run model.bundle --input x=image.npy --out result.npz`
     """
-    from graphopt.cli.arrays import read_inputs, read_npz, write_npz
+    from graphopt.cli.arrays import file_of, read_inputs, read_npz, write_npz
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
     from graphopt.report.tables import show, show_json
@@ -65,8 +65,8 @@ def run(
         name for name, value in (("--inputs", inputs), ("--input", single), ("--random", random)) if value
     ]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} exclude each other")
-    check_place(out, inputs)
+        raise UsageError(f"{' and '.join(given)} exclude each other", hint="give one of them")
+    check_place(out, inputs and file_of(inputs))
     module = _module(bundle, on)
     shapes = module.info.shapes
     specs = shapes[0].inputs
@@ -75,10 +75,11 @@ def run(
         raise UsageError(f"no inputs are given; the model takes {', '.join(map(str, specs))}", hint=hint)
     if threads is not None:
         module.set_num_threads(threads)
+    names = [spec.name for spec in specs]
     if random or not specs:
         arrays = None
     else:
-        arrays = read_npz(inputs) if inputs else read_inputs(single or (), [s.name for s in specs])
+        arrays = read_npz(inputs, names) if inputs else read_inputs(single or (), names)
     samples = [
         sample for _, sample in samples_for(shapes[:1] if arrays is None else shapes, arrays, seed=seed)
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphopt.cli.options import BundleArgument, Json, ModelArgument
+from graphopt.cli.options import INPUTS_HELP, BundleArgument, Json, ModelArgument
 
 if TYPE_CHECKING:
     from graphopt.targets.firmware.measured import Measured
@@ -18,7 +18,7 @@ def verify(
     bundle: BundleArgument,
     inputs: Annotated[
         Path | None,
-        typer.Option("--inputs", metavar="FILE.npz", help="Arrays by input name, one sample or many."),
+        typer.Option("--inputs", metavar="FILE.npz", help=INPUTS_HELP),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many random samples, without --inputs.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
@@ -44,9 +44,13 @@ def verify(
     from graphopt.cli.progress import progress
     from graphopt.report.firmware import measured_table
     from graphopt.report.tables import show, show_json, table
+    from graphopt.runtime.manifest import module_info, read_manifest
     from graphopt.verification import verify_bundle
 
-    given = read_npz(inputs) if inputs else None
+    given = None
+    if inputs:
+        info = module_info(read_manifest(bundle))
+        given = read_npz(inputs, [spec.name for spec in info.inputs])
     with progress(quiet=json) as step:
         result = verify_bundle(
             model, bundle, inputs=given, samples=samples, seed=seed, tolerance=tolerance, progress=step

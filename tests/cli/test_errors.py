@@ -142,7 +142,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_arrays_with_names_that_are_awkward(tmp_path: Path) -> None:
     arrays = {"file": np.arange(3), "a/b:0": np.ones((2, 2), np.float32)}
     write_npz(tmp_path / "x.npz", arrays)
-    again = read_npz(tmp_path / "x.npz")
+    again = read_npz(tmp_path / "x.npz", [])
     assert again.keys() == arrays.keys()
     assert all(np.array_equal(again[name], array) for name, array in arrays.items())
 
@@ -170,10 +170,10 @@ HUGE = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f8', 'fortran_order': False, 'shap
 def test_a_file_that_holds_no_arrays(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(UsageError, match=r"x\.npz: " + told):
-        read_npz(tmp_path / "x.npz")
+        read_npz(tmp_path / "x.npz", [])
 
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([{}, "text"], object))
     with pytest.raises(UsageError, match="it holds Python objects, not numbers"):
-        read_npz(tmp_path / "x.npy")
+        read_npz(tmp_path / "x.npy", [])

@@ -87,6 +87,24 @@ def test_run_many_samples(
     assert output["argmax"] == expected.argmax(axis=1).tolist()
 
 
+def test_one_array_of_an_archive_is_for_the_only_input(
+    cli: Cli, model: Path, bundle: Path, samples: np.ndarray, expected: np.ndarray, tmp_path: Path
+) -> None:
+    """As `quantize` and `compare` take it."""
+    np.savez(tmp_path / "x.npz", images=samples, labels=np.arange(3))
+    [output] = cli("run", bundle, "--inputs", f"{tmp_path / 'x.npz'}:images", "--json").data["outputs"]
+    assert close(np.array(output["values"], np.float32), expected)
+    assert (
+        cli("verify", model, bundle, "--inputs", f"{tmp_path / 'x.npz'}:images", "--json").data["samples"]
+        == 3
+    )
+    for command in (("run", bundle), ("verify", model, bundle)):
+        failed = cli(*command, "--inputs", f"{tmp_path / 'x.npz'}:image")
+        assert failed.code == 2 and "x.npz: it has no array 'image' [did you mean images?]" in failed.error
+    out = tmp_path / "x.npz"
+    assert cli("run", bundle, "--inputs", f"{out}:images", "--out", out).code == 2
+
+
 def test_random_inputs_come_from_the_seed(cli: Cli, bundle: Path) -> None:
     first, again, other = (cli("run", bundle, "--random", "--seed", seed, "--json").out for seed in (1, 1, 2))
     assert first == again != other
@@ -101,7 +119,7 @@ def test_what_is_wrong_with_the_inputs(cli: Cli, bundle: Path, tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("a poem")
     for arguments, texts in [
         ([], ["no inputs", "x: float32[1, 3, 8, 8]", "--random"]),
-        (["--random", "--input", f"x={good}"], ["--input and --random exclude"]),
+        (["--random", "--input", f"x={good}"], ["--input and --random exclude each other [give one"]),
         (["--input", f"z={good}"], ["--input: ", "'z'", "x"]),
         (["--input", f"z={tmp_path / 'notes.txt'}"], ["no input 'z'", "its inputs: x"]),
         (
