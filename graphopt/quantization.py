@@ -122,9 +122,11 @@ def quantize(
     task = Task(data, labels, metric or Task.metric, evaluate, preprocess, limit)
     is_measured = measure or task.has_metric
     if data is None and (max_loss is not None or explain or is_measured):
-        raise UsageError("there are no samples to try layers on", hint="give data")
+        raise UsageError("there are no samples to try layers on", hint="give --calibration, or data")
     if metric is not None and labels is None:
-        raise UsageError("a metric needs labels, and there are none", where="metric", hint="give labels")
+        raise UsageError(
+            "a metric needs labels, and there are none", where="metric", hint="give --labels, or labels"
+        )
     if labels is not None and evaluate is not None:
         what = "labels and a function of your own both judge the model"
         raise UsageError(what, where="evaluate", hint="give one of them")
@@ -228,7 +230,7 @@ def _calibrated(
     from graphopt.calibration import calibrate
 
     if task.data is None:
-        hint = "give samples of what the model will see, or choose a scheme such as weights-int8"
+        hint = "give samples of what the model will see (--calibration, or data), or a scheme such as weights-int8"
         raise UsageError(f"scheme '{scheme}' needs data to find ranges of activations", hint=hint)
     return calibrate(
         graph,

@@ -21,6 +21,9 @@ LEFT_OUT_HINT = (
     "give other samples, or exclude the layers that read it; --allow-constant takes what never varies"
 )
 
+SHOWN = 5
+"""Names of values that a hint lists."""
+
 
 @dataclass(frozen=True, eq=False)
 class Range:
@@ -59,6 +62,12 @@ class Range:
         return Range(np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.axis)
 
 
+class NoRangeError(UsageError, KeyError):
+    """There is no range for a value of that name."""
+
+    __str__ = Exception.__str__
+
+
 @dataclass(frozen=True)
 class Ranges(Mapping[str, Range]):
     """Ranges by value name; which observer found them, over how many samples, and the digest of the graph.
@@ -74,8 +83,14 @@ class Ranges(Mapping[str, Range]):
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Range:
-        """Raises KeyError; `require` says what to do about it."""
-        return self.by_name[name]
+        """Raises NoRangeError, which is a KeyError too, where there is none."""
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise self._no_range(name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.by_name)
@@ -83,16 +98,14 @@ class Ranges(Mapping[str, Range]):
     def __len__(self) -> int:
         return len(self.by_name)
 
-    def require(self, name: str) -> Range:
-        """The range of a value. Raises UsageError where there is none."""
+    def _no_range(self, name: str) -> NoRangeError:
+        where = f"value '{name}'"
         if name in self.left_out:
-            raise UsageError(
-                f"it has no range: {self.left_out[name]}", where=f"value '{name}'", hint=LEFT_OUT_HINT
-            )
-        if name not in self.by_name:
-            hint = did_you_mean(name, self.by_name, "calibrate again")
-            raise UsageError("no range is known for it", where=f"value '{name}'", hint=hint)
-        return self.by_name[name]
+            return NoRangeError(f"it has no range: {self.left_out[name]}", where=where, hint=LEFT_OUT_HINT)
+        known = list(self.by_name)
+        more = ", ..." if len(known) > SHOWN else ""
+        hint = did_you_mean(name, known, f"values: {', '.join(known[:SHOWN])}{more}" if known else "")
+        return NoRangeError("no range is known for it", where=where, hint=hint or "calibrate again")
 
     def replaced(self, changed: Mapping[str, Range]) -> Ranges:
         """The same with some ranges replaced, or added."""

@@ -118,7 +118,8 @@ def difference(ours: Tally, reference: Tally, replicates: int = REPLICATES) -> t
 def _defined(metric: Metric, rows: np.ndarray) -> float:
     value = metric.value(rows, np.ones(len(rows)))
     if math.isnan(value):
-        raise UsageError(metric.why_undefined(rows))
+        hint = "give samples that decide it, or choose another metric"
+        raise UsageError(metric.why_undefined(rows), hint=hint)
     return value
 
 

@@ -35,6 +35,7 @@ class Module:
         folder = given.parent if given.suffix == ".so" else given
         manifest = read_manifest(folder)
         self._info = module_info(manifest)
+        self._path = given
         library = folder / f"lib{self._info.name}.so"
         _check_machine(self._info, given)
         self._library = _load(library, manifest["files"][library.name]["sha256"])
@@ -84,9 +85,8 @@ class Module:
         Raises UsageError for a library that was compiled without `profile`.
         """
         if not self._info.profiled_layers:
-            raise UsageError(
-                "it was compiled without counters", where=self._info.name, hint="compile with --profile"
-            )
+            what = "it was compiled without counters"
+            raise UsageError(what, where=str(self._path), hint="compile with --profile")
         taken = np.zeros(self._info.profiled_layers, np.uint64)
         _, arrays = fitting(inputs, self._info.shapes[:1])
         shape = self._shape_call(self._function("run_profiled"), self._info.shapes[0])

@@ -13,6 +13,9 @@ from graphopt.passes.quantization.operators import PRODUCTS, RECURRENT, is_float
 from graphopt.passes.quantization.recurrent import why_not_recurrent
 from graphopt.passes.quantization.scheme import Scheme
 
+SHOWN = 5
+"""Layers that a hint lists."""
+
 
 def layer_name(node: Node) -> str:
     """What a user calls the layer: the name of the node of the model that it comes from, the earliest of several."""
@@ -73,7 +76,8 @@ def layers_of(graph: Graph, scheme: Scheme, exclude: Iterable[str] = ()) -> dict
         found = {n for n in layers if any(pattern == name or fnmatchcase(name, pattern) for name in names[n])}
         if not found:
             known = [layer_name(node) for node in layers]
-            hint = did_you_mean(pattern, known, f"layers: {', '.join(known[:5])}, ...")
+            more = ", ..." if len(known) > SHOWN else ""
+            hint = did_you_mean(pattern, known, f"layers: {', '.join(known[:SHOWN]) or 'none'}{more}")
             raise UsageError(f"there is no layer '{pattern}'", where="exclude", hint=hint)
         left_out |= found
     return {node: scheme for node in layers if node not in left_out}

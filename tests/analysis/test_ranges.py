@@ -80,7 +80,17 @@ def test_a_range_tells_of_itself() -> None:
 
 def test_a_missing_range_names_its_value() -> None:
     with pytest.raises(UsageError, match="value 'relu_1': no range is known for it .did you mean relu_2"):
-        Ranges({"relu_2": whole(0, 1)}).require("relu_1")
+        Ranges({"relu_2": whole(0, 1)})["relu_1"]
+
+
+def test_a_missing_range_is_a_key_error_that_lists_what_there_is() -> None:
+    ranges = Ranges({name: whole(0, 1) for name in "abcdef"})
+    assert "scores" not in ranges and "a" in ranges and ranges.get("scores") is None
+    with pytest.raises(KeyError) as caught:
+        ranges["scores"]
+    assert str(caught.value) == "value 'scores': no range is known for it [values: a, b, c, d, e, ...]"
+    with pytest.raises(KeyError, match="no range is known for it .calibrate again"):
+        Ranges({})["scores"]
 
 
 def test_ranges_of_another_model_are_refused(graph: Graph) -> None:

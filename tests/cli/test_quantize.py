@@ -98,18 +98,22 @@ def test_constant_inputs_are_refused_unless_allowed(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "needs data"),
+        (
+            [],
+            "needs data to find ranges of activations [give samples of what the model will see (--calibration",
+        ),
         (["-c", "missing.npz"], "missing.npz"),
         (["-c", "DATA", "--scheme", "int9"], "did you mean"),
         (["-c", "DATA", "--exclude", "dens"], "did you mean dense"),
         (["-c", "DATA", "--observer", "mean"], "mean"),
+        (["-c", "DATA", "--exclude", "xyzzy"], "[layers: conv, dense]"),
         (["-c", "DATA", "--exclude", "*"], "every layer is excluded"),
         (["-c", "DATA", "--max-loss", "1%", "--evaluate", "nothing_here:score"], "no module 'nothing_here'"),
         (["-c", "DATA", "--max-loss", "1%", "--labels", "y"], "no array 'y'"),
         (["-c", "DATA", "--max-loss", "5"], "write 5%"),
-        (["-c", "DATA", "--metric", "top5"], "a metric needs labels"),
+        (["-c", "DATA", "--metric", "top5"], "a metric needs labels, and there are none [give --labels"),
         (["-c", "DATA", "--max-loss", "1%", "--labels", "x", "--metric", "top"], "top"),
-        (["--scheme", "weights-int8", "--explain"], "no samples to try layers on"),
+        (["--scheme", "weights-int8", "--explain"], "no samples to try layers on [give --calibration"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
