@@ -82,6 +82,15 @@ def test_the_command_line_lists_the_slowest_first(
     assert "--profile" in capsys.readouterr().err
 
 
+def test_what_is_above_the_roofline_is_explained(
+    bundles: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine, told in ((Roofline(flops=1.0, bandwidth=1.0), True), (Roofline(1e18, 1e18), False)):
+        monkeypatch.setattr(roofline, "measure_roofline", lambda threads, machine=machine: machine)
+        assert main(["bench", str(bundles[1]), "--per-layer", "--seconds", "0.01"]) == 0
+        assert ("Above 100 % of roofline" in capsys.readouterr().out) is told
+
+
 def test_times_are_saved_into_the_report(bundles: tuple[Path, Path], tmp_path: Path) -> None:
     """The bundle stays whole: its manifest knows the new report, and a second save replaces the first."""
     bundle = tmp_path / "net.bundle"

@@ -13,6 +13,11 @@ from graphopt.errors import UsageError
 if TYPE_CHECKING:
     from graphopt.measurement import Benchmark
 
+ABOVE_ROOFLINE = (
+    "Above 100 % of roofline: the roofline is of float products and of bytes from memory; data in caches, integers and "
+    "Winograd's fewer products go beyond."
+)
+
 
 def bench(
     bundle: BundleArgument,
@@ -124,7 +129,10 @@ def _layers(bundle: Path, threads: int, seconds: float, *, save: bool, json: boo
         for row in rows
     ]
     columns = ["layer", "operators", "schedule", "minimum", "share", "GFLOP/s", "of roofline"]
-    show(table(title, columns, cells))
+    shown: list[Any] = [table(title, columns, cells)]
+    if any((row["roofline"] or 0) > 1 for row in rows):
+        shown.append(ABOVE_ROOFLINE)
+    show(*shown)
 
 
 def _numbers(text: str | None) -> list[int]:
