@@ -26,6 +26,7 @@ def text_files(abi: ModelAbi, target: Target) -> dict[str, bytes]:
         "TARGET_DESCRIPTION": " ".join(target.description.split()),
         "ARGUMENTS": _python_arguments(abi.inputs),
         "FACTS": _facts(abi, target),
+        "BUILD_NOTES": _build_notes(abi, target),
         "TABLES": _tables(abi),
         "INPUT_TABLES": _table_names(abi, "INPUT"),
         "OUTPUT_TABLES": _table_names(abi, "OUTPUT"),
@@ -42,6 +43,24 @@ def text_files(abi: ModelAbi, target: Target) -> dict[str, bytes]:
         "README.md": render("README.md.in", facts),
     }
     return {name: text.encode() for name, text in texts.items()}
+
+
+CROSS_COMPILERS = {"aarch64": "aarch64-linux-gnu-gcc", "armv7": "arm-linux-gnueabihf-gcc"}
+"""Debian's compiler for each architecture that is not the one most people compile on."""
+
+
+def _build_notes(abi: ModelAbi, target: Target) -> str:
+    """What is to know of the line that compiles example.c, a paragraph for each."""
+    notes = []
+    compiler = CROSS_COMPILERS.get(target.triple.split("-")[0])
+    if compiler:
+        notes.append(
+            f"That is for the device itself. On another machine write `{compiler}` for `cc`, and run `./example`\n"
+            "on the device, whose C library must be no older than that compiler's.\n\n"
+        )
+    if len(abi.shapes) > 1:
+        notes.append(f"`./example --shape N` takes shape N, from 0 to {len(abi.shapes) - 1}.\n\n")
+    return "".join(notes)
 
 
 SIDES: tuple[Side, Side] = ("INPUT", "OUTPUT")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from graphopt.ir import DType
 from graphopt.runtime.manifest import Tensor
 from graphopt.targets.abi import identifier
 from graphopt.targets.bundle import Bundle
+from graphopt.targets.bundle_text import text_files
+from graphopt.targets.device import load_target
 from graphopt.targets.header import tensor_identifiers
 from tests.copy_model import EVERY_TYPE, abi_of, copy_bundle, random_arrays
 from tests.targets.conftest import environment
@@ -131,6 +135,11 @@ def test_the_example_says_what_is_wrong(bundle: Bundle, zig_cc: Path, tmp_path: 
         ("missing.bin",): "missing.bin: cannot be opened",
         ("short.bin",): 'short.bin: must hold the 6912 bytes of input "image"',
         ("--speed", "9"): "--speed: no such option, or its value is missing",
+        ("--threads", "x"): '--threads: "x" is no whole number from 0 to 1000000',
+        ("--repeat", "3x"): '--repeat: "3x" is no whole number from 0 to 1000000',
+        ("--repeat", ""): '--repeat: "" is no whole number from 0 to 1000000',
+        ("--shape", "-1"): '--shape: "-1" is no whole number from 0 to 1000000',
+        ("--shape", "1"): "1: the model has no shape of this number",
         ("--out", "/nowhere", "--repeat", "0"): "/nowhere/output_0.bin: cannot be written",
     }
     for arguments, message in cases.items():
@@ -181,14 +190,29 @@ def test_python_needs_numpy_alone(any_bundle: Bundle, numpy_alone: Path, tmp_pat
 
 
 def test_the_readme_call_works(any_bundle: Bundle, numpy_alone: Path, tmp_path: Path) -> None:
-    lines = (any_bundle.path / "README.md").read_text().split("with numpy alone:")[1].split("\n\n")[1]
-    code = (
-        "import numpy as np\n"
-        + "\n".join(line.strip() for line in lines.splitlines())
-        + "\nprint(len(outputs))\n"
-    )
+    text = (any_bundle.path / "README.md").read_text().split("with numpy alone:")[1]
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    code = "\n".join([*lines, "print(len(outputs))\n"])
     said = isolated(code, [numpy_alone, any_bundle.path], [], tmp_path)
     assert said.strip() == str(len(any_bundle.abi.outputs))
+
+
+@pytest.mark.parametrize(
+    ("target", "compiler"),
+    [("rpi4", "aarch64-linux-gnu-gcc"), ("rpi-armv7", "arm-linux-gnueabihf-gcc"), ("x86-64-v3", None)],
+)
+def test_the_readme_names_a_compiler_of_another_machine(
+    bundle: Bundle, target: str, compiler: str | None
+) -> None:
+    text = text_files(bundle.abi, load_target(target))["README.md"].decode()
+    assert re.findall(r"`([\w-]+-gcc)`", text) == ([compiler] if compiler else [])
+    assert "--shape" not in text
+
+
+def test_the_readme_tells_how_another_shape_is_run(bundle: Bundle) -> None:
+    abi = replace(bundle.abi, shapes=bundle.abi.shapes * 3)
+    text = text_files(abi, load_target("rpi4"))["README.md"].decode()
+    assert "`./example --shape N` takes shape N, from 0 to 2." in text
 
 
 def test_python_says_what_is_wrong(bundle: Bundle, numpy_alone: Path, tmp_path: Path) -> None:
