@@ -65,10 +65,10 @@ class Layer:
 LAYERS = {
     "odd": Layer(1, 19, 21, (7, 13)),
     "unpadded": Layer(1, 16, 40, (9, 10), (0, 0, 0, 0)),
-    "uneven": Layer(1, 8, 33, (11, 6), (2, 0, 1, 2)),
+    "uneven": Layer(1, 12, 33, (11, 6), (2, 0, 1, 2)),
     "batch": Layer(3, 24, 24, (5, 6), rest="residual"),
     "gated": Layer(1, 16, 16, (6, 9), rest="swish"),
-    "point": Layer(2, 20, 8, (1, 2)),
+    "point": Layer(2, 20, 12, (1, 2)),
     "large": Layer(1, 32, 32, (33, 18), rest="residual"),
 }
 

@@ -60,11 +60,11 @@ class Layer:
 LAYERS = {
     "odd": Layer(19, 21, 27, 5),
     "padded": Layer(16, 40, 30, 5, (2, 2)),
-    "uneven": Layer(8, 17, 13, 3, (2, 1), outputs=2),
-    "batch": Layer(20, 8, 11, 3, (1, 1), batch=2, outputs=6),
+    "uneven": Layer(12, 17, 13, 3, (2, 1), outputs=2),
+    "batch": Layer(20, 12, 11, 3, (1, 1), batch=2, outputs=6),
     "channels last": Layer(32, 33, 50, 5, (0, 3), channels_last=True),
     "image": Layer(16, 16, 14, 7, (3, 3), rows=3, outputs=2),
-    "image, channels last": Layer(48, 8, 21, 3, (0, 1), rows=2, batch=2, channels_last=True),
+    "image, channels last": Layer(48, 12, 21, 3, (0, 1), rows=2, batch=2, channels_last=True),
     "four taps": Layer(16, 24, 19, 4, (1, 2), outputs=3),
     "short": Layer(16, 16, 2, 5, (2, 2)),
 }
