@@ -230,12 +230,13 @@ def figures(rows: list[dict]) -> dict[str, float]:
 
 
 def kernel_figures(rows: list[dict]) -> dict[str, float]:
-    """For each device and template: the share of the bound in the innermost loops, weighted by multiply-adds."""
+    """For each device and template: the share of the bound in the innermost loops, weighted by multiply-adds. Layers
+    without any, such as a softmax, multiply and add, but have no bound."""
     found = {}
     for device in dict.fromkeys(row["device"] for row in rows):
         kinds: dict[str, list[dict]] = {}
         for row in rows:
-            if row["device"] == device and row["inner"]:
+            if row["device"] == device and row["inner"] and row["MMACs"]:
                 kinds.setdefault(row["schedule"].split("{")[0], []).append(row)
         for kind, members in kinds.items():
             for column in ("inner", "of bound"):
