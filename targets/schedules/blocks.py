@@ -57,9 +57,11 @@ def element_bits(sch: Schedule, block: SBlockRV) -> int:
 
 
 def widest_bits(sch: Schedule, block: SBlockRV) -> int:
-    """Bits of the widest elements that a block reads, writes or makes floats of."""
+    """Bits of the widest elements that a block writes, or computes with as floats; integers that it reads may be
+    indices and lengths."""
     statement = sch.get(block)
-    widths = [_bits(region.source) for region in (*statement.reads, *statement.writes)]
+    read = [region.source for region in statement.reads if "float" in str(region.source.ty.dtype)]
+    widths = [_bits(buffer) for buffer in (*read, written(sch, block))]
 
     def visit(cast: tirx.Cast) -> None:
         made = dtype_of(cast)

@@ -75,6 +75,7 @@ CASES = [
     case("Unsqueeze", data(3, dtype=BOOL), [0, 2]),
     case("Identity", data(5, 7, dtype=HALF)),
     case("ReverseSequence", data(4, 3, 5), np.array([1, 4, 2]), time_axis=0, batch_axis=1),
+    case("ReverseSequence", data(4, 4), np.array([1, 2, 3, 4]), time_axis=1, batch_axis=0),
     case("ReverseSequence", data(3, 4, dtype=LONG), np.array([1, 4, 2]), time_axis=1, batch_axis=0),
     case("Pad", data(3, 5), [1, 2, 0, 3], np.float32(2.5)),
     case("Pad", CUT, [1, -2, 0, 3], expected=[np.pad(CUT[:, 2:], ((1, 0), (0, 3)))]),
