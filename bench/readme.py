@@ -14,7 +14,7 @@ README = Path(__file__).parent.parent / "README.md"
 OURS = "graphopt"
 SHOWN = ("onnxruntime", "openvino", "ncnn", "nncf", "apache-tvm")
 """Packages whose versions stand below the table."""
-SHOWN_FIGURES = ("geomean", "worst", "a72", "a76", "int8_over", "library", "most_bits", "sqnr", "seconds")
+SHOWN_FIGURES = ("geomean", "worst", "a72", "a76", "int8_over", "library", "most_bits", "sqnr")
 """How the names of figures begin that stand there, too."""
 
 
