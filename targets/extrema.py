@@ -9,14 +9,13 @@ them for a comparison and a choice, so there every max and min is written as the
 
 from __future__ import annotations
 
-from functools import cache
-
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, Op, register_op_attr
+from tvm.ir import Call
 
 from graphopt.targets.lower.arithmetic import is_float
 from graphopt.targets.lower.tensors import Expr, dtype_of
+from graphopt.targets.own_operators import own_operator
 
 MAXIMUM, MINIMUM = "graphopt.maximum", "graphopt.minimum"
 
@@ -64,12 +63,4 @@ def lower_extrema(statement: tirx.Stmt, *, instructions: bool) -> tirx.Stmt:
 
 def _call(name: str, x: Expr, y: Expr) -> Expr:
     dtype = dtype_of(x)
-    return Call(_operator(name), [x, y], ret_ty=dtype) if is_float(dtype) else CHOICES[name](x, y)
-
-
-@cache
-def _operator(name: str) -> Op:
-    register_op_attr(name, "TVectorizable", True)
-    register_op_attr(name, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    register_op_attr(name, "TScriptPrinterName", name)
-    return Op.get(name)
+    return Call(own_operator(name), [x, y], ret_ty=dtype) if is_float(dtype) else CHOICES[name](x, y)

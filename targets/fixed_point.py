@@ -12,16 +12,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, Op, register_op_attr
+from tvm.ir import Call
 
 from graphopt.targets.device import HELIUM
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
+from graphopt.targets.own_operators import own_operator
 from graphopt.targets.requantize import BYTES, C_TEXT, cut_at_once, narrowed, part, vector
 
 HIGH_PRODUCT = "graphopt.high_product"
@@ -39,7 +40,7 @@ LOWER = (1 << SIXTEEN) - 1
 
 def high_product(x: Expr, multiplier: Expr) -> Expr:
     """(x multiplier + 2^31) >> 32 of int32; the multiplier is even and not negative."""
-    return Call(_operator(HIGH_PRODUCT), [x, multiplier], ret_ty="int32")
+    return Call(own_operator(HIGH_PRODUCT), [x, multiplier], ret_ty="int32")
 
 
 def shifted_left(x: Expr, shift: Expr, *, saturate: bool) -> Expr:
@@ -52,7 +53,7 @@ def shifted_left(x: Expr, shift: Expr, *, saturate: bool) -> Expr:
 
 def narrow(x: Expr, zero_point: int, low: int, high: int, dtype: str) -> Expr:
     """The int32 `x`, which is below 2^30, plus the zero point, cut to [low, high] within int8 or uint8."""
-    made = Call(_operator(NARROW), [x, tirx.const(zero_point, "int16")], ret_ty=dtype)
+    made = Call(own_operator(NARROW), [x, tirx.const(zero_point, "int16")], ret_ty=dtype)
     return made if (low, high) == BYTES[dtype] else clamp(made, low, high)
 
 
@@ -154,11 +155,3 @@ def _by_halves(x: Expr, multiplier: Expr, lanes: int) -> Expr:
         constant(SIXTEEN, bits),
     )
     return upper(x) * upper(multiplier) + upper(middle) + rest.astype(kind)
-
-
-@cache
-def _operator(name: str) -> Op:
-    register_op_attr(name, "TVectorizable", True)
-    register_op_attr(name, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    register_op_attr(name, "TScriptPrinterName", name)
-    return Op.get(name)

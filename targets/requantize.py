@@ -12,16 +12,16 @@ edition, section 17-5; exact here, for products in front are not contracted into
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, Op, register_op_attr
+from tvm.ir import Call
 
 from graphopt.ir import DType, Node
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
+from graphopt.targets.own_operators import own_operator
 
 TO_BYTE = "graphopt.to_byte"
 
@@ -48,7 +48,7 @@ REACH = 1 << 20
 def to_byte(x: Expr, zero: Expr | None, dtype: str) -> Expr:
     """The float32 `x`, rounded, plus the integer `zero`, saturated to int8 or uint8."""
     shift = tirx.const(0, "int16") if zero is None else zero.astype("int16")
-    return Call(_operator(), [x, shift], ret_ty=dtype)
+    return Call(own_operator(TO_BYTE), [x, shift], ret_ty=dtype)
 
 
 def apart(x: Expr) -> Expr:
@@ -144,11 +144,3 @@ def vector(dtype: str, lanes: int) -> str:
 
 def _constant(value: float, like: Expr) -> Expr:
     return tirx.const(value, dtype_of(like))
-
-
-@cache
-def _operator() -> Op:
-    register_op_attr(TO_BYTE, "TVectorizable", True)
-    register_op_attr(TO_BYTE, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    register_op_attr(TO_BYTE, "TScriptPrinterName", TO_BYTE)
-    return Op.get(TO_BYTE)

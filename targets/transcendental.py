@@ -28,14 +28,14 @@ cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Protocol
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call, Op, register_op_attr
+from tvm.ir import Call, Op
 
 from graphopt.targets.lower.tensors import Expr, dtype_of
+from graphopt.targets.own_operators import own_operator
 
 NORMAL = "graphopt.normal_distribution"
 COARSE_SIGMOID = "graphopt.coarse_sigmoid"
@@ -145,23 +145,14 @@ def vectorise() -> None:
             operator.set_attr("TVectorizable", True)
 
 
-@cache
-def _own(name: str) -> Op:
-    """An operator of our own, which TVM carries along until `approximate` replaces it."""
-    register_op_attr(name, "TVectorizable", True)
-    register_op_attr(name, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
-    register_op_attr(name, "TScriptPrinterName", name)
-    return Op.get(name)
-
-
 def normal_distribution(x: Expr) -> Expr:
     """A call of Phi on a float32, one dear function to schedules."""
-    return Call(_own(NORMAL), [x], ret_ty="float32")
+    return Call(own_operator(NORMAL), [x], ret_ty="float32")
 
 
 def coarse_sigmoid(x: Expr) -> Expr:
     """A call of the sigmoid on a float32, for what is rounded to a byte."""
-    return Call(_own(COARSE_SIGMOID), [x], ret_ty="float32")
+    return Call(own_operator(COARSE_SIGMOID), [x], ret_ty="float32")
 
 
 def exponential(terms: Terms, x: Expr) -> Expr:
