@@ -61,6 +61,9 @@ UNFUSED = (
 QUANTIZABLE = UNFUSED.replace("recognize-attention,", "").replace("merge-parallel,", "")
 """What a model is calibrated and quantised behind: each product is a node of its own, with ranges of its own."""
 
+PRUNABLE = QUANTIZABLE
+"""What channels are taken from behind: shapes are numbers, batch normalisation is in the weights."""
+
 DEFAULT = f"{UNFUSED},fuse-activations,fuse-residual"
 """What `optimize` and `compile` run unless told otherwise."""
 

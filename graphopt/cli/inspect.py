@@ -20,6 +20,12 @@ def inspect(
     nodes: Annotated[
         bool, typer.Option("--nodes", help="List every node; of a bundle, every tensor in memory.")
     ] = False,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Show which channels have to go together when it is pruned.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="FILE.svg", help="Draw these groups.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show what MODEL is: operators, MACs, parameters, peak memory, and what a target cannot run.
@@ -31,7 +37,14 @@ def inspect(
     Exit code 4 when the target named with --target cannot run the model. Open shapes alone are no obstacle.
 
     Example: `graphopt inspect model.onnx --target rpi4`
+
+    Example: `graphopt inspect model.onnx --groups --picture groups.svg`
     """
+    if groups or picture is not None:
+        if model.is_dir():
+            raise UsageError("a bundle's channels are fixed", where="--groups", hint="name the ONNX file")
+        _inspect_groups(model, input_shapes(input_shape), picture, json)
+        return
     if model.is_dir():
         if input_shape:
             raise UsageError("a bundle's shapes are fixed", where="--input-shape", hint="leave it out")
@@ -61,6 +74,31 @@ def _inspect_model(
         show(*as_tables(inspection, nodes))
     if asked and inspection.problems:
         raise typer.Exit(UnsupportedError.exit_code)
+
+
+def _inspect_groups(model: Path, shapes: dict[str, tuple[int, ...]], drawn: Path | None, json: bool) -> None:
+    from graphopt import api
+    from graphopt.analysis.groups.find import channel_groups
+    from graphopt.cli.files import check_place
+    from graphopt.cli.progress import progress
+    from graphopt.passes import PRUNABLE
+    from graphopt.report.groups import group_data, group_tables
+    from graphopt.report.groups_picture import picture
+    from graphopt.report.tables import show, show_json
+    from graphopt.runtime.files import written_beside
+
+    check_place(drawn, model)
+    with progress(quiet=json) as step:
+        step("reading", 0, 1)
+        graph = api.optimize(api.load(model, input_shapes=shapes), PRUNABLE)
+        found = channel_groups(graph)
+    if drawn is not None:
+        with written_beside(drawn) as beside:
+            beside.write_text(picture(graph, found), encoding="utf-8")
+    if json:
+        show_json(group_data(found))
+    else:
+        show(*group_tables(found))
 
 
 def _inspect_bundle(path: Path, memory: bool, json: bool) -> None:

@@ -188,3 +188,15 @@ def test_a_board_is_emulated_on_the_one_of_its_core(cli: Cli) -> None:
         pytest.skip("needs an emulator and a compiler")
     for command in (("targets",), ("targets", "show", "rp2040")):
         assert "emulated on mps2-an385" in cli(*command).out
+
+
+def test_channels_that_go_together(cli: Cli, model: Path, tmp_path: Path) -> None:
+    drawn = tmp_path / "groups.svg"
+    shown = cli("inspect", model, "--groups", "--picture", drawn)
+    assert (shown.code, shown.err) == (0, "")
+    for text in ("norm + conv", "dense", "Stay as they are", "'y' is an output of the model"):
+        assert text in shown.out
+    assert drawn.read_text().startswith("<svg")
+    [group] = cli("inspect", model, "--groups", "--json").data["groups"]
+    assert group["channels"] == 4 and [c["is_read"] for c in group["constants"]] == [False, False, True]
+    assert "would be lost" in cli("inspect", model, "--picture", model).error
