@@ -13,6 +13,7 @@ from graphopt.errors import UnsupportedError
 from graphopt.ir import QUANT, DType, Graph, Node
 from graphopt.ir.fused import inline_fused
 from graphopt.passes.assign_layout import AssignLayout
+from graphopt.passes.blocked_twins import ALL_CHANNELS
 from graphopt.passes.canonicalize import Canonicalize
 from graphopt.passes.compute_in_half import ComputeInHalf
 from graphopt.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
@@ -42,6 +43,9 @@ QUANTISED = frozenset(
 
 BYTES = 16
 """Channels in a block of a quantised graph: a vector of bytes on the smallest machine, of sums on the largest."""
+
+PAIR = 2
+"""Channels in a block where there are no vectors, and floats are kept in blocks."""
 
 NARROWEST = 128
 """Bits of the shorter vectors that some processors have beside their longest: as many go by in a cycle, or more."""
@@ -109,11 +113,12 @@ def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
     """A copy of `graph` with images in blocks and bytes of the sign that the target multiplies.
 
     A block is one vector of the target (with `half`, of float16), or half of one where that holds all channels; in a
-    quantised graph it has `BYTES` channels.
+    quantised graph it has `BYTES` channels, or all of them where the target keeps images channels-last.
     """
     dtype = DType.float16 if half else DType.float32
     quantised = is_quantised(graph)
-    block = BYTES if quantised else target.vector_bits // dtype.bits
+    bytes = ALL_CHANNELS if target.is_channels_last else BYTES
+    block = bytes if quantised else max(target.vector_bits // dtype.bits, PAIR)
     narrow = 0 if quantised or target.vector_bits < 2 * NARROWEST else block // 2
     copy = graph.clone()
     inline_fused(copy)

@@ -17,7 +17,8 @@ Operators of the domain `graphopt.kernel` mean what their ONNX namesakes mean; o
 (see `graphopt.ir.layout`), which their types say. A value gets a blocked twin when an operator makes one; whoever
 cannot read blocks reads the plain value, unpacked once. The block is the number of lanes of the target's vectors, or
 `narrow` where an image has no more channels; convolutions and pools are converted where they compute in `dtype`, whose
-lanes those are.
+lanes those are. A block of 0 means one of all channels, channels-last: for cores without vectors, which go by single
+channels. There an image that comes channels-last is in blocks already, and any channels may be joined or cut.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import ClassVar
 from graphopt.ir import QUANT, DType, Graph, Node
 from graphopt.onnx_io.infer import UNARY_ELEMENTWISE
 from graphopt.passes.blocked_elementwise import concat, conversion, elementwise, lookup, requantization
-from graphopt.passes.blocked_movement import flattened, parts, reshaped, resized, turned
+from graphopt.passes.blocked_movement import flattened, parts, parts_of_channels, reshaped, resized, turned
 from graphopt.passes.blocked_twins import Twins, is_image
 from graphopt.passes.blocked_windows import convolution, integer_convolution, mean, pool, sum_pool
 from graphopt.passes.integers import BYTES
@@ -82,6 +83,8 @@ def convert(node: Node, twins: Twins) -> str:
         )
     if node.is_op("Slice", "Split"):
         return _parts(node, twins)
+    if node.is_op("Transpose") and twins.is_channels_last and _came_channels_last(node, twins):
+        return ""
     if node.domain or any(v.uses or v.is_graph_output for v in node.outputs[1:]):
         return "it has further results"
     if node.op_type in ALWAYS:
@@ -100,6 +103,15 @@ def convert(node: Node, twins: Twins) -> str:
     if node.op_type in ELEMENTWISE:
         return elementwise(node, twins)
     return _movement(node, twins) if node.op_type in MOVEMENTS else "it does not work in blocks"
+
+
+def _came_channels_last(node: Node, twins: Twins) -> bool:
+    """A Transpose to channels-first of what is no image in blocks yet: its source is one."""
+    seen = twins.channels_last(node.output, twins.builder(node)) if node.output.is_static else None
+    if seen is None:
+        return False
+    twins.adopt(node.output, seen)
+    return True
 
 
 def _movement(node: Node, twins: Twins) -> str:
@@ -133,7 +145,8 @@ def _parts(node: Node, twins: Twins) -> str:
     x = node.input(0)
     if x is None or x not in twins.blocks:
         return "its input is not in blocks"
-    made = parts(node, twins.blocks[x], twins.builder(node))
+    cut = parts_of_channels if twins.is_channels_last else parts
+    made = cut(node, twins.blocks[x], twins.builder(node))
     if isinstance(made, str):
         return made
     for value, part in zip(node.outputs, made, strict=True):

@@ -66,8 +66,10 @@ def concat(node: Node, twins: Twins) -> str:
     axis = node.int("axis") % (operands[0].rank or 1)
     if any(v not in twins.blocks for v in operands) or axis == 0:
         return "an operand is not in blocks"
-    if axis == 1 and any(v.static_shape[1] % twins.block for v in operands):
+    if axis == 1 and not all(twins.has_whole_blocks(v.static_shape[1]) for v in operands):
         return "an operand's channels are not whole blocks"
+    if axis == 1 and twins.is_channels_last:
+        axis = operands[0].rank or 0
     build = twins.builder(node)
     made = build.op("Concat", *(twins.blocks[v] for v in operands), axis=axis)
     twins.adopt(node.output, made)

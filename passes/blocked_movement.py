@@ -4,7 +4,7 @@
     Transpose(x) to channels-last           -->   Reshape(Transpose(blocks of x))  whole blocks change places; plain
     Gemm(Reshape(x), W)                     -->   Gemm(Reshape(blocks of x), W')   rows of W in the order of the blocks
     Resize(x) of the pixels alone           -->   Resize(blocks of x, axes)        one lane for each channel
-    Split(x), Slice(x) of channels          -->   Slice(blocks of x), ...          whole blocks
+    Split(x), Slice(x) of channels          -->   Slice(blocks of x), ...          whole blocks; channels-last: any
 
 Each function takes the node, what stands for its operand in blocks and a builder, and returns the result in blocks
 (of the Transpose: plain; of a Split: all results), or the reason why there is none.
@@ -42,6 +42,8 @@ def turned(node: Node, twin: Value, build: Builder) -> Value | str:
     pixels = tuple(range(2, 2 + layout.spatial))
     if order != (0, *pixels, 1):
         return "it does not bring the channels to the end"
+    if layout.block == layout.channels:
+        return build.op("Reshape", twin, build.shape(node.output.static_shape))
     if layout.channels % layout.block:
         return "the channels do not fill their blocks"
     moved = build.op("Transpose", twin, perm=(0, *pixels, 1, 2 + layout.spatial))
@@ -104,28 +106,46 @@ def resized(node: Node, twin: Value, build: Builder) -> Value | str:
 
 def parts(node: Node, twin: Value, build: Builder) -> list[Value] | str:
     """Some of the channels for each result."""
-    x, block = node.inputs[0], twin.static_shape[-1]
+    starts, block = _starts(node), twin.static_shape[-1]
+    if isinstance(starts, str):
+        return starts
+    sizes = [value.static_shape[1] for value in node.outputs]
+    if any(first % block or size % block for first, size in zip(starts, sizes, strict=True)):
+        return "a part's channels are not whole blocks"
+    return [
+        _cut(twin, 1, first // block, (first + size) // block, build)
+        for first, size in zip(starts, sizes, strict=True)
+    ]
+
+
+def parts_of_channels(node: Node, twin: Value, build: Builder) -> list[Value] | str:
+    """The same of a single block, in which any channels may be cut."""
+    starts = _starts(node)
+    if isinstance(starts, str):
+        return starts
+    sizes = [value.static_shape[1] for value in node.outputs]
+    axis = len(twin.static_shape) - 1
+    return [_cut(twin, axis, first, first + size, build) for first, size in zip(starts, sizes, strict=True)]
+
+
+def _cut(twin: Value, axis: int, first: int, end: int, build: Builder) -> Value:
+    return build.op("Slice", twin, *(build.shape([n]) for n in (first, end, axis)))
+
+
+def _starts(node: Node) -> list[int] | str:
+    """The first channel of each part; or why the parts are not channels of all pixels."""
+    x = node.inputs[0]
     assert x is not None
     if not all(v.is_static and v.rank == x.rank for v in node.outputs):
         return "its results have no fixed shape"
     starts = _starts_of_split(node) if node.is_op("Split") else (slice_starts(node) or [])[1:2]
     if not starts:
         return "where it begins is not known, or it leaves some out"
-    for value, first in zip(node.outputs, starts, strict=True):
+    for value in node.outputs:
         batch, channels, *pixels = value.static_shape
-        if (batch, *pixels) != (x.static_shape[0], *x.static_shape[2:]):
+        if (batch, *pixels) != (x.static_shape[0], *x.static_shape[2:]) or not channels:
             return "it takes more apart than channels"
-        if first % block or channels % block or not channels:
-            return "a part's channels are not whole blocks"
-    return [
-        build.op("Slice", twin, *(build.shape([n]) for n in _blocks(first, value, block)), build.shape([1]))
-        for value, first in zip(node.outputs, starts, strict=True)
-    ]
-
-
-def _blocks(first: int, part: Value, block: int) -> tuple[int, int]:
-    """The first block of a part, and the one behind it."""
-    return first // block, (first + part.static_shape[1]) // block
+    return starts
 
 
 def _starts_of_split(node: Node) -> list[int]:

@@ -16,6 +16,9 @@ from graphopt.rewrite import Builder
 FEW_CHANNELS = 8
 """At most so many are read as one block of their own by a convolution of bytes."""
 
+ALL_CHANNELS = 0
+"""The size of a block that stands for one block of all channels: channels-last."""
+
 LAST_TO_FIRST = {3: (0, 2, 1), 4: (0, 3, 1, 2)}
 """Permutations from channels-last to channels-first, by rank."""
 
@@ -24,7 +27,7 @@ class Twins:
     """`blocks` leads from plain values to their blocked counterparts, `plain` to what was made for them instead.
 
     Images of floats in `dtype` are what convolutions compute on. A block has `block` channels, in an image with no
-    more than `narrow` channels so many.
+    more than `narrow` channels so many; where `block` is `ALL_CHANNELS`, each image has one block.
     """
 
     def __init__(self, graph: Graph, block: int, narrow: int, dtype: DType, rule: str) -> None:
@@ -41,12 +44,18 @@ class Twins:
         """A static image of floats."""
         return is_image(value, (DType.float32, self.dtype))
 
+    @property
+    def is_channels_last(self) -> bool:
+        return self.block == ALL_CHANNELS
+
     def has_whole_blocks(self, channels: int, groups: int = 1) -> bool:
-        """Of each group."""
-        return channels % (groups * self.block) == 0
+        """Of each group; of single channels, where all are in one block."""
+        return self.is_channels_last or channels % (groups * self.block) == 0
 
     def block_of(self, channels: int) -> int:
         """Channels in a block of an image that has so many."""
+        if self.is_channels_last:
+            return channels
         return self.narrow if channels <= self.narrow else self.block
 
     # --- making ---
@@ -81,13 +90,23 @@ class Twins:
         if value not in self.blocks:
             assert value.type is not None
             type = self.type_of(value.type)
-            (self.blocks[value],) = build.ops("Pack", value, outputs=1, domain=KERNEL, types=(type,))
+            seen = self._as_it_lies(value, type, build)
+            self.blocks[value] = seen or build.ops("Pack", value, outputs=1, domain=KERNEL, types=(type,))[0]
         return self.blocks[value]
+
+    def _as_it_lies(self, value: Value, type: TensorType, build: Builder) -> Value | None:
+        """`value` as one block of all channels, where its elements lie in that order: there is one channel or one
+        pixel, or they came channels-last; None: they lie otherwise, or blocks are narrower."""
+        if not self.is_channels_last:
+            return None
+        if is_line(value.static_shape):
+            return self._seen(value, type, build)
+        return self.channels_last(value, build)
 
     def few_channels(self, x: Value, build: Builder) -> Value | None:
         """`x` in one block of its channels, unless it is in blocks or has too many of them."""
         channels = x.static_shape[1]
-        if x in self.blocks or channels > FEW_CHANNELS:
+        if self.is_channels_last or x in self.blocks or channels > FEW_CHANNELS:
             return None
         if x not in self._few:
             assert x.type is not None
@@ -146,7 +165,8 @@ class Twins:
         layout = blocked_of(twin.type)
         assert layout is not None
         shape = type.static_shape
-        if all(dim == 1 for dim in shape[2:]) and layout.channels % layout.block == 0:
+        is_pixel = all(dim == 1 for dim in shape[2:]) and layout.channels % layout.block == 0
+        if is_pixel or (layout.block == layout.channels and is_line(shape)):
             plain = build.op("Reshape", twin, build.shape(shape))
         else:
             (plain,) = build.ops("Unpack", twin, outputs=1, domain=KERNEL, types=(type,))
@@ -175,6 +195,11 @@ class Twins:
         assert made.producer is not None
         self.graph.rename_node(made.producer, node_name, keep_if_taken=True)
         self.graph.rename(made, value_name, keep_if_taken=True)
+
+
+def is_line(shape: tuple[int, ...]) -> bool:
+    """An image of one channel, or of one pixel: its elements lie in one order, whichever axis comes last."""
+    return shape[1] == 1 or all(dim == 1 for dim in shape[2:])
 
 
 def is_image(value: Value, stored: tuple[DType, ...]) -> bool:

@@ -26,7 +26,7 @@ def convolution(node: Node, twins: Twins) -> str:
     if transposed and (groups > 1 or not _every_output_meets_a_tap(node, kernel)):
         return "it is transposed in groups, or some outputs meet no tap"
     build = twins.builder(node)
-    if groups == 1:
+    if groups == 1 and not twins.is_channels_last:
         source = twins.blocks.get(x) or twins.channels_last(x, build) or x
     elif _go_by_blocks(groups, channels, made, twins):
         source = twins.twin(x, build)

@@ -28,6 +28,9 @@ CATALOG = "graphopt.targets.catalog"
 HELIUM = "thumbv8.1m.main"
 """How triples of cores with Arm's vector extension for microcontrollers begin."""
 
+WORD = 32
+"""Bits of what a core without vectors computes with."""
+
 NO_GATHERS = "-enable-arm-maskedgatscat=0"
 """LLVM 22 miscompiles loops of Helium's gathers and scatters: the loop never ends, or reads beyond its data."""
 
@@ -42,6 +45,7 @@ class Target:
     a multiply-add that takes a factor from one lane of a register, `memory_operands` of arithmetic that takes one
     straight from memory. `integer_products` are the types of activations and weights, such as "uint8 x int8", whose
     products kernels sum as integers; `requantization` is "float", or "fixed" for sums that become bytes without floats.
+    `layout` says how images are kept: in "blocks" of channels, one vector wide, or "channels-last".
     Caches are bytes per core (`l1_bytes`: data); `memory_bytes_per_cycle` is what
     one core reads of a long stream.
     `clock_mhz` is nominal. `emulator` names a qemu-user program, `emulator_cpu` its CPU, `sysroot` the folder
@@ -71,6 +75,7 @@ class Target:
     memory_operands: bool = False
     integer_products: tuple[str, ...] = ()
     requantization: str = "float"
+    layout: str = "blocks"
     l1_bytes: int = 32768
     l2_bytes: int = 262144
     memory_bytes_per_cycle: int = 2
@@ -124,6 +129,16 @@ class Target:
     def is_fixed_point(self) -> bool:
         """Its quantised models compute in integers alone, as far as they can."""
         return self.requantization == "fixed"
+
+    @property
+    def is_channels_last(self) -> bool:
+        """An image is one block of all its channels: kernels go by single channels, or by words of bytes."""
+        return self.layout == "channels-last"
+
+    @property
+    def writes_vectors(self) -> bool:
+        """Schedules write vectors out. Firmware is C text without any, and a core without them has none to write."""
+        return self.vector_bits > WORD and not self.is_firmware
 
     @property
     def multiplies_signed(self) -> bool:

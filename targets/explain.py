@@ -22,7 +22,7 @@ def _linux(target: Target) -> dict[str, str]:
         "vectors": f"{target.vector_bits} bits ({lanes} floats), {target.vector_registers} registers",
         "features": ", ".join(target.features) or "those of the processor",
         "sums of integers": ", ".join(target.integer_products) or "none",
-        **_requantization(target),
+        **_bytes_and_images(target),
         "caches": f"{target.l1_bytes // 1024} KiB L1 data, {target.l2_bytes // 1024} KiB L2 per core",
         "code": f"{target.triple}, glibc {target.glibc} or newer",
     }
@@ -41,7 +41,7 @@ def _firmware(target: Target) -> dict[str, str]:
         if target.vector_bits > 32
         else "none",
         "floats": "in hardware" if target.float_abi == "hard" else "by the compiler's library",
-        **_requantization(target),
+        **_bytes_and_images(target),
         "features": ", ".join(target.features) or "those of the processor",
         "code": target.triple,
         "compiler": " ".join([f"{target.gcc}gcc", *target.gcc_flags]),
@@ -54,5 +54,8 @@ def _firmware(target: Target) -> dict[str, str]:
     return facts
 
 
-def _requantization(target: Target) -> dict[str, str]:
-    return {"sums become bytes": "in 32-bit fixed point" if target.is_fixed_point else "by float32"}
+def _bytes_and_images(target: Target) -> dict[str, str]:
+    return {
+        "sums become bytes": "in 32-bit fixed point" if target.is_fixed_point else "by float32",
+        "images": "channels-last" if target.is_channels_last else "in blocks of channels",
+    }

@@ -42,6 +42,7 @@ LARGEST_NUMBER = 2**31 - 1
 NARROWEST_VECTOR = 32
 FLOAT_ABIS = ("", "hard", "soft")
 REQUANTIZATIONS = ("fixed", "float")
+LAYOUTS = ("blocks", "channels-last")
 
 _WANTED = {
     "str": ("a text", '{key} = "..."'),
@@ -91,6 +92,9 @@ def check_fields(values: Mapping[str, Any], where: str) -> None:
     if values.get("requantization", "float") not in REQUANTIZATIONS:
         hint = 'write requantization = "fixed" or "float", or leave it out'
         raise UsageError(f"requantization = '{values['requantization']}' is unknown", where=where, hint=hint)
+    if values.get("layout", "blocks") not in LAYOUTS:
+        hint = 'write layout = "blocks" or "channels-last", or leave it out'
+        raise UsageError(f"layout = '{values['layout']}' is unknown", where=where, hint=hint)
     bits = values.get("vector_bits", NARROWEST_VECTOR)
     if bits < NARROWEST_VECTOR or bits & (bits - 1):
         hint = "write 128 for NEON or SSE, 256 for AVX2, 512 for AVX-512"

@@ -36,6 +36,9 @@ GENERIC = "generic"
 """The schedule of a kernel that no template fits."""
 
 
+PAIR = 64
+"""Bits of two numbers side by side."""
+
 NEAR_SHARE, NEAR_SPEED = 0.75, 3
 """Weights of a model that fit in this share of the second-level cache are read that many times as fast as from memory,
 even where a transform makes them larger than that cache: the next one has them."""
@@ -149,7 +152,12 @@ def near_weights(groups: Sequence[Node], target: Target) -> Target:
 
 
 def in_blocks_of(body: Graph, target: Target) -> Target:
-    """`target` as templates of blocked floats see it: blocks wider than its vectors are wide vectors, and fewer."""
+    """`target` as templates of blocked floats see it: blocks wider than its vectors are wide vectors, and fewer.
+
+    Templates that work in lanes keep two numbers side by side where there are no vectors.
+    """
+    if target.is_channels_last:
+        return dataclasses.replace(target, vector_bits=max(target.vector_bits, PAIR))
     blocks = [
         layout.block * value.dtype.bits
         for node in body.nodes

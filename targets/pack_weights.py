@@ -72,7 +72,7 @@ def _replace(
 
 def _tiles(hidden: int, bits: int, target: Target) -> dict[str, int]:
     """The tile width that needs the fewest vector operations for `hidden` units, the wider one of equals."""
-    vector = lanes(target, bits)
+    vector = max(lanes(target, bits), VECTORS_PER_TILE)
     vectors = min((VECTORS_PER_TILE, 1), key=lambda v: -(-hidden // (v * vector)) * v)
     sums = int(target.vector_registers * REGISTERS_FOR_SUMS) // vectors
     return {"lanes": vectors * vector, "accumulators": max(sums, 1)}

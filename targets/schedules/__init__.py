@@ -1,7 +1,8 @@
 """Schedules: how a kernel's loops use the registers, the lanes, the caches and the cores.
 
 `schedule` looks at the stages of a lowered group. Cheap stages are inlined; each reduction takes the element-wise
-stage behind it into its tile; what is left is vectorised and spread over threads.
+stage behind it into its tile; what is left is vectorised and spread over threads. Where no vectors are written there
+are loops alone (`scalar`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.blocks import block_names, is_reduction, output_shape
 from graphopt.targets.schedules.inline import inline_stages
 from graphopt.targets.schedules.reduction import schedule_reduction
+from graphopt.targets.schedules.scalar import schedule_scalar
 from graphopt.targets.schedules.spatial import schedule_spatial
 
 
@@ -23,6 +25,9 @@ def schedule(function: tirx.PrimFunc, body: Graph, target: Target) -> tirx.PrimF
     if function.attrs and function.attrs.get("tirx.is_scheduled"):
         return function
     sch = Schedule(function)
+    if not target.writes_vectors:
+        schedule_scalar(sch)
+        return sch.mod["main"]
     inline_stages(sch)
     done: set[str] = set()
     for name in block_names(sch):

@@ -15,6 +15,7 @@ import numpy as np
 from tvm import tirx
 
 from graphopt.ir import DType, Graph
+from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
@@ -88,6 +89,17 @@ PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, Win
 """Those that add up what the model says, and nothing else."""
 
 
+CHANNELS_LAST: tuple[type[Template], ...] = (
+    PackedProduct,
+    IntegerProduct,
+    IntegerBatches,
+    IntegerRecurrence,
+    FusedAttention,
+    RowNormalization,
+)
+"""Those for targets that keep images channels-last: the others want blocks, or vectors."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A template and the decision it is built with."""
@@ -124,8 +136,15 @@ def choose(
         again = type(like.template).match(body, constants, target)
         if again is not None:
             return Choice(again, again.defaults(like.decision))
-    for template in TEMPLATES if winograd else PLAIN:
+    for template in _offered(body, target, winograd):
         fitting = template.match(body, constants, target)
         if fitting is not None:
             return Choice(fitting, fitting.defaults())
     return None
+
+
+def _offered(body: Graph, target: Target, winograd: bool) -> tuple[type[Template], ...]:
+    layouts = [blocked_of(value.type) for value in body.values()]
+    if target.is_channels_last and all(layout is None or layout.blocks == 1 for layout in layouts):
+        return CHANNELS_LAST
+    return TEMPLATES if winograd else PLAIN
