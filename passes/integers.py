@@ -30,9 +30,6 @@ or zero, and the order of elements is kept."""
 
 BYTES = (DType.int8, DType.uint8)
 
-IMAGES = (*BYTES, DType.int16)
-"""What images of a quantised model are kept in."""
-
 Range = tuple[float, float]
 
 

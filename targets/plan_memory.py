@@ -8,13 +8,17 @@ the effort is spent.
 
 Buffers may belong together: those of one region keep their distances, and each still has a life of its own, so that
 what lies in the rest of a region does not wait for it.
+
+A buffer that is read for the last time by the step that writes another one may share bytes with it, as far as that
+step allows: an `Overlap`.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -43,6 +47,39 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """What two buffers may share, of which the first is read for the last time while the second is written: the first
+    begins `least` bytes or more behind the start of the second, or, where `in_place`, with it."""
+
+    least: int
+    in_place: bool = False
+
+    def both(self, other: Overlap) -> Overlap:
+        """What either allows."""
+        return Overlap(max(self.least, other.least), self.in_place and other.in_place)
+
+    def moved(self, by: int) -> Overlap:
+        """The same for a buffer that begins `by` bytes further on."""
+        return Overlap(self.least + by, self.in_place and by == 0)
+
+    def most(self, read: int, written: int) -> int:
+        """Bytes that buffers of these sizes can share."""
+        distance = 0 if self.in_place else max(self.least, 0)
+        return max(0, min(read, written - distance))
+
+    def forbidden(self, read: int, written: int) -> list[tuple[int, int]]:
+        """Open intervals of distances, from the start of what is written to the start of what is read."""
+        end = min(written, self.least)
+        if self.in_place and end > 0:
+            return [(-read, 0), (0, end)]
+        return [(-read, end)] if end > -read else []
+
+
+Overlaps = Mapping[tuple[str, str], Overlap]
+"""(name of what is read, name of what is written) -> what they may share."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Byte offset of each buffer, the arena's size, and the liveness bound it is measured against."""
 
@@ -62,16 +99,17 @@ def aligned(size: int, alignment: int = ALIGNMENT) -> int:
     return (size + alignment - 1) // alignment * alignment
 
 
-def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT) -> Plan:
+def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT, overlaps: Overlaps | None = None) -> Plan:
     """Place `buffers`; deterministic. Regions, and buffers that belong to none, start at the alignment; the sizes of
-    the latter count rounded up to it, in the bound too.
+    the latter count rounded up to it, in the bound too. Without `overlaps` what lives together shares nothing.
     """
+    allowed = overlaps or {}
     wanted = [
         replace(b, size=b.size if b.region else aligned(b.size, alignment)) for b in buffers if b.size > 0
     ]
-    bound = lower_bound(wanted)
+    bound = lower_bound(wanted, allowed)
     regions = _regions(wanted, alignment)
-    nearby = _Nearby(regions)
+    nearby = _Nearby(regions, allowed)
     best_order: list[Region] = []
     best: dict[str, int] = {}
     best_size = -1
@@ -118,14 +156,15 @@ class _Nearby:
     """For two regions, the distances from the second's start to the first's at which buffers that live together
     share bytes: open intervals."""
 
-    def __init__(self, regions: Sequence[Region]) -> None:
+    def __init__(self, regions: Sequence[Region], overlaps: Overlaps) -> None:
         self._distances: dict[tuple[str, str], list[tuple[int, int]]] = {}
         for a, b in itertools.combinations(regions, 2):
             if a.first <= b.last and b.first <= a.last:
                 found = {
-                    (y.offset - x.offset - x.size, y.offset + y.size - x.offset)
+                    (low + y.offset - x.offset, high + y.offset - x.offset)
                     for x, y in itertools.product(a.buffers, b.buffers)
                     if x.meets(y)
+                    for low, high in _apart(x, y, overlaps)
                 }
                 self._distances[a.name, b.name] = sorted(found)
                 self._distances[b.name, a.name] = sorted((-high, -low) for low, high in found)
@@ -134,24 +173,50 @@ class _Nearby:
         return self._distances.get((a.name, b.name), [])
 
 
-def lower_bound(buffers: Sequence[Buffer]) -> int:
-    """The largest number of bytes alive at one step."""
+def _apart(x: Buffer, y: Buffer, overlaps: Overlaps) -> list[tuple[int, int]]:
+    """Distances from the start of `y` to that of `x` at which they share what they must not: open intervals."""
+    if (x.name, y.name) in overlaps:
+        return overlaps[x.name, y.name].forbidden(x.size, y.size)
+    if (y.name, x.name) in overlaps:
+        return [(-high, -low) for low, high in overlaps[y.name, x.name].forbidden(y.size, x.size)]
+    return [(-x.size, y.size)]
+
+
+def lower_bound(buffers: Sequence[Buffer], overlaps: Overlaps | None = None) -> int:
+    """The largest number of bytes alive at one step, less what buffers can share there."""
     changes: dict[int, int] = {}
     for b in buffers:
         changes[b.first] = changes.get(b.first, 0) + b.size
         changes[b.last + 1] = changes.get(b.last + 1, 0) - b.size
+    shared = _shared(buffers, overlaps or {})
+    changes.update((step + 1, changes.get(step + 1, 0)) for step in shared)
     alive = peak = 0
     for step in sorted(changes):
         alive += changes[step]
-        peak = max(peak, alive)
+        peak = max(peak, alive - shared.get(step, 0))
     return peak
 
 
+def _shared(buffers: Sequence[Buffer], overlaps: Overlaps) -> dict[int, int]:
+    """Bytes that the buffers of a step can share at most, where there are such: what is read lies apart."""
+    known = {b.name: b for b in buffers}
+    most: Counter[str] = Counter()
+    for (read, written), overlap in overlaps.items():
+        if read in known and written in known:
+            most[written] += overlap.most(known[read].size, known[written].size)
+    found: Counter[int] = Counter()
+    for written, shared in most.items():
+        found[known[written].first] += min(shared, known[written].size)
+    return found
+
+
+# The last one is for overlaps: what is written lies in front of what is read, so a chain is placed from its end.
 _ORDERS: tuple[Callable[[Region], tuple], ...] = (
     lambda b: (-b.size, b.first, b.name),
     lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
     lambda b: (-(b.last - b.first), -b.size, b.first, b.name),
     lambda b: (b.first, -b.size, b.name),
+    lambda b: (-b.last, -b.first, -b.size, b.name),
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal
 
 from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
@@ -17,7 +18,7 @@ from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
-from graphopt.targets.plan_memory import Buffer, Plan, aligned, plan
+from graphopt.targets.plan_memory import Buffer, Overlap, Plan, aligned, plan
 from graphopt.targets.weights import Weights
 
 
@@ -87,10 +88,13 @@ def build_program(
     workspaces: Mapping[str, tuple[int, ...]],
     weights: Weights | None = None,
     alignment: int = ALIGNMENT,
+    *,
+    overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]] | None = None,
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
-    Its constants are added to `weights`, where other programs may have theirs.
+    Its constants are added to `weights`, where other programs may have theirs. `overlaps` tells of each kernel which
+    parameters may share memory, by their numbers; without it none may.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -112,7 +116,9 @@ def build_program(
         else:
             places[root] = Place("output", number=index)
     places.update((v, NOWHERE) for v in graph.values() if v not in places and not v.size)
-    placement, workspace_places = _plan_arena(calls, storage, places, kernel_of, workspaces, alignment)
+    placement, workspace_places = _plan_arena(
+        calls, storage, places, kernel_of, workspaces, alignment, overlaps or {}
+    )
 
     def place(value: Value) -> Place:
         stretch = storage.of(value)
@@ -193,6 +199,7 @@ def _plan_arena(
     kernel_of: Mapping[Node, str],
     workspaces: Mapping[str, tuple[int, ...]],
     alignment: int,
+    overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]],
 ) -> tuple[Plan, list[list[Place]]]:
     """Place what has no place yet; adds to `places` and returns the workspaces of each call."""
     last_read: dict[Value, int] = {}
@@ -211,7 +218,11 @@ def _plan_arena(
                 buffers.append(buffer)
         for index, size in enumerate(workspaces[kernel_of[node]]):
             buffers.append(Buffer(f"{number}:workspace {index}", size, number, number))
-    placement = plan(buffers, alignment)
+    allowed: dict[tuple[str, str], Overlap] = {}
+    lives = {buffer.name: buffer for buffer in buffers}
+    for node in calls:
+        allowed.update(_allowed(node, storage, lives, overlaps.get(kernel_of[node], {})))
+    placement = plan(buffers, alignment, allowed)
     for root, buffer in known.items():
         places[root] = Place("arena", placement.offsets[buffer.name] - buffer.offset)
     scratch = [
@@ -232,3 +243,24 @@ def _slot(value: Value, storage: Storage, first: int, last: int, alignment: int)
     stretch = storage.of(value)
     start = stretch.offset * value.dtype.numpy.itemsize
     return Buffer(value.name, size, first, last, stretch.root.name, start)
+
+
+def _allowed(
+    node: Node, storage: Storage, lives: Mapping[str, Buffer], overlaps: Mapping[tuple[int, int], Overlap]
+) -> dict[tuple[str, str], Overlap]:
+    """What buffers that `node` reads last may share with those that it writes; each operand has its say."""
+    read = [value for value in node.inputs if value is not None]
+    found: dict[tuple[str, str], list[Overlap | None]] = {}
+    for number, written in enumerate(node.outputs, len(read)):
+        for operand, value in enumerate(read):
+            overlap = overlaps.get((operand, number))
+            for made in [] if value.constant is not None else storage.made_in(value):
+                if made.name in lives and written.name in lives:
+                    ahead = (storage.of(made).offset - storage.of(value).offset) * value.dtype.numpy.itemsize
+                    moved = overlap.moved(ahead) if overlap else None
+                    found.setdefault((made.name, written.name), []).append(moved)
+    return {
+        (a, b): reduce(Overlap.both, [one for one in said if one])
+        for (a, b), said in found.items()
+        if all(said) and lives[a].last == lives[b].first
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from graphopt.errors import UnsupportedError
-from graphopt.ir import Graph
+from graphopt.ir import Graph, Node
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
@@ -85,12 +85,23 @@ def compile_firmware(
     lowered = lower_groups(groups, target, progress, winograd=False, prefix=f"{name}_")
     if progress:
         progress("printing kernels", 0, 1)
-    kernels = print_kernels(lowered.functions, target.triple)
+    kernels = print_kernels(lowered.functions, target.triple, _operands(lowered.name_of))
     weights = Weights(FIRMWARE_ALIGNMENT)
-    program = build_program(graph, lowered.name_of, kernels.workspaces, weights, FIRMWARE_ALIGNMENT)
+    program = build_program(
+        graph, lowered.name_of, kernels.workspaces, weights, FIRMWARE_ALIGNMENT, overlaps=kernels.overlaps
+    )
     _check_memory(program, target)
     abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=FIRMWARE_ALIGNMENT)
     return CompiledFirmware(abi, program, kernels, lowered.schedules)
+
+
+def _operands(name_of: Mapping[Node, str]) -> dict[str, set[int]]:
+    """The numbers of each kernel's parameters that are computed, or the caller's."""
+    found: dict[str, set[int]] = {}
+    for node, name in name_of.items():
+        read = [value for value in node.inputs if value is not None]
+        found.setdefault(name, set()).update(n for n, v in enumerate(read) if v.constant is None)
+    return found
 
 
 def _check_memory(program: Program, target: Target) -> None:

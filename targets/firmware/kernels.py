@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -10,14 +10,16 @@ from tvm import tirx
 from graphopt.targets.codegen import lower_for_c_text
 from graphopt.targets.firmware.c_helpers import helpers_text
 from graphopt.targets.firmware.c_statements import CFunction, print_function
+from graphopt.targets.firmware.overlap import KernelOverlaps, overlaps
 
 
 @dataclass(frozen=True)
 class CKernels:
-    """The kernels by name, and each one's workspaces in bytes."""
+    """The kernels by name, each one's workspaces in bytes, and what its parameters may share."""
 
     functions: dict[str, CFunction]
     workspaces: dict[str, tuple[int, ...]]
+    overlaps: dict[str, KernelOverlaps]
 
     def prototypes(self) -> list[str]:
         return [f"{function.prototype};" for function in self.functions.values()]
@@ -37,13 +39,18 @@ class CKernels:
         )
 
 
-def print_kernels(functions: Mapping[str, tirx.PrimFunc], triple: str) -> CKernels:
-    """Scheduled functions as C for the core of `triple`. Raises UnsupportedError for what C99 cannot say."""
+def print_kernels(
+    functions: Mapping[str, tirx.PrimFunc], triple: str, operands: Mapping[str, Collection[int]] | None = None
+) -> CKernels:
+    """Scheduled functions as C for the core of `triple`. `operands` numbers the parameters of each that may share
+    memory with its outputs, where it allows that. Raises UnsupportedError for what C99 cannot say."""
     if not functions:
-        return CKernels({}, {})
+        return CKernels({}, {}, {})
     module, workspaces = lower_for_c_text(functions, triple)
-    printed = {v.name_hint: print_function(v.name_hint, f) for v, f in module.functions.items()}
-    return CKernels({name: printed[name] for name in functions}, workspaces)
+    lowered = {variable.name_hint: function for variable, function in module.functions.items()}
+    printed = {name: print_function(name, lowered[name]) for name in functions}
+    shared = {name: overlaps(lowered[name], found) for name, found in (operands or {}).items()}
+    return CKernels(printed, workspaces, shared)
 
 
 def internal_header(model: str, declarations: Sequence[str]) -> str:

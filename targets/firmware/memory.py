@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from graphopt.targets.abi import ModelAbi
 from graphopt.targets.firmware.footprint import Footprint
-from graphopt.targets.plan_memory import aligned
+from graphopt.targets.plan_memory import Buffer, Plan, aligned
 from graphopt.targets.program import Program
 
 
@@ -37,12 +38,21 @@ def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[di
         layer: dict[str, Any] = {
             "layer": call.node.name,
             "kernel": call.kernel,
-            "arena": sum(aligned(b.size, abi.alignment) for b in alive),
+            "arena": _taken(program.plan, alive, abi.alignment),
             "workspace": sum(call.workspaces),
         }
         if taken is not None:
             layer |= {"code": taken.code[call.kernel], "stack": taken.stack[call.kernel]}
         found.append(layer)
+    return found
+
+
+def _taken(plan: Plan, alive: Sequence[Buffer], alignment: int) -> int:
+    """Bytes of the arena that the buffers take; what they share counts once."""
+    end = found = 0
+    for start, size in sorted((plan.offsets[b.name], aligned(b.size, alignment)) for b in alive):
+        found += max(0, start + size - max(start, end))
+        end = max(end, start + size)
     return found
 
 

@@ -10,17 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.targets.abi import ALIGNMENT
-from graphopt.targets.plan_memory import Buffer, Plan, aligned, lower_bound, plan
+from graphopt.targets.plan_memory import Buffer, Overlap, Plan, aligned, lower_bound, plan
 
 
-def overlapping(buffers: list[Buffer], placement: Plan) -> list[tuple[str, str]]:
-    """Pairs that are alive together and share bytes."""
+def overlapping(
+    buffers: list[Buffer], placement: Plan, allowed: dict[tuple[str, str], Overlap] | None = None
+) -> list[tuple[str, str]]:
+    """Pairs that are alive together and share bytes, unless they may as they do."""
     return [
         (a.name, b.name)
         for a, b in itertools.combinations([b for b in buffers if b.size], 2)
         if a.meets(b)
         and placement.offsets[a.name] < placement.offsets[b.name] + b.size
         and placement.offsets[b.name] < placement.offsets[a.name] + a.size
+        and not any(
+            distance >= overlap.least or (overlap.in_place and distance == 0)
+            for x, y in ((a, b), (b, a))
+            if (overlap := (allowed or {}).get((x.name, y.name)))
+            for distance in [placement.offsets[x.name] - placement.offsets[y.name]]
+        )
     ]
 
 
@@ -70,6 +78,53 @@ def test_regions_keep_their_distances(buffers: list[Buffer]) -> None:
             starts.setdefault(buffer.region or buffer.name, set()).add(start)
     assert all(len(found) == 1 and found.pop() % ALIGNMENT == 0 for found in starts.values())
     assert placement.size >= placement.lower_bound
+
+
+@st.composite
+def with_overlaps(draw: st.DrawFn) -> tuple[list[Buffer], dict[tuple[str, str], Overlap]]:
+    """Pairs of which one is read last where the other is written, some of them in regions, may share something."""
+    buffers = draw(regions())
+    allowed = {
+        (a.name, b.name): Overlap(draw(st.integers(-a.size, b.size)), draw(st.booleans()))
+        for a, b in itertools.permutations([b for b in buffers if b.size], 2)
+        if a.last == b.first and a.first < b.first and (not a.region or a.region != b.region)
+    }
+    return buffers, allowed
+
+
+@settings(max_examples=100, deadline=None)
+@given(with_overlaps())
+def test_no_more_is_shared_than_is_allowed(
+    given: tuple[list[Buffer], dict[tuple[str, str], Overlap]],
+) -> None:
+    buffers, allowed = given
+    placement = plan(buffers, overlaps=allowed)
+    assert overlapping(buffers, placement, allowed) == []
+    assert placement.lower_bound <= placement.size
+
+
+def test_what_is_written_in_place_takes_nothing() -> None:
+    """A residual: y is added to x by the step that writes z over it."""
+    block = [Buffer("x", 640, 0, 2), Buffer("y", 640, 1, 2), Buffer("z", 640, 2, 3)]
+    assert plan(block).size == 3 * 640
+    placement = plan(block, overlaps={("x", "z"): Overlap(640, in_place=True)})
+    assert placement.size == placement.lower_bound == 2 * 640
+    assert placement.offsets["x"] == placement.offsets["z"]
+
+
+def test_a_chain_of_overlaps_takes_one_buffer_and_what_they_are_apart() -> None:
+    chain = [Buffer(f"b{i}", 6400, i, i + 1) for i in range(8)]
+    near = {(f"b{i}", f"b{i + 1}"): Overlap(100) for i in range(7)}
+    placement = plan(chain, overlaps=near)
+    assert placement.size == 6400 + 7 * aligned(100)
+    assert placement.lower_bound == 6400 + 100
+
+
+def test_two_operands_share_one_result() -> None:
+    """Neither may share more than there is."""
+    buffers = [Buffer("a", 640, 0, 1), Buffer("b", 640, 0, 1), Buffer("c", 640, 1, 2)]
+    both = {("a", "c"): Overlap(-640), ("b", "c"): Overlap(-640)}
+    assert plan(buffers, overlaps=both).size == lower_bound(buffers, both) == 2 * 640
 
 
 def test_a_short_life_fits_into_the_part_of_a_region_that_waits() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import graphopt
+from graphopt.ir import Graph
 from graphopt.targets.bundle import Bundle
+from tests.targets.firmware.residual import residual
 
 DIGITS = Path(__file__).parents[3] / "examples" / "digits" / "digits.onnx"
 
@@ -37,6 +39,12 @@ def keywords(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     return _compiler(zoo("mlperf_kws_int8_qdq_op13.onnx"), tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def blocks(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
+    """The same for a small quantised network with a residual."""
+    return _compiler(residual(), tmp_path_factory)
+
+
 def zoo(name: str) -> Path:
     """A model of the zoo."""
     return Path(os.environ.get("GRAPHOPT_ZOO", "/nowhere"), "models", name)
@@ -47,7 +55,7 @@ def in_zoo(name: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not zoo(name).is_file(), reason=f"needs {name} of the model zoo (GRAPHOPT_ZOO)")
 
 
-def _compiler(model: Path, factory: pytest.TempPathFactory) -> Firmware:
+def _compiler(model: Path | Graph, factory: pytest.TempPathFactory) -> Firmware:
     bundles: dict[str, Bundle] = {}
 
     def get(core: str) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +17,14 @@ from graphopt.errors import ToolchainError, UnsupportedError, UsageError
 from graphopt.preparation import legalized
 from graphopt.runtime import reference
 from graphopt.runtime.compare import compare_outputs
+from graphopt.targets.abi import FIRMWARE_ALIGNMENT
 from graphopt.targets.device import load_target
 from graphopt.targets.firmware.emulated import EmulatedFirmware
+from graphopt.targets.plan_memory import Overlap, aligned
 from graphopt.verification import random_sample, verify_bundle
 from tests.targets.conftest import runnable
 from tests.targets.firmware.conftest import CORES, DIGITS, Firmware, in_zoo, zoo
+from tests.targets.firmware.residual import residual
 
 KEYWORDS = "mlperf_kws_int8_qdq_op13.onnx"
 ON_CORES = [pytest.param(core, marks=runnable(core)) for core in CORES]
@@ -56,6 +59,35 @@ def test_integers_are_those_of_the_reference(keywords: Firmware, core: str) -> N
             np.testing.assert_array_equal(outputs[name], array)
             away = outputs[name].astype(int) - oracle(sample)[name].astype(int)
             assert np.abs(away).max() <= 1
+
+
+@pytest.mark.parametrize("core", [pytest.param(c, marks=runnable(c)) for c in ("cortex-m4f", "rv32imac")])
+def test_memory_is_shared_and_nothing_changes(blocks: Firmware, core: str) -> None:
+    """Bit for bit the reference, in an arena of two images where three are alive at once."""
+    bundle = blocks(core)
+    image = aligned(12 * 11 * 9, FIRMWARE_ALIGNMENT)
+    assert 2 * image <= bundle.abi.workspace_bytes < 2.2 * image
+    samples = [random_sample(bundle.abi.inputs, seed) for seed in range(3)]
+    exact = legalized(optimize(residual()), fixed_point=True)
+    for sample, outputs in zip(samples, EmulatedFirmware(bundle).run(samples), strict=True):
+        for name, array in reference.run(exact, sample).items():
+            np.testing.assert_array_equal(outputs[name], array)
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])
+def test_kernels_that_lie_about_it_are_found_out(
+    core: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With operands wherever the planner likes outputs are wrong, and the self-test tells."""
+    from graphopt.targets.firmware import kernels
+
+    def anywhere(function: object, operands: Collection[int]) -> dict[tuple[int, int], Overlap]:
+        return {(n, m): Overlap(-(1 << 20), in_place=True) for n in operands for m in range(8) if m != n}
+
+    monkeypatch.setattr(kernels, "overlaps", anywhere)
+    bundle = graphopt.compile(residual(), target=core, out=tmp_path / "fw", name="net")
+    with pytest.raises(ToolchainError, match=r"exited with 101"):
+        EmulatedFirmware(bundle, selftest=True)(random_sample(bundle.abi.inputs, 0))
 
 
 @pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])

@@ -56,9 +56,9 @@ int main(void) {
 """
 
 
-@pytest.fixture(params=["digits", QUANTISED])
+@pytest.fixture(params=["digits", "blocks", QUANTISED])
 def sources(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Bundle, Path]:
-    """The bundle of a float model or of a quantised one, copied."""
+    """The bundle of a float model or of quantised ones, copied."""
     bundle = request.getfixturevalue(request.param)("cortex-m3")
     for name in bundle.manifest["files"]:
         (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
