@@ -180,7 +180,7 @@ def test_a_wrong_plan_is_seen(monkeypatch: pytest.MonkeyPatch, change: Callable[
     g.output(dense_block(g))
     grouped = grouped_for(g.graph, four_lanes())
     monkeypatch.setattr(
-        program_module, "plan", lambda buffers, alignment: plan([change(b) for b in buffers], alignment)
+        program_module, "plan", lambda buffers, *options: plan([change(b) for b in buffers], *options)
     )
     inputs = random_inputs(g.graph)
     try:
