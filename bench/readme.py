@@ -14,7 +14,22 @@ README = Path(__file__).parent.parent / "README.md"
 OURS = "graphopt"
 SHOWN = ("onnxruntime", "openvino", "ncnn", "nncf", "apache-tvm")
 """Packages whose versions stand below the table."""
-SHOWN_FIGURES = ("geomean", "worst", "a72", "a76", "int8_over", "library", "most_bits", "sqnr")
+SHOWN_FIGURES = (
+    "geomean",
+    "worst",
+    "a72",
+    "a76",
+    "int8_over",
+    "library",
+    "most_bits",
+    "sqnr",
+    "bit",
+    "m4f",
+    "m55",
+    "ram",
+    "flash",
+    "answers",
+)
 """How the names of figures begin that stand there, too."""
 
 
@@ -88,6 +103,42 @@ def arm_table(report: Report) -> str:
         lines.append(_line(row["model"], row["device"], *(_number(number) for number in numbers)))
     peers = ", ".join(sorted({row["best peer"] for row in report.rows}))
     return _section(lines, f"Millions of instructions; {peers}", report)
+
+
+def mcu_table(report: Report) -> str:
+    """Of each quantised model and core instructions, flash and RAM beside TensorFlow Lite Micro's; of floats cycles."""
+    lines = [
+        _line(
+            "model",
+            "target",
+            "M instructions",
+            "TFLite Micro",
+            "ratio",
+            "flash",
+            "RAM",
+            "ratio of RAM",
+            "overhead",
+        ),
+        _line("---", "---", *["---:"] * 7),
+    ]
+    columns = (
+        "M instructions", "its M instructions", "ratio", "flash", "RAM", "ratio of RAM", "overhead",
+    )  # fmt: skip
+    for row in report.rows:
+        if row["kind"] == "int8":
+            cells = (_cell(row.get(column)) for column in columns)
+            lines.append(_line(row["model"], row["core"], *cells))
+    lines += ["", _line("float32 model", "M cycles", "best peer", "its M cycles", "ratio")]
+    lines.append(_line("---", "---:", "---", "---:", "---:"))
+    for row in report.rows:
+        if row["kind"] == "float32":
+            first, last = _cell(row["M cycles"]), map(_cell, (row["its M cycles"], row["ratio of cycles"]))
+            lines.append(_line(row["model"], first, row["best peer"], *last))
+    return _section(lines, "Instructions are counted, cycles modelled; bytes", report)
+
+
+def _cell(value: float | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else _number(value)
 
 
 def _section(lines: Sequence[str], told: str, report: Report) -> str:

@@ -16,7 +16,7 @@ from graphopt.metrics import Score
 from graphopt.mixed_precision import Assignment, after, cheapest_within, ladder, lowered
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.passes.quantize import bounds_of, insert_quantization
-from graphopt.passes.rounding.round_weights import Effect
+from graphopt.passes.rounding.effect import Effect
 from graphopt.refinement import Refinement
 from graphopt.runnable import Runnable, runnable
 from graphopt.sensitivity import Harm, Task, Trials, first_of, noise_share
@@ -53,7 +53,7 @@ class Quantiser:
         originals = insert_quantization(copy, chosen, self.bounds, self.ranges.left_out)
         if self.refinement is None:
             return copy, []
-        return copy, self.refinement.refine(copy, originals, self.progress)
+        return copy, self.refinement.refine(self.graph, copy, originals, self.progress)
 
 
 @dataclass(frozen=True)

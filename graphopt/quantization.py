@@ -42,7 +42,7 @@ from graphopt.targets.device import Target, load_target
 if TYPE_CHECKING:
     import onnx
 
-    from graphopt.passes.rounding.round_weights import Effect
+    from graphopt.passes.rounding.effect import Effect
     from graphopt.refinement import Refinement
 
 QUANTISED = frozenset(
@@ -148,7 +148,7 @@ def quantize(
     if not layers and exclude:
         raise UsageError("every layer is excluded", where="exclude", hint="leave one that is quantised")
     notes = check_weights(layers)
-    refining = _refinement(methods, graph, chosen, task)
+    refining = _refinement(methods, original, graph, chosen, task)
     scales = {} if refining is None else refining.balancing(graph, chosen)
     channels = channels_of(scales)
     if ranges is None:
@@ -207,13 +207,17 @@ def _prepare(methods: str, graph: Graph, task: Task) -> None:
         prepare(methods, graph, task.samples(graph))
 
 
-def _refinement(methods: str, graph: Graph, scheme: Scheme, task: Task) -> Refinement | None:
-    """None where there is nothing to look at, or ranges are found at run time."""
-    from graphopt.refinement import refinement, switches_of
+def _refinement(methods: str, original: Graph, graph: Graph, scheme: Scheme, task: Task) -> Refinement | None:
+    """None where there is nothing to do, or ranges are found at run time."""
+    from graphopt.refinement import refinement, switches_of, without_samples
 
-    if not switches_of(methods) or task.data is None or scheme.dynamic:
+    if not switches_of(methods) or scheme.dynamic:
         return None
-    return refinement(methods, graph, task.samples(graph))
+    return (
+        without_samples(methods, original)
+        if task.data is None
+        else refinement(methods, graph, task.samples(graph))
+    )
 
 
 def _calibrated(

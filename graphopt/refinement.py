@@ -7,18 +7,20 @@
     round        weights rounded one after the other, errors handed on (GPTQ), ranges searched, scales of least error
     refit        weights of few bits moved before they are rounded, to make up for the errors of their operands
     learn        in place of round: rounding up or down learned by gradients (AdaRound)
-    bias         biases take what is left on the mean
+    bias         biases take what is left on the mean, as samples show it
+    analytic-bias   biases take what rounded weights are expected to add to the mean; samples are not needed
     zero-point   weights of few bits need not lie evenly about zero
 
 The first three change the float model, the others the quantised one. `default` is `balance` and the latter without
 `learn`; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `learn+bias`.
-Methods look at samples, not at labels (`graphopt.passes.rounding`).
+Methods look at samples, not at labels (`graphopt.passes.rounding`). Without samples `analytic-bias` alone does
+anything, in models with batch normalisations; where samples correct biases it has nothing to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -32,8 +34,11 @@ from graphopt.passes.balance import balancing
 from graphopt.passes.equalize import Equalize, Pair
 from graphopt.passes.migrate_outliers import NORMALIZATIONS, STRENGTH, migrate
 from graphopt.passes.quantization.scheme import Scheme
+from graphopt.passes.rounding.effect import Effect
+from graphopt.passes.rounding.expectations import Expectation, normalised
+from graphopt.passes.rounding.expected_bias import correct_biases, expected_operands, observed_operands
 from graphopt.passes.rounding.methods import Learned, Method, Nearest, SecondOrder
-from graphopt.passes.rounding.round_weights import Effect, Rounding, round_weights
+from graphopt.passes.rounding.round_weights import Rounding, round_weights
 from graphopt.rewrite import Statistics
 from graphopt.runtime.stacked import stacks_of
 from graphopt.runtime.twofold import Originals
@@ -49,7 +54,8 @@ WORK = 100e9
 
 FEWEST = 16
 
-BEFORE, AFTER = ("equalize", "migrate"), ("ranges", "round", "refit", "learn", "bias", "zero-point")
+WITH_SAMPLES = ("ranges", "round", "refit", "learn", "bias", "zero-point")
+BEFORE, AFTER = ("equalize", "migrate"), (*WITH_SAMPLES, "analytic-bias")
 SWITCHES = (*BEFORE, "balance", *AFTER)
 RECIPES: dict[str, frozenset[str]] = {
     "default": frozenset({"balance", *AFTER}) - {"learn"},
@@ -59,10 +65,14 @@ RECIPES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Refinement:
-    """The switches that are on, and the samples that the methods look at."""
+    """The switches that are on, the samples that the methods look at, and what is known without them.
+
+    `statistics` are those of batch normalisations, by the names of what these made.
+    """
 
     switches: frozenset[str]
     samples: tuple[Mapping[str, np.ndarray], ...]
+    statistics: Mapping[str, Expectation] = field(default_factory=dict)
 
     def balancing(self, graph: Graph, scheme: Scheme) -> dict[Pair, np.ndarray]:
         """What to multiply channels of a float graph by, where `scheme` gains by it."""
@@ -70,17 +80,27 @@ class Refinement:
             return {}
         return balancing(graph, stacks_of(graph, self.samples))
 
-    def refine(self, graph: Graph, originals: Originals, progress: Progress | None = None) -> list[Effect]:
-        """Change the weights of a quantised graph, in place; returns what that did to each layer."""
-        if not self.switches.intersection(AFTER):
-            return []
-        rounding = Rounding(
-            self._method,
-            "refit" in self.switches,
-            "bias" in self.switches,
-            search_ranges="ranges" in self.switches,
-        )
-        return round_weights(graph, stacks_of(graph, self.samples), originals, rounding, progress)
+    def refine(
+        self, floats: Graph, graph: Graph, originals: Originals, progress: Progress | None = None
+    ) -> list[Effect]:
+        """Change the weights of `graph`, quantised from `floats`, in place; returns what that did to each layer."""
+        effects: list[Effect] = []
+        inputs = stacks_of(graph, self.samples) if self.samples else None
+        if inputs is not None and self.switches.intersection(WITH_SAMPLES):
+            rounding = Rounding(
+                self._method,
+                "refit" in self.switches,
+                "bias" in self.switches,
+                search_ranges="ranges" in self.switches,
+            )
+            effects = round_weights(graph, inputs, originals, rounding, progress)
+        if "analytic-bias" not in self.switches or ("bias" in self.switches and inputs is not None):
+            return effects
+        if inputs is None:
+            operands = expected_operands(floats, graph, self.statistics)
+        else:
+            operands = observed_operands(graph, inputs, originals)
+        return effects + correct_biases(graph, originals, operands)
 
     @property
     def _method(self) -> Method:
@@ -96,6 +116,22 @@ def refinement(recipe: str, graph: Graph, samples: Iterable[Mapping[str, np.ndar
     taken = islice(samples, samples_for(graph)) if switches else ()
     kept = tuple({name: np.array(array) for name, array in sample.items()} for sample in taken)
     return Refinement(switches, kept)
+
+
+def without_samples(recipe: str, graph: Graph) -> Refinement:
+    """The methods of `recipe` that need none, for a graph whose batch normalisations are still there.
+
+    Raises UsageError where they are asked for and nothing is known.
+    """
+    statistics = normalised(graph)
+    if "analytic-bias" in recipe.split("+") and not statistics:
+        hint = "give samples (--calibration, or data)"
+        raise UsageError(
+            "analytic-bias needs batch normalisations, or samples, and there are none",
+            where="methods",
+            hint=hint,
+        )
+    return Refinement(switches_of(recipe).intersection({"analytic-bias"}), (), statistics)
 
 
 def switches_of(recipe: str) -> frozenset[str]:

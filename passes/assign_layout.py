@@ -33,7 +33,7 @@ from graphopt.passes.blocked_elementwise import concat, conversion, elementwise,
 from graphopt.passes.blocked_movement import flattened, parts, parts_of_channels, reshaped, resized, turned
 from graphopt.passes.blocked_twins import Twins, is_image
 from graphopt.passes.blocked_windows import convolution, integer_convolution, mean, pool, sum_pool
-from graphopt.passes.integers import BYTES
+from graphopt.passes.integers import IMAGES
 from graphopt.pipeline import Pass
 from graphopt.rewrite import Attempt, Statistics
 
@@ -44,8 +44,8 @@ ELEMENTWISE = (UNARY_ELEMENTWISE - {"Dropout"}) | frozenset(
 CONVERSIONS = frozenset("Cast DequantizeLinear QuantizeLinear".split())
 MOVEMENTS = {"Reshape": reshaped, "Resize": resized, "Transpose": turned}
 
-ON_BYTES = frozenset({"Concat", "Max", "MaxPool", "Min", *MOVEMENTS})
-"""What is done to images of bytes as they are; other arithmetic is on floats alone."""
+ON_INTEGERS = frozenset({"Concat", "Max", "MaxPool", "Min", *MOVEMENTS})
+"""What is done to images of integers as they are; other arithmetic is on floats alone."""
 
 ON_SUMS = frozenset("Add Mul Neg Sub".split())
 """What is done to images of int32: see `requantize_fixed`."""
@@ -89,13 +89,13 @@ def convert(node: Node, twins: Twins) -> str:
         return "it has further results"
     if node.op_type in ALWAYS:
         return ALWAYS[node.op_type](node, twins)
-    on_bytes = bool(node.outputs) and node.op_type in ON_BYTES and is_image(node.output, BYTES)
+    on_integers = bool(node.outputs) and node.op_type in ON_INTEGERS and is_image(node.output, IMAGES)
     if node.op_type in ON_SUMS and node.outputs and is_image(node.output, (DType.int32,)):
         return elementwise(node, twins)
-    if not on_bytes and (not node.outputs or not twins.is_image(node.output)):
+    if not on_integers and (not node.outputs or not twins.is_image(node.output)):
         return "its result is no static image of floats"
     if node.op_type in POOLS or node.op_type in ("Conv", "ConvTranspose"):
-        if not on_bytes and node.output.dtype is not twins.dtype:
+        if not on_integers and node.output.dtype is not twins.dtype:
             return f"it does not compute in {twins.dtype}"
         return pool(node, twins) if node.op_type in POOLS else convolution(node, twins)
     if node.op_type == "Concat":

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from graphopt.ir import QUANT, DType, Node, Value
 from graphopt.passes.blocked_twins import Twins, is_image
-from graphopt.passes.integers import BYTES
+from graphopt.passes.integers import IMAGES
 
-STORED = (DType.float32, DType.int32, *BYTES)
+STORED = (DType.float32, DType.int32, *IMAGES)
 """What images are kept in, besides the type that convolutions compute in."""
 
 
@@ -35,7 +35,7 @@ def _unsuited(value: Value, shape: tuple[int, ...], twins: Twins) -> bool:
 
 def conversion(node: Node, twins: Twins) -> str:
     if not is_image(node.output, (*STORED, twins.dtype)):
-        return "its result is no static image of floats or bytes"
+        return "its result is no static image of floats or integers"
     if any(v is not None and v.scalar() is None for v in node.inputs[1:]):
         return "it has a scale for each channel"
     return elementwise(node, twins)

@@ -30,6 +30,9 @@ or zero, and the order of elements is kept."""
 
 BYTES = (DType.int8, DType.uint8)
 
+IMAGES = (*BYTES, DType.int16)
+"""What images of a quantised model are kept in."""
+
 Range = tuple[float, float]
 
 

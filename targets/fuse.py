@@ -61,7 +61,7 @@ BY_ROWS = ("LayerNormalization", "LogSoftmax", "RMSNormalization", "Softmax")
 MOST_CHANNELS = 2048
 """Of an image that a convolution prepares: all channels of a few pixels are kept in a cache."""
 
-BYTES = (DType.int8, DType.uint8)
+QUANTISED = (DType.int8, DType.uint8, DType.int16)
 
 LARGEST_WINDOW = 64
 """Taps of a pool that prepares its inputs."""
@@ -158,7 +158,11 @@ def _may_follow(member: Node, source: Value) -> bool:
     """Element-wise work on tensors of the group's own shape, with one result; bytes that are read again stay bytes."""
     if not is_fused(member) or kind_of(member) != Kind.ELEMENTWISE or len(member.outputs) != 1:
         return False
-    if source.dtype in BYTES and member.output.dtype not in BYTES and not member.output.is_graph_output:
+    if (
+        source.dtype in QUANTISED
+        and member.output.dtype not in QUANTISED
+        and not member.output.is_graph_output
+    ):
         return False
     return member.output.shape == source.shape
 
@@ -227,7 +231,7 @@ def _is_widened(producer: Node) -> bool:
     """It makes int32 of bytes, in arithmetic with single numbers: a residual in fixed point."""
     body = body_of(producer)
     wide = all(node.is_op(*WIDENING) and node.output.dtype is DType.int32 for node in body.nodes)
-    return wide and all(value.dtype in BYTES for value in body.inputs)
+    return wide and all(value.dtype in QUANTISED for value in body.inputs)
 
 
 def _is_read_by(anchor: Node, group: Node, producer: Node) -> bool:
@@ -242,7 +246,7 @@ def _prepares(producer: Node, *, from_bytes: bool) -> bool:
     if any(node.output.shape != producer.output.shape for node in nodes):
         return False
     allowed = (*CHEAP, *CONVERSIONS) if from_bytes else CHEAP
-    types = (DType.float32, *BYTES) if from_bytes else (DType.float32,)
+    types = (DType.float32, *QUANTISED) if from_bytes else (DType.float32,)
     return all(m.is_op(*allowed) for m in nodes) and all(v.dtype in types for v in values)
 
 

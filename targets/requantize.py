@@ -1,12 +1,13 @@
-"""Floats to bytes: rounded to nearest even, moved by a zero point, cut to the range of the type.
+"""Floats to integers of 8 or 16 bits: rounded to nearest even, moved by a zero point, cut to the range of the type.
 
     q = saturate(round(x) + zero_point)
 
-`to_byte` is an operator of our own, which TVM carries along until its vectors are made; `lower_requantize` then writes
-it in what each processor has instructions for. What is out of range stays so at every step: conversions to int32, to
-int16 and to bytes saturate, and so does the addition between them. Elsewhere than on x86 and 64-bit ARM, where no
-conversion rounds, 1.5 * 2^23 is added: what is left of the fraction is rounded off. Source: Hacker's Delight, 2nd
-edition, section 17-5; exact here, for products in front are not contracted into that addition (`apart`).
+`to_byte`, and `to_short` without a zero point, make an operator of our own, which TVM carries along until its vectors
+are made; `lower_requantize` then writes it in what each processor has instructions for. What is out of range stays so
+at every step: conversions to int32, to int16 and to bytes saturate, and so does the addition between them. Elsewhere
+than on x86 and 64-bit ARM, where no conversion rounds, 1.5 * 2^23 is added: what is left of the fraction is rounded
+off. Source: Hacker's Delight, 2nd edition, section 17-5; exact here, for products in front are not contracted into that
+addition (`apart`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ TO_BYTE = "graphopt.to_byte"
 ADDING = frozenset("Add AveragePool GlobalAveragePool ReduceMean ReduceSum Sub Sum".split())
 
 BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
+SHORT = {"int16": (-(1 << 15), (1 << 15) - 1)}
 
 C_TEXT = "c:"
 """In front of a triple: in plain arithmetic, which any compiler for such a machine understands."""
@@ -51,6 +53,11 @@ def to_byte(x: Expr, zero: Expr | None, dtype: str) -> Expr:
     return Call(own_operator(TO_BYTE), [x, shift], ret_ty=dtype)
 
 
+def to_short(x: Expr) -> Expr:
+    """The float32 `x`, rounded and saturated to int16."""
+    return Call(own_operator(TO_BYTE), [x, tirx.const(0, "int16")], ret_ty="int16")
+
+
 def apart(x: Expr) -> Expr:
     """`x` as it is: a product that is not contracted with an addition behind it, and is rounded by itself."""
     return tirx.call_llvm_pure_intrin(dtype_of(x), "llvm.arithmetic.fence", x)
@@ -63,7 +70,7 @@ def is_added(node: Node) -> bool:
 
 
 def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
-    """Write out every `to_byte`, for the architecture that a triple begins with, or in `C_TEXT`."""
+    """Write out every `to_byte` and `to_short`, for the architecture that a triple begins with, or in `C_TEXT`."""
     rounded = _rounding(machine)
 
     def written_out(call: Call) -> Expr:
@@ -81,15 +88,17 @@ def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
 def cut_at_once(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
     """In plain arithmetic: int32 must hold the sum, as it does where `total` is within `REACH`."""
     kind = vector("int32", made.lanes)
-    return clamp(total + zero.astype(kind), *BYTES[str(made.with_lanes(1))]).astype(str(made))
+    return clamp(total + zero.astype(kind), *(BYTES | SHORT)[str(made.with_lanes(1))]).astype(str(made))
 
 
 def narrowed(total: Expr, zero: Expr, made: tvm.DataType) -> Expr:
-    """int32 by way of int16 to bytes: each step is one instruction where a processor narrows with saturation."""
-    middle = clamp(total, -(1 << 15), (1 << 15) - 1).astype(vector("int16", made.lanes))
+    """int32 to int16 and on to bytes: each step is one instruction where a processor narrows with saturation."""
+    middle = clamp(total, *SHORT["int16"]).astype(vector("int16", made.lanes))
     if not _is_zero(zero):
         middle = tirx.call_llvm_pure_intrin(dtype_of(middle), "llvm.sadd.sat", middle, zero)
     kind, half = str(made.with_lanes(1)), made.lanes == REGISTER // 2
+    if kind in SHORT:
+        return middle
     if half:
         middle = tirx.Shuffle([middle, middle], list(range(REGISTER)))
     cut = clamp(middle, *BYTES[kind]).astype(vector(kind, REGISTER if half else made.lanes))

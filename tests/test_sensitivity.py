@@ -84,7 +84,7 @@ def test_every_raise_leads_to_float(trials: Trials) -> None:
 
 
 def test_what_a_target_does_not_sum_as_integers_costs_as_much_as_float(trials: Trials) -> None:
-    layer, target = trials.layers[0], load_target("rpi4")
+    layer, target = trials.layers[0], load_target("cortex-m4")
     costs = [bit_operations(layer, scheme, target) for scheme in (INT4, INT8, WIDE, None)]
     assert costs[0] < costs[1] < costs[2] == costs[3]
     assert bit_operations(layer, WIDE) < bit_operations(layer, None)
@@ -107,8 +107,10 @@ def test_the_table_of_a_target_is_true(name: str) -> None:
 def test_a_slow_scheme_is_told() -> None:
     graph = made(residual)
     for scheme, told in (("16x8", True), ("int8", False), ("weights-int8", False)):
-        result = graphopt.quantize(graph, samples_of(graph), scheme=scheme, target="rpi4", methods="none")
-        assert any("rpi4 does not sum" in note for note in result.report.notes) == told
+        result = graphopt.quantize(
+            graph, samples_of(graph), scheme=scheme, target="cortex-m4", methods="none"
+        )
+        assert any("cortex-m4 does not sum" in note for note in result.report.notes) == told
 
 
 def test_ladders() -> None:

@@ -13,7 +13,7 @@ from graphopt.report.tables import duration, facts, size, table
 
 if TYPE_CHECKING:
     from graphopt.integer_speed import Speed
-    from graphopt.passes.rounding.round_weights import Effect
+    from graphopt.passes.rounding.effect import Effect
     from graphopt.quality import Quality
     from graphopt.quantization import QuantizeResult
     from graphopt.quantization_report import Report

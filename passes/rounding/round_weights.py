@@ -16,6 +16,7 @@ import numpy as np
 
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.quantization.narrow_parameters import FEW
+from graphopt.passes.rounding.effect import Effect, decibels
 from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
 from graphopt.passes.rounding.matrices import operand_rows, result_rows, weight_rows
 from graphopt.passes.rounding.methods import Method, SecondOrder
@@ -23,15 +24,6 @@ from graphopt.passes.rounding.moments import Moments, damped, damping_for, mean_
 from graphopt.passes.rounding.search_range import search_range
 from graphopt.runtime.stacked import Environment, Operand, Operands, evaluate, scan
 from graphopt.runtime.twofold import Originals, Visit, run_twofold
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What rounding did to a layer: the SQNR of its results in dB, on the same quantised operands."""
-
-    layer: str
-    before: float
-    after: float
 
 
 @dataclass(frozen=True)
@@ -164,5 +156,4 @@ def _part(rows: np.ndarray, samples: slice, per_sample: int) -> np.ndarray:
 
 
 def _decibels(moments: Moments, error: np.ndarray) -> float:
-    noise, signal = error.sum(), moments.power.sum()
-    return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else float("inf")
+    return decibels(moments.power.sum(), error.sum())

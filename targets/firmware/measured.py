@@ -48,14 +48,14 @@ class Measured:
 
 def sections_of(program: Path, target: Target) -> dict[str, int]:
     """Bytes of each section in the memory of the board."""
-    said = _told(target, "size", "-A", program)
+    said = told(target, "size", "-A", program)
     fields = (line.split() for line in said.splitlines())
     return {f[0]: int(f[1]) for f in fields if len(f) == 3 and f[0].startswith(".") and f[2].isdigit()}
 
 
 def instructions_of(program: Path, target: Target, counts: Path, runs: int) -> dict[str, int]:
     """Instructions of one of `runs` runs by function, those of the C library among them, the most first."""
-    symbols = _functions(program, target)
+    symbols = functions(program, target)
     starts = [address for address, _ in symbols]
     found: Counter[str] = Counter()
     for _, address, instructions, executions in read_counts(counts):
@@ -64,13 +64,14 @@ def instructions_of(program: Path, target: Target, counts: Path, runs: int) -> d
     return {name: count // runs for name, count in found.most_common() if name not in OF_RUNNER}
 
 
-def _functions(program: Path, target: Target) -> list[tuple[int, str]]:
+def functions(program: Path, target: Target) -> list[tuple[int, str]]:
     """Addresses and names of the program's functions, in order."""
-    said = _told(target, "nm", "--defined-only", "--numeric-sort", program)
+    said = told(target, "nm", "--defined-only", "--numeric-sort", program)
     entries = (line.split(maxsplit=2) for line in said.splitlines())
     return [(int(a, 16) & ~1, name) for a, kind, name in entries if kind in "tTwW" and name[0] not in "$."]
 
 
-def _told(target: Target, tool: str, *arguments: str | Path) -> str:
+def told(target: Target, tool: str, *arguments: str | Path) -> str:
+    """What one of the target's binary utilities says."""
     command = [f"{target.gcc}{tool}", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

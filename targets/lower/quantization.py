@@ -31,7 +31,7 @@ from graphopt.targets.lower.tensors import (
     storage,
     widen,
 )
-from graphopt.targets.requantize import BYTES, to_byte
+from graphopt.targets.requantize import BYTES, SHORT, to_byte, to_short
 
 Parameter = Callable[[Sequence[Expr]], Expr]
 """From the indices of an element to its scale or zero point."""
@@ -66,6 +66,9 @@ def quantized(node: Node, x: Expr, scale: Expr, zero: Expr | None = None) -> Exp
         return encode(quotient, target, saturate=bool(node.int("saturate", 1)))
     if target.label in BYTES and dtype_of(quotient) == "float32":
         return to_byte(quotient, zero, storage(target))
+    origin = node.input(2)
+    if target.label in SHORT and dtype_of(quotient) == "float32" and (origin is None or origin.scalar() == 0):
+        return to_short(quotient)
     return saturated(round_half_even(quotient), zero, target)
 
 

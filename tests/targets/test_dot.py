@@ -24,7 +24,9 @@ STEPS = 3
 TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
 """Columns and vectors."""
 
-RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-254, 254), "nibbles": (0, 15)}
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1)}
+RANGES |= {"wide": (-254, 254), "nibbles": (0, 15)}
+"""Of inputs and of weights."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Case:
     @property
     def stored(self) -> str:
         """The type of the packed weights."""
-        return "int16" if self.weights == "int16" else "int8"
+        return "int16" if self.weights == "wide" else "int8"
 
     def expected(self) -> np.ndarray:
         """The middle column of three or more has no inputs."""
@@ -125,7 +127,9 @@ def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
 
 
 def chosen(target: Target, dtype: str, depth: int, weights: str = "int8") -> dict[str, Case]:
-    dot = choose_dot(target, dtype, np.array([RANGES[weights][1]], weights), depth)
+    dot = choose_dot(
+        target, dtype, np.array([RANGES[weights][1]], "int16" if weights == "wide" else weights), depth
+    )
     return cases(dot, dtype, weights=weights)
 
 
@@ -160,7 +164,9 @@ def test_instructions_of_arm(name: str, tmp_path: Path) -> None:
     for depth in (8, 16):
         plain = chosen(target, "int8", depth) | chosen(target, "uint8", depth)
         wanted |= plain | in_four_bits(plain, 16)
-    wanted |= chosen(target, "int8", 16, "int16")
+    shorts = chosen(target, "int16", 8)
+    wanted |= shorts | in_four_bits(shorts, 16) | chosen(target, "int16", 4, "wide")
+    wanted |= chosen(target, "int8", 16, "wide")
     check(wanted, target, tmp_path)
 
 
@@ -168,12 +174,13 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
     host = load_target("host")
     if host.family != "x86":
         pytest.skip("this is no x86 machine")
-    wanted = cases(PairDot(4, 4), "uint8", "int8")
+    wanted = cases(PairDot(4, 4), "uint8", "int8", "int16")
     if host.vector_bits >= 256:
-        wanted |= cases(PairDot(8, 4), "uint8", "int8")
+        wanted |= cases(PairDot(8, 4), "uint8", "int8", "int16")
+    wanted |= chosen(host, "int16", 4)
     wanted |= in_four_bits(wanted, 16)
     if host.vector_bits >= 256:
-        wanted |= cases(PairDot(8, 2), "uint8", weights="int16")
+        wanted |= cases(PairDot(8, 2), "uint8", weights="wide")
     check(wanted, host, tmp_path)
 
 
@@ -181,8 +188,8 @@ def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
     """They are written out: packing and order are those of the instruction."""
     wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
     wanted |= in_four_bits(wanted, 16)
-    wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="int16")
-    wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="int16")
+    wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="wide")
+    wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="wide")
     check(wanted, load_target("host"), tmp_path)
 
 

@@ -28,6 +28,7 @@ from tests.targets.layers.integers import (
     CONVOLUTIONS,
     DEPTHWISE,
     FEW,
+    SHORT,
     depthwise,
     depthwise_residual,
     depthwise_unsigned,
@@ -41,10 +42,10 @@ from tests.targets.layers.integers import (
 APPROXIMATE = {"swish"}
 PORTABLE = (depthwise_residual, depthwise_unsigned, depthwise_wider_than_image)
 BOARDS = {
-    "rpi4": (*FEW, depthwise, lowest_weights),
-    "rpi5": FEW[:6],
+    "rpi4": (*FEW, depthwise, lowest_weights, *SHORT[1::3]),
+    "rpi5": (*FEW[:6], *SHORT[::3]),
     "aarch64-v8.6": FEW[:4],
-    "rpi-armv7": (odd_channels, photograph, depthwise_residual),
+    "rpi-armv7": (odd_channels, photograph, depthwise_residual, *SHORT),
 }
 """Layers by machine."""
 
@@ -83,7 +84,7 @@ def host(**changes: object) -> Target:
 
 
 def test_here(tmp_path: Path) -> None:
-    schedules = on_this_machine(host(), tmp_path, *CONVOLUTIONS, *DEPTHWISE)
+    schedules = on_this_machine(host(), tmp_path, *CONVOLUTIONS, *DEPTHWISE, *SHORT)
     anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
     assert anchors and all(schedule.startswith("integer-") for schedule in anchors)
 
@@ -96,7 +97,7 @@ def always_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("always_packed")
 def test_in_four_bits(tmp_path: Path) -> None:
-    schedules = on_this_machine(host(), tmp_path, *map(in_four_bits, CONVOLUTIONS))
+    schedules = on_this_machine(host(), tmp_path, *map(in_four_bits, (*CONVOLUTIONS, *SHORT[:3])))
     anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
     kept = [schedule for schedule in anchors if "-4bit{" not in schedule]
     assert len(kept) < len(anchors) and all(schedule.startswith("integer-transposed") for schedule in kept)
@@ -126,7 +127,7 @@ def _reads_unsigned(build: Layer) -> bool:
 @pytest.mark.parametrize("name", [pytest.param(name, marks=runnable(name)) for name in BOARDS])
 @pytest.mark.usefixtures("always_packed")
 def test_on_boards(name: str, tmp_path: Path) -> None:
-    packed = [build for build in BOARDS[name] if build not in (*DEPTHWISE, lowest_weights)]
+    packed = [build for build in BOARDS[name] if build not in (*DEPTHWISE, lowest_weights, *SHORT[3:])]
     graph, inputs, want = network(*BOARDS[name], *map(in_four_bits, packed))
     execute, _ = runner(compile(graph, target=name, out=tmp_path / "layers"))
     assert_same(execute(inputs), want)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphopt.ir import KERNEL, QUANT, DType, Graph, Node, Value
 from graphopt.ir.layout import Blocked, blocked_of
-from graphopt.targets.schedules.templates.epilogue import FLOATS, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, QUANTISED, fits
 
 INTEGERS = (DType.int8, DType.uint8, DType.int16, DType.int32)
 """Types of what sums of integers are made of."""
@@ -42,7 +42,7 @@ class Anchor:
         if not fits(body, nodes[0], (DType.int32,), operands=INTEGERS):
             return None
         found = cls._of(nodes[0])
-        return found if found and found.read and found.x.dtype in (DType.int8, DType.uint8) else None
+        return found if found and found.read and found.x.dtype in QUANTISED else None
 
     @classmethod
     def _of(cls, node: Node) -> Anchor | None:

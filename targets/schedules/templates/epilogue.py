@@ -20,13 +20,15 @@ from graphopt.targets.requantize import apart, is_added
 TRANSCENDENTAL = frozenset("Celu Elu Erf Exp Gelu Log Mish Pow Selu Sigmoid Softplus Swish Tanh".split())
 """Operators that become dozens of instructions for each vector."""
 
-STORED = (DType.float32, DType.float16, DType.int8, DType.uint8)
+QUANTISED = (DType.int8, DType.uint8, DType.int16)
+"""Types of images of a quantised model."""
+
+STORED = (DType.float32, DType.float16, *QUANTISED)
 """Types of what an epilogue reads and writes."""
 
 FLOATS = (DType.float32, DType.float16)
 """Types of arithmetic."""
 
-BYTES = (DType.int8, DType.uint8)
 INTEGER = ("Add", "Mul", "Sub")
 """Arithmetic on int32."""
 
@@ -198,7 +200,7 @@ def _is_known(node: Node) -> bool:
     if node.domain:
         return node.is_op("Requantize", domain=QUANT)
     if node.output.dtype is DType.int32:
-        return node.is_op(*INTEGER) or (node.is_op("Cast") and node.inputs[0].dtype in BYTES)  # type: ignore[union-attr]
+        return node.is_op(*INTEGER) or (node.is_op("Cast") and node.inputs[0].dtype in QUANTISED)  # type: ignore[union-attr]
     if node.op_type in CONVERSIONS:
         stored = node.output.dtype in STORED
         return stored and all(v is None or v.scalar() is not None for v in node.inputs[1:])

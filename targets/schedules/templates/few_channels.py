@@ -16,13 +16,13 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import KERNEL, DType, Graph, Node, Value
+from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.layout import Blocked, blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.elementwise import FUNCTIONS
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
-from graphopt.targets.schedules.templates.epilogue import CONVERSIONS
+from graphopt.targets.schedules.templates.epilogue import CONVERSIONS, QUANTISED
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.undecided import Undecided
 
@@ -54,7 +54,7 @@ class FewChannels(Undecided):
         layout = blocked_of(last.output.type)
         if not last.is_op("Pack", domain=KERNEL) or layout is None or layout.blocks > 1:
             return None
-        if layout.block > MOST_CHANNELS or last.output.dtype not in (DType.int8, DType.uint8):
+        if layout.block > MOST_CHANNELS or last.output.dtype not in QUANTISED:
             return None
         if max(len(body.inputs), len(body.outputs)) > 1:
             return None

@@ -29,6 +29,9 @@ from graphopt.targets.schedules.templates.panels import PanelKernel
 OTHER_SIGN = {"int8": ("uint8", 128), "uint8": ("int8", -128)}
 """The type that holds the same numbers when so much is added."""
 
+READ = (*OTHER_SIGN, "int16")
+"""Types of left factors."""
+
 RUN = 16
 """Bytes of a row that are read at once at most."""
 
@@ -51,9 +54,14 @@ class Reading:
 
 
 def readings(target: Target, dtype: str, weights: np.ndarray) -> tuple[Reading, ...]:
-    """Ways to read inputs of type `dtype`, those that need no other sign first; plain arithmetic is the last resort."""
-    other, shift = OTHER_SIGN[dtype]
+    """Ways to read inputs of type `dtype`, those that need no other sign first; plain arithmetic is the last resort.
+
+    Numbers of 16 bits have one sign.
+    """
     *own, plain = (Reading(dot, 0) for dot in fitting_dots(target, dtype, weights, RUN))
+    if dtype not in OTHER_SIGN:
+        return tuple(own) or (plain,)
+    other, shift = OTHER_SIGN[dtype]
     *moved, _ = (Reading(dot, shift) for dot in fitting_dots(target, other, weights, RUN))
     return tuple(own or moved) or (plain,)
 

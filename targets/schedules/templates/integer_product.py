@@ -14,7 +14,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import INTEGERS, product_of_bytes
 from graphopt.targets.schedules.templates.dot import stays_packed
 from graphopt.targets.schedules.templates.integer_panels import (
-    OTHER_SIGN,
+    READ,
     IntegerPanelKernel,
     Panels,
     Reading,
@@ -52,7 +52,7 @@ class IntegerProduct:
         known = {body.inputs[number] for number in constants}
         if b not in known or b.rank != 2 or a.producer is not None or (a.rank or 0) < 2:
             return None
-        if a.dtype.label not in OTHER_SIGN or (bias is not None and bias not in known):
+        if a.dtype.label not in READ or (bias is not None and bias not in known):
             return None
         depth, width = b.static_shape
         rows = math.prod(a.static_shape[:-1])

@@ -2,7 +2,7 @@
 
 MaxPool and AveragePool walk rows as the depthwise convolution does, and as far beyond the image as `ceil_mode` asks;
 the global pools keep several partial results, so that additions need not wait for each other. Sums of float16 are kept
-in float32; maxima are of bytes too.
+in float32; maxima are of integers too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import KERNEL, DType, Graph, Node
+from graphopt.ir import KERNEL, Graph, Node
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.lower.arithmetic import lowest
 from graphopt.targets.lower.pooling import table, taps_that_count
 from graphopt.targets.lower.tensors import Expr, wide_dtype
 from graphopt.targets.lower.windows import window_of
-from graphopt.targets.schedules.templates.epilogue import FLOATS, Epilogue, Prologue, fits
+from graphopt.targets.schedules.templates.epilogue import FLOATS, QUANTISED, Epilogue, Prologue, fits
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, spread, taken_apart
 from graphopt.targets.schedules.templates.rows import Piece, Rows
 from graphopt.targets.schedules.templates.window import window_of_image
 
-BYTES = (DType.int8, DType.uint8)
 POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 MOST_TAPS = 64
 """Taps of a window that are unrolled at most."""
@@ -50,7 +49,7 @@ class BlockedPool:
         if len(anchors) != 1:
             return None
         (anchor,) = anchors
-        types = (*FLOATS, *BYTES) if anchor.op_type.endswith("MaxPool") else FLOATS
+        types = (*FLOATS, *QUANTISED) if anchor.op_type.endswith("MaxPool") else FLOATS
         if not fits(body, anchor, types, prologue=True):
             return None
         x, made = anchor.input(0), blocked_of(anchor.output.type)

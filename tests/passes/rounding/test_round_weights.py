@@ -10,9 +10,10 @@ from graphopt.onnx_io.write import to_model
 from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.scheme import parse_scheme
 from graphopt.passes.quantize import insert_quantization
+from graphopt.passes.rounding.effect import Effect
 from graphopt.passes.rounding.layer import layer_of
 from graphopt.passes.rounding.methods import Nearest, SecondOrder
-from graphopt.passes.rounding.round_weights import Effect, Rounding, round_weights
+from graphopt.passes.rounding.round_weights import Rounding, round_weights
 from graphopt.runtime.reference import random_inputs, run
 from graphopt.runtime.stacked import run as run_stacked
 from graphopt.runtime.stacked import stacks_of

@@ -64,11 +64,11 @@ def requantized(
     scale = g.random.uniform(0.5, 1.5, (y.static_shape[1], *(1,) * (rank - 2))) / (140 * np.sqrt(terms))
     v = g.op("Mul", g.op("Cast", y, to=DType.float32.onnx_code), g.const(scale))
     if residual:
-        other = image(g, *y.static_shape)
+        other = image(g, *y.static_shape, dtype=DType.of(np.dtype(dtype)))
         v = g.op(
             "Add",
             v,
-            g.op("DequantizeLinear", other, g.const(RESIDUAL_SCALE), g.const(RESIDUAL_ZERO, np.int8)),
+            g.op("DequantizeLinear", other, g.const(RESIDUAL_SCALE), g.const(RESIDUAL_ZERO, dtype)),
         )
     if relu:
         v = g.op("Relu", v)
@@ -236,6 +236,78 @@ def depthwise_lowest_weights(g: Draft) -> Value:
 def depthwise_one_dimension(g: Draft) -> Value:
     return requantized(g, sums(g, image(g, 1, 24, 29), 24, (3,), zero=-9, group=24, pads=(1, 1)))
 
+
+def short_image(g: Draft) -> Value:
+    """Activations of 16 bits."""
+    x = image(g, 1, 19, 7, 13, dtype=DType.int16)
+    return requantized(g, sums(g, x, 21, (3, 3), pads=(1, 1, 1, 1)), zero=0, dtype=np.int16)
+
+
+def short_residual(g: Draft) -> Value:
+    y = sums(g, image(g, 2, 40, 7, 9, dtype=DType.int16), 40, (1, 1), zero=-700)
+    return requantized(g, y, zero=0, dtype=np.int16, residual=True, relu=True)
+
+
+def short_photograph(g: Draft) -> Value:
+    x = image(g, 1, 3, 9, 23, dtype=DType.int16)
+    y = sums(g, x, 40, (7, 7), strides=(2, 2), pads=(3, 3, 3, 3))
+    return requantized(g, y, zero=0, dtype=np.int16)
+
+
+def short_to_bytes(g: Draft) -> Value:
+    x = image(g, 1, 16, 9, 8, dtype=DType.int16)
+    y = sums(g, x, 16, (2, 5), zero=900, pads=(1, 3, 0, 2), strides=(1, 2))
+    v = g.op("Mul", _as_float(g, y), g.const(1e-5))
+    return g.op("QuantizeLinear", v, g.const(1.0), g.const(99, np.uint8))
+
+
+def short_off_centre(g: Draft) -> Value:
+    """A zero point of 16 bits is added before anything saturates."""
+    y = sums(g, image(g, 1, 16, 5, 5, dtype=DType.int16), 20, (1, 1))
+    v = g.op("Mul", _as_float(g, y), g.const(5e-3))
+    return g.op("QuantizeLinear", v, g.const(1.0), g.const(-20000, np.int16))
+
+
+def short_wide_weights(g: Draft) -> Value:
+    x = image(g, 1, 24, 5, 5, dtype=DType.int16)
+    y = sums(g, x, 10, (1, 1), zero=4, largest=255, dtype=np.int16)
+    return requantized(g, y, zero=0, dtype=np.int16)
+
+
+def short_depthwise(g: Draft) -> Value:
+    x = image(g, 1, 20, 6, 9, dtype=DType.int16)
+    y = sums(g, x, 20, (3, 3), zero=-31, group=20, pads=(1, 1, 1, 1))
+    return requantized(g, y, zero=0, dtype=np.int16, residual=True)
+
+
+def short_depthwise_wide(g: Draft) -> Value:
+    x = image(g, 1, 32, 8, 17, dtype=DType.int16)
+    y = sums(g, x, 32, (5, 5), group=32, strides=(2, 1), pads=(2, 2, 2, 2), largest=255, dtype=np.int16)
+    return requantized(g, y, zero=0, dtype=np.int16)
+
+
+def short_doubled(g: Draft) -> Value:
+    x = image(g, 2, 20, 5, 7, dtype=DType.int16)
+    y = sums(g, x, 24, (3, 4), op_type="ConvTranspose", zero=9, strides=(2, 2), pads=(1, 1, 0, 1))
+    return requantized(g, y, zero=0, dtype=np.int16)
+
+
+def _as_float(g: Draft, y: Value) -> Value:
+    return g.op("Cast", y, to=DType.float32.onnx_code)
+
+
+SHORT: tuple[Layer, ...] = (
+    short_image,
+    short_residual,
+    short_photograph,
+    short_to_bytes,
+    short_off_centre,
+    short_wide_weights,
+    short_depthwise,
+    short_depthwise_wide,
+    short_doubled,
+)
+"""Activations of 16 bits; those in front can have 4 bits."""
 
 CONVOLUTIONS: tuple[Layer, ...] = (
     odd_channels,

@@ -10,7 +10,9 @@ import numpy as np
 
 from graphopt.targets.device import Target
 from graphopt.targets.llvm import features_of
+from graphopt.targets.schedules.templates.dot import by_lane
 from graphopt.targets.schedules.templates.dot.base import Dot
+from graphopt.targets.schedules.templates.dot.by_lane import LaneDot
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.sdot import ElementDot
@@ -23,6 +25,8 @@ LOWEST = -128
 """The weight that some instructions have no room for."""
 
 BYTES = ("int8", "uint8")
+SHORT = ("int16",)
+ANY = (*BYTES, *SHORT)
 
 PLAIN_DEPTH = 4
 """Inputs of a step in plain arithmetic."""
@@ -51,6 +55,10 @@ class _Offer:
         return SplitDot.of(dot) if weights.dtype == np.int16 and not self.short else dot
 
 
+def _fused(lanes: int, depth: int) -> Dot:
+    return PairDot(lanes, depth, fused=True)
+
+
 def _offer(features: str, *rest: object, **options: object) -> _Offer:
     return _Offer(frozenset(features.split()), *rest, **options)  # type: ignore[arg-type]
 
@@ -58,15 +66,19 @@ def _offer(features: str, *rest: object, **options: object) -> _Offer:
 OFFERS = (
     _offer("avx512vnni", ("uint8",), (4,), lambda bits, depth: QuadDot(bits // 32, depth), bits=256),
     _offer("avxvnni", ("uint8",), (4,), lambda bits, depth: QuadDot(8, depth), bits=256),
-    _offer("avx512bw", BYTES, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
-    _offer("avx2", BYTES, (2, 4), lambda bits, depth: PairDot(8, depth), bits=256, short=True),
-    _offer("sse4.1", BYTES, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),
+    _offer("avx512vnni", SHORT, (2, 4), lambda bits, depth: _fused(bits // 32, depth), bits=256, short=True),
+    _offer("avxvnni", SHORT, (2, 4), lambda bits, depth: _fused(8, depth), bits=256, short=True),
+    _offer("avx512bw", ANY, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
+    _offer("avx2", ANY, (2, 4), lambda bits, depth: PairDot(8, depth), bits=256, short=True),
+    _offer("sse4.1", ANY, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),
     _offer("aarch64 i8mm", BYTES, (8, 16), lambda bits, depth: MatrixDot(4, depth)),
     _offer("aarch64 dotprod", ("int8",), (4, 8, 16), lambda bits, depth: ElementDot(4, depth)),
     _offer("aarch64 neon", ("int8",), (16,), lambda bits, depth: WideningDot(4, depth), lowest=False),
     _offer("aarch64 neon", ("int8",), (8,), lambda bits, depth: WideningDot(4, depth)),
+    _offer("aarch64 neon", SHORT, (4, 8), lambda bits, depth: LaneDot(4, depth), short=True),
     _offer("arm neon", ("int8",), (16,), lambda bits, depth: WideningDot(4, depth, A32), lowest=False),
     _offer("arm neon", ("int8",), (8,), lambda bits, depth: WideningDot(4, depth, A32)),
+    _offer("arm neon", SHORT, (4, 8), lambda bits, depth: LaneDot(4, depth, by_lane.A32), short=True),
 )
 """The better ones first."""
 
