@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphopt.targets.firmware.c_expressions import C_TYPES
+from graphopt.targets.firmware.helium import COMMON, is_routine, routine_text
 
 
 def helper(name: str) -> str:
     """The definition of a helper by its name, such as `max_int32`, `int32_of_float32`, `load_int32`."""
+    if is_routine(name):
+        return routine_text(name)
     first, _, rest = name.partition("_")
     if first in ("max", "min"):
         return _choice(name, C_TYPES[rest], ">" if first == "max" else "<")
@@ -20,7 +23,9 @@ def helper(name: str) -> str:
 
 def helpers_text(names: Iterable[str]) -> list[str]:
     """Definitions of all, in one order."""
-    return [helper(name) for name in sorted(names)]
+    ordered = sorted(names)
+    common = [routine_text(COMMON)] if any(map(is_routine, ordered)) else []
+    return [*common, *map(helper, ordered)]
 
 
 def _choice(name: str, kind: str, symbol: str) -> str:

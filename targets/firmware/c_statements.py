@@ -24,7 +24,8 @@ from tvm.ir import Call, TensorLoad
 
 from graphopt.errors import UnsupportedError
 from graphopt.targets.firmware.c_expressions import C_TYPES, Expressions, scalar_of
-from graphopt.targets.lower.tensors import dtype_of
+from graphopt.targets.firmware.helium import written_parameters
+from graphopt.targets.lower.tensors import Expr, dtype_of
 
 INDENT = "    "
 
@@ -118,10 +119,31 @@ class _Printer:
             self._block(f"while ({self._expressions.scalar(s.condition)})", s.body)
         elif isinstance(s, tirx.AttrStmt):
             self._statement(s.body)
-        elif not isinstance(s, tirx.Evaluate):
+        elif isinstance(s, tirx.Evaluate):
+            self._routine(s.value)
+        else:
             raise UnsupportedError(
                 f"C text has no {type(s).__name__}", where="kernel", hint="please report it"
             )
+
+    def _routine(self, call: Expr) -> None:
+        """The call of a routine; whatever else is evaluated has no effect."""
+        if not isinstance(call, Call) or not call.op.name.endswith("call_extern"):
+            return
+        name, *operands = call.args
+        self._expressions.helpers.add(name.value)
+        written = written_parameters(name.value)
+        passed = [self._passed(x, w) for x, w in zip(operands, written, strict=True)]
+        self._line(f"{name.value}({', '.join(passed)});")
+
+    def _passed(self, operand: Expr, written: bool) -> str:
+        """An argument: a number, or the address of an element."""
+        if not isinstance(operand, Call) or not operand.op.name.endswith("address_of"):
+            return _bare(self._expressions.scalar(operand))
+        (load,) = operand.args
+        if written:
+            self._stored.add(self._root[load.source])
+        return self._at(load.source, self._expressions.place(load.source, load.indices[0], 0))
 
     def _loop(self, loop: tirx.For) -> None:
         name = self._names[loop.loop_var] = self._fresh(loop.loop_var.name)

@@ -1,7 +1,7 @@
 """What the functions of a firmware bundle take: bytes of code and of stack, as the compiler tells.
 
-The stack of a run is at most that of the entry function and of the deepest kernel, beside what functions of the C
-library take, which the compiler does not tell: `verify` finds the depth by painting.
+The stack of a run is at most that of the entry function, of the deepest kernel and of the deepest routine, beside what
+functions of the C library take, which the compiler does not tell: `verify` finds the depth by painting.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.build import MODEL_FLAGS, compile_c
+from graphopt.targets.firmware.helium import OWN_FRAMES, is_routine
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,15 @@ class Footprint:
 
     def stack_bound(self, entry: str) -> int:
         """Of a run by the function `entry`, without the C library's functions."""
-        kernels = [taken for name, taken in self.stack.items() if name != entry]
-        return self.stack.get(entry, 0) + max(kernels, default=0)
+        kernels, routines, unseen = [0], [0], [0]
+        for name, taken in self.stack.items():
+            if name in OWN_FRAMES:
+                unseen.append(OWN_FRAMES[name])
+            elif is_routine(name):
+                routines.append(taken)
+            elif name != entry:
+                kernels.append(taken)
+        return self.stack.get(entry, 0) + max(kernels) + max(routines) + max(unseen)
 
 
 def footprint(files: Mapping[str, bytes], target: Target, model: str) -> Footprint | None:

@@ -21,6 +21,7 @@ from graphopt.targets.schedules.templates.attention import FusedAttention
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.few_channels import FewChannels
+from graphopt.targets.schedules.templates.helium import HELIUM_TEMPLATES
 from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
 from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
 from graphopt.targets.schedules.templates.integer_depthwise import IntegerDepthwise
@@ -90,6 +91,7 @@ PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, Win
 
 
 CHANNELS_LAST: tuple[type[Template], ...] = (
+    *HELIUM_TEMPLATES,
     PackedProduct,
     IntegerProduct,
     IntegerBatches,

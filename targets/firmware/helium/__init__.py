@@ -1,0 +1,37 @@
+"""Routines for Helium: C functions that printed kernels call, one to a file.
+
+Each has its loops in Helium's own instructions where the compiler is told that the core has them, and in plain C with
+the same results anywhere else. Only those that a model's kernels call are written into its sources.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+PREFIX = "helium_"
+COMMON = "common"
+
+OWN_FRAMES = {f"{PREFIX}{pixels}": 324 for pixels in ("one_pixel", "two_pixels", "three_pixels")}
+"""Bytes of stack of what is written in assembly, which the compiler does not know."""
+
+
+def is_routine(name: str) -> bool:
+    """Whether `name` is that of a routine, such as `helium_product`."""
+    return name.startswith(PREFIX)
+
+
+@cache
+def routine_text(name: str) -> str:
+    """The definition of a routine; `COMMON` is what stands in front of all of them."""
+    file = name.removeprefix(PREFIX) + ".c"
+    return resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
+
+
+@cache
+def written_parameters(name: str) -> tuple[bool, ...]:
+    """For each parameter of a routine, whether it points to what the routine writes."""
+    found = re.search(rf"^static void {name}\(([^)]*)\)", routine_text(name), re.MULTILINE)
+    assert found is not None, name
+    return tuple("*" in parameter and "const" not in parameter for parameter in found[1].split(","))

@@ -1,0 +1,165 @@
+"""Convolutions of int8, channels-last, by `helium_product`: windows are pixels, or runs of bytes in a strip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.ir import DType, Graph
+from graphopt.targets.device import Target
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.anchor import Anchor
+from graphopt.targets.schedules.templates.helium.calls import add, at, call
+from graphopt.targets.schedules.templates.helium.operands import Operands
+from graphopt.targets.schedules.templates.helium.packing import (
+    fits_bytes,
+    pack_product,
+    product_words,
+    starts,
+)
+from graphopt.targets.schedules.templates.helium.requantization import Tail, has_helium, values_of
+from graphopt.targets.schedules.templates.helium.strip import Strip
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated
+from graphopt.targets.schedules.templates.window import Window, window_of_image
+
+
+@dataclass(frozen=True)
+class HeliumConvolution:
+    """`filters` from `channels`, for each of `groups`."""
+
+    body: Graph
+    operands: Operands
+    window: Window
+    zero_point: int
+    groups: int
+    channels: int
+    filters: int
+    tail: Tail
+    name: str = "helium-convolution"
+
+    @classmethod
+    def match(
+        cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
+    ) -> HeliumConvolution | None:
+        anchor = anchor_of(body, target)
+        if anchor is None:
+            return None
+        known = values_of(body, constants)
+        tail = Tail.of(body, anchor.node, known)
+        operands = Operands.of(body, anchor.node, tail, known)
+        if tail is None or operands is None or not fits_bytes(known[anchor.weights]):
+            return None
+        window = window_of_image(anchor.node, anchor.image, anchor.kernel)
+        if window.is_pointwise:
+            window = window.flat()
+        groups = anchor.groups
+        sizes = groups, anchor.channels // groups, anchor.made.channels // groups
+        return cls(body, operands, window, anchor.node.int("x_zero_point"), *sizes, tail)
+
+    def decisions(self) -> Mapping[str, Sequence[int]]:
+        return {}
+
+    def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
+        return {}
+
+    @property
+    def is_direct(self) -> bool:
+        """Windows are runs of bytes of the image itself."""
+        (rows, columns), dilation = self.window.kernel, self.window.dilations[1]
+        together = columns == 1 or (dilation == 1 and self.groups == 1)
+        last = (self.window.result[1] - 1) * self.window.strides[1] + columns
+        inside = self.window.pads == (0, 0) and last <= self.window.image[1] and not self._misses_rows
+        return rows == 1 and together and inside
+
+    @property
+    def _misses_rows(self) -> bool:
+        return self.window.line_exists(tirx.Var("line", "int32")) is not None
+
+    @property
+    def depth(self) -> int:
+        return self.channels * self.window.taps
+
+    @property
+    def words(self) -> int:
+        """Of the constants of a group."""
+        return product_words(self.depth, self.filters)
+
+    def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        known = values_of(self.body, constants)
+        weights, bias = self.operands.read(known)
+        made = self.groups * self.filters
+        by_window = weights.reshape(made, self.channels, *self.window.kernel).transpose(0, 3, 2, 1)
+        rows = by_window.reshape(made, self.depth)
+        numbers = starts(rows, bias, self.zero_point), self.tail.multipliers(made)
+        parts = [
+            pack_product(rows[group], *(array[group] for array in numbers))
+            for group in (slice(g * self.filters, (g + 1) * self.filters) for g in range(self.groups))
+        ]
+        return self.operands.packed(np.concatenate(parts))
+
+    def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
+        sizes, types = self.operands.declared(self.groups * self.words)
+        return build_kernel(self.body, self._emit, sizes, types)
+
+    # --- the kernel ---
+
+    @property
+    def strip(self) -> Strip:
+        step = self.groups * self.channels
+        return Strip(self.window, self.channels, step, self.zero_point, self.channels)
+
+    def _emit(self, buffers: Buffers) -> None:
+        result = buffers[self.tail.first.result if self.tail.added is None else self.body.outputs[0]]
+        strip = None if self.is_direct else self.strip.made()
+        batch = self.operands.x.static_shape[0]
+        rows, columns = self.window.result
+        made = self.groups * self.filters
+        with repeated(batch) as image, repeated(self.groups) as group, T.serial(rows) as row:
+            line = (image * rows + row) * columns
+            for start, count in [(0, columns)] if strip is None else self.strip.parts():
+                x, pace = self._windows(buffers, strip, image, group, row, start, count)
+                place = (line + start) * made + group * self.filters
+                self._product(buffers, x, pace, count, group, at(result, place))
+        if self.tail.added is not None:
+            add(self.tail.added, buffers, batch * rows * columns * made)
+
+    def _windows(
+        self,
+        buffers: Buffers,
+        strip: tirx.Var | None,
+        image: Expr | int,
+        group: Expr | int,
+        row: Expr,
+        start: int,
+        count: int,
+    ) -> tuple[Expr, int]:
+        """The first window, and how far apart they are."""
+        x, step = buffers[self.operands.x], self.groups * self.channels
+        begin = image * self.window.image[0] * self.window.image[1] * step + group * self.channels
+        if strip is not None:
+            self.strip.fill(strip, x, begin, row, start, count)
+            return at(strip, 0), self.strip.pace
+        line = self.window.line(row, tirx.const(0, "int32"))
+        return at(x, begin + line * self.window.image[1] * step), self.window.strides[1] * step
+
+    def _product(self, buffers: Buffers, x: Expr, pace: int, count: int, group: Expr | int, y: Expr) -> None:
+        packed = at(buffers[self.operands.weights], group * self.words)
+        made = self.groups * self.filters
+        call("product", x, pace, count, packed, self.depth, self.filters, y, made, *self.tail.first.cut)
+
+
+def anchor_of(body: Graph, target: Target) -> Anchor | None:
+    """The convolution of int8 that a body computes, channels-last on both sides."""
+    anchor = Anchor.of_bytes(body) if has_helium(target) else None
+    if (
+        anchor is None
+        or anchor.read is None
+        or anchor.x.dtype is not DType.int8
+        or anchor.x.producer is not None
+    ):
+        return None
+    return anchor if anchor.read.blocks == anchor.made.blocks == 1 else None
