@@ -53,7 +53,7 @@ def emx_bundle(text: str, signature: Signature, target: Target, out: Path) -> Bu
         "",
     ]
     files = {
-        f"{NAME}.h": firmware_header(abi, {}),
+        f"{NAME}.h": firmware_header(abi, {}, layers=1),
         f"{NAME}.c": "\n".join(entry),
         f"{NAME}_kernels.c": text,
         f"{NAME}_weights.c": "",

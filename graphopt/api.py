@@ -213,17 +213,19 @@ def _firmware_bundle(
     progress: Progress | None,
 ) -> Bundle:
     """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from."""
+    from graphopt.data import input_specs
     from graphopt.report.layers import bundle_report
     from graphopt.runtime import reference
     from graphopt.targets.bundle import write_files
     from graphopt.targets.firmware.compile import compile_firmware
     from graphopt.targets.firmware.interface import quantizations
+    from graphopt.targets.firmware.layer_checks import layer_checks, on_steps
     from graphopt.targets.firmware.selftest import Sample
     from graphopt.verification import random_sample
 
+    inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
+    sample = Sample(inputs, reference.run(ready, inputs), layer_checks(grouped, inputs))
     compiled = compile_firmware(grouped, machine, name, progress=progress)
-    inputs = random_sample(compiled.abi.inputs, SELFTEST_SEED)
-    sample = Sample(inputs, reference.run(ready, inputs))
     return write_files(
         destination,
         compiled.abi,

@@ -44,6 +44,13 @@ class Call:
     node: Node
     workspaces: tuple[int, ...] = ()
 
+    @property
+    def written(self) -> tuple[tuple[Value, Place], ...]:
+        """The node's outputs, and where they are right behind the call."""
+        end = len(self.arguments) - len(self.workspaces)
+        places = self.arguments[end - len(self.node.outputs) : end]
+        return tuple(zip(self.node.outputs, places, strict=True))
+
 
 @dataclass(frozen=True)
 class Copy:

@@ -76,36 +76,54 @@ def _place(name: str, region: Region) -> dict[str, str]:
     return {f"{name}_START": f"{region.start:#010x}", f"{name}_BYTES": str(region.bytes)}
 
 
-def build(folder: Path, abi: ModelAbi, target: Target, *, selftest: bool = False, weights: str = "S") -> Path:
+def build(folder: Path, abi: ModelAbi, target: Target, *, weights: str = "S") -> Path:
     """Build the bundle's sources, which are in `folder`, into a program that runs the samples of `in.bin`.
 
-    With `selftest` it runs the self-test first. `weights` is the kind of file that they are taken from, "S" or "c".
-    Raises ToolchainError where the compiler fails, UnsupportedError where the program does not fit the board.
+    `weights` is the kind of file that they are taken from, "S" or "c". Raises ToolchainError where the compiler fails,
+    UnsupportedError where the program does not fit the board.
     """
-    board = board_of(target)
     board_files.copy_to(folder, target.family)
-    (folder / "runner.c").write_text(runner_text(abi, selftest=selftest))
-    (folder / "link.ld").write_text(linker_script(board))
-    name = abi.name
-    own = [f"{name}.c", f"{name}_kernels.c", f"{name}_weights.{weights}"]
-    own += [f"{name}_selftest.c"] if selftest else []
-    start = board_files.SOURCES[target.family][0]
+    (folder / "runner.c").write_text(runner_text(abi, selftest=False))
+    (folder / "link.ld").write_text(linker_script(board_of(target)))
+    sources = [*_sources(abi, target, weights), "runner.c"]
+    for source in sources:
+        _compile(source, target, folder)
+    return _link(sources, "program", target, folder)
+
+
+def build_selftest(folder: Path, abi: ModelAbi, target: Target, *, weights: str = "S") -> Path:
+    """Where `build` was, a program that runs the self-test and then as many samples; raises what that raises."""
+    own = [f"{abi.name}_selftest.c", "runner_selftest.c"]
+    (folder / own[1]).write_text(runner_text(abi, selftest=True))
     for source in own:
-        flags = [] if source.endswith(".S") else list(MODEL_FLAGS)
-        compile_c(target, [*flags, "-c", source, "-o", f"{source}.o"], folder)
-    for source in ("runner.c", start):
-        compile_c(target, [*C_FLAGS, "-c", source, "-o", f"{source}.o"], folder)
-    objects = [f"{source}.o" for source in (*own, "runner.c", start)]
+        _compile(source, target, folder)
+    return _link([*_sources(abi, target, weights), *own], "selftest", target, folder)
+
+
+def _sources(abi: ModelAbi, target: Target, weights: str) -> list[str]:
+    own = [f"{abi.name}.c", f"{abi.name}_kernels.c", f"{abi.name}_weights.{weights}"]
+    return [*own, board_files.SOURCES[target.family][0]]
+
+
+def _compile(source: str, target: Target, folder: Path) -> None:
+    """With the flags of the user's build, or with those of programs around it."""
+    around = source.startswith("runner") or source in board_files.SOURCES[target.family]
+    flags = C_FLAGS if around else () if source.endswith(".S") else MODEL_FLAGS
+    compile_c(target, [*flags, "-c", source, "-o", f"{source}.o"], folder)
+
+
+def _link(sources: Sequence[str], name: str, target: Target, folder: Path) -> Path:
     link = [
         "-nostartfiles",
         "-T",
         "link.ld",
         "-Wl,--gc-sections",
         "-Wl,--build-id=none",
-        "-Wl,-Map=program.map",
+        f"-Wl,-Map={name}.map",
     ]
-    compile_c(target, [*link, *objects, "-lm", "-o", "program.elf"], folder)
-    return folder / "program.elf"
+    objects = [f"{source}.o" for source in sources]
+    compile_c(target, [*link, *objects, "-lm", "-o", f"{name}.elf"], folder)
+    return folder / f"{name}.elf"
 
 
 def compile_c(target: Target, arguments: Sequence[str], folder: Path) -> None:

@@ -38,6 +38,7 @@ class CompiledFirmware:
         """File name -> content of everything that goes into a firmware build."""
         name = self.abi.name
         weights = WeightArrays(name, self.program.weights)
+        entry = Entry(self.abi, self.program, self.kernels, weights)
         declarations = [*weights.declarations(), "", *self.kernels.prototypes()]
         facts = {
             "MODEL": name,
@@ -51,13 +52,13 @@ class CompiledFirmware:
             "WEIGHTS_BYTES": str(len(self.program.weights.blob)),
         }
         texts = {
-            f"{name}.h": firmware_header(self.abi, known),
-            f"{name}.c": Entry(self.abi, self.program, self.kernels, weights).text(),
+            f"{name}.h": firmware_header(self.abi, known, layers=len(self.program.calls)),
+            f"{name}.c": entry.text(),
             f"{name}_internal.h": internal_header(name, declarations),
             f"{name}_kernels.c": self.kernels.text(name),
             f"{name}_weights.c": weights.c_text(),
             f"{name}_weights.S": weights.assembly(),
-            f"{name}_selftest.c": selftest_text(self.abi, sample),
+            f"{name}_selftest.c": selftest_text(entry, sample),
             "Makefile": render("firmware_makefile.in", facts),
             "README.md": render("firmware_readme.md.in", facts),
         }

@@ -16,13 +16,16 @@ from graphopt.runtime.arguments import fitting
 from graphopt.runtime.manifest import ModuleInfo, module_info
 from graphopt.targets import emulator
 from graphopt.targets.bundle import Bundle
-from graphopt.targets.firmware.build import board_of, build
+from graphopt.targets.firmware.build import board_of, build, build_selftest
 from graphopt.targets.firmware.measured import Measured, instructions_of, sections_of
 from graphopt.targets.instruction_counts import build_plugin, no_plugins, options
 
 TIMEOUT = 600
 WORD = 4
 COUNTS = "counts.txt"
+SELFTEST = 100
+"""What the number of a layer that is wrong is added to."""
+
 EXITS = {
     90: "QEMU could not open a file",
     91: "a file of samples is too short",
@@ -33,8 +36,9 @@ EXITS = {
 class EmulatedFirmware:
     """Like `graphopt.Module`, for firmware; each run is one of a program that is built once.
 
-    With `count` instructions are counted, with `selftest` the program begins with the self-test; `weights` is the kind
-    of file they are taken from, "S" or "c". Raises ToolchainError when the compiler or the emulator is missing.
+    With `count` instructions are counted; with `selftest` a second program runs the self-test before the first samples.
+    `weights` is the kind of file they are taken from, "S" or "c". Raises ToolchainError when the compiler or the
+    emulator is missing.
     """
 
     def __init__(
@@ -45,13 +49,13 @@ class EmulatedFirmware:
         if reason:
             raise ToolchainError(reason)
         self._target = target
-        self._selftest = selftest
         self._info = module_info(bundle.manifest)
         self._folder = tempfile.TemporaryDirectory(prefix="graphopt-")
         self._path = Path(self._folder.name)
         for name in bundle.manifest["files"]:
             shutil.copy(bundle.path / name, self._path)
-        self.program = build(self._path, bundle.abi, target, selftest=selftest, weights=weights)
+        self.program = build(self._path, bundle.abi, target, weights=weights)
+        self._selftest = build_selftest(self._path, bundle.abi, target, weights=weights) if selftest else None
         self._plugin = build_plugin(self._path, target) if count else None
         self.measured = Measured(sections_of(self.program, target))
 
@@ -65,10 +69,13 @@ class EmulatedFirmware:
 
     def run(self, samples: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
         """Outputs of every sample; `measured` tells what the runs took."""
+        if self._selftest is not None:
+            self._check_itself(self._selftest)
+            self._selftest = None
         given = [fitting(sample, self._info.shapes)[1] for sample in samples]
         data = b"".join(array.tobytes() for arrays in given for array in arrays)
         (self._path / "in.bin").write_bytes(len(samples).to_bytes(WORD, "little") + data)
-        self._emulate()
+        self._emulate(self.program, options(self._plugin, self._path / COUNTS) if self._plugin else [])
         made = (self._path / "out.bin").read_bytes()
         outputs, place = [], 0
         for _ in samples:
@@ -79,7 +86,7 @@ class EmulatedFirmware:
                 place += spec.nbytes
             outputs.append(arrays)
         stack = int.from_bytes(made[place : place + WORD], "little")
-        counted = self._counted(len(samples) + self._selftest) if self._plugin else {}
+        counted = self._counted(len(samples)) if self._plugin else {}
         self.measured = replace(self.measured, stack_bytes=stack, instructions=counted)
         return outputs
 
@@ -88,10 +95,14 @@ class EmulatedFirmware:
         raise UsageError("firmware has no threads", hint="leave the number of threads out")
 
     def _counted(self, runs: int) -> dict[str, int]:
-        found = instructions_of(self.program, self._target, self._path / COUNTS, runs)
-        return {name: count for name, count in found.items() if name != f"{self._info.name}_selftest"}
+        return instructions_of(self.program, self._target, self._path / COUNTS, runs)
 
-    def _emulate(self) -> None:
+    def _check_itself(self, program: Path) -> None:
+        """Run the self-test, without samples. Raises ToolchainError naming what is not as it should be."""
+        (self._path / "in.bin").write_bytes(bytes(WORD))
+        self._emulate(program, [])
+
+    def _emulate(self, program: Path, more: Sequence[str]) -> None:
         target, board = self._target, board_of(self._target)
         command = [target.emulator, "-M", board.emulator_machine, "-nographic", "-monitor", "none"]
         command += [
@@ -100,12 +111,11 @@ class EmulatedFirmware:
             "-semihosting-config",
             "enable=on,target=native",
             "-kernel",
-            "program.elf",
+            program.name,
         ]
         if board.family == "riscv":
             command += ["-cpu", "rv32", "-bios", "none"]
-        if self._plugin:
-            command += options(self._plugin, self._path / COUNTS)
+        command += more
         try:
             done = subprocess.run(
                 command, cwd=self._path, capture_output=True, text=True, timeout=TIMEOUT, check=False
@@ -113,5 +123,12 @@ class EmulatedFirmware:
         except subprocess.TimeoutExpired:
             raise ToolchainError(f"the program did not end within {TIMEOUT} s on {board.name}") from None
         if done.returncode:
-            said = EXITS.get(done.returncode) or done.stderr.strip() or "no message"
+            said = _told(done.returncode) or done.stderr.strip() or "no message"
             raise ToolchainError(f"the program on {board.name} exited with {done.returncode}: {said}")
+
+
+def _told(code: int) -> str | None:
+    """What an exit code of `firmware_runner.c.in` means."""
+    if code > SELFTEST:
+        return f"the self-test finds layer {code - SELFTEST} of memory.md wrong, or an output where there are fewer"
+    return EXITS.get(code)

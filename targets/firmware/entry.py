@@ -32,7 +32,7 @@ class Entry:
                 "",
                 f"{run_prototype(self.abi)} {{",
                 *self._checks(),
-                *(f"    {self._statement(step)}" for step in self.program.steps),
+                *(f"    {self.statement(step)}" for step in self.program.steps),
                 f"    return {self.abi.macro}_OK;",
                 "}",
                 "",
@@ -59,16 +59,17 @@ class Entry:
             f"    if (arena_bytes < {macro}_ARENA_BYTES) return {macro}_ERROR_ARENA;",
         ]
 
-    def _statement(self, step: Call | Copy) -> str:
+    def statement(self, step: Call | Copy) -> str:
+        """A step as C; `base` is the arena."""
         if isinstance(step, Copy):
             bytes_ = Parameter("", "void", True)
-            source, target = self._argument(step.source, bytes_), self._argument(step.target, bytes_)
+            source, target = self.argument(step.source, bytes_), self.argument(step.target, bytes_)
             return f"memcpy({target}, {source}, {step.size}u);"
         parameters = self.kernels.functions[step.kernel].parameters
-        arguments = [self._argument(p, wanted) for p, wanted in zip(step.arguments, parameters, strict=True)]
+        arguments = [self.argument(p, wanted) for p, wanted in zip(step.arguments, parameters, strict=True)]
         return f"{step.kernel}({', '.join(arguments)});"
 
-    def _argument(self, place: Place, wanted: Parameter) -> str:
+    def argument(self, place: Place, wanted: Parameter) -> str:
         """The pointer to a place, as a kernel takes it."""
         if place.region == "arena":
             return f"(void *)(base + {place.offset})" if self.abi.workspace_bytes else "arena"

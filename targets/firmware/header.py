@@ -16,13 +16,14 @@ LIMITS = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767)
 SIDES: tuple[Side, Side] = ("INPUT", "OUTPUT")
 
 
-def firmware_header(abi: ModelAbi, known: Mapping[str, Quantization]) -> str:
+def firmware_header(abi: ModelAbi, known: Mapping[str, Quantization], *, layers: int) -> str:
     """`<model>.h`: constants, the functions, and conversions of what is quantised. Valid C99 and C++."""
     facts = {
         "MODEL": abi.name,
         "MACRO": abi.macro,
         "ARENA_BYTES": str(abi.workspace_bytes),
         "ALIGNMENT": str(abi.alignment),
+        "LAYERS": str(layers),
         "ERRORS": "\n".join(
             f"#define {abi.macro}_{'OK' if code == 0 else f'ERROR_{suffix}'} {code} /* {text} */"
             for code, (suffix, text) in FIRMWARE_ERRORS.items()

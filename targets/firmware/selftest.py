@@ -1,7 +1,8 @@
-"""The C text of a self-test: a sample, the outputs it should give, and the function that compares.
+"""The C text of a self-test: a sample, what outputs and layers it should give, and the function that compares.
 
-The outputs are those of the numpy reference. Integers may differ by one in the last place, floats by `TOLERANCE` of the
-largest output: sums of floats depend on their order.
+All is computed by the numpy reference. The function runs the model, then its layers one by one, and looks at each
+result before the next layer may write over it (`layer_checks`). Integers of outputs may differ by one in the last
+place, floats by `TOLERANCE` of the largest output: sums of floats depend on their order.
 """
 
 from __future__ import annotations
@@ -11,27 +12,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.ir import Value
 from graphopt.runtime.manifest import Tensor
 from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.firmware.c_arrays import definition, length
 from graphopt.targets.firmware.c_expressions import constant
+from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.layer_checks import Check
+from graphopt.targets.firmware.selftest_layers import layers_text
+from graphopt.targets.program import Copy
 
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Arrays by the names of the model's inputs, and of its outputs."""
+    """Arrays by the names of the model's inputs, and of its outputs; what is known of the layers' results."""
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
+    layers: Mapping[Value, Check]
 
 
-def selftest_text(abi: ModelAbi, sample: Sample) -> str:
+def selftest_text(entry: Entry, sample: Sample) -> str:
     """`<model>_selftest.c`."""
+    abi, program = entry.abi, entry.program
     inputs, outputs = parameter_names(abi)
-    lines = [f'#include "{abi.name}_internal.h"', ""]
+    copies = any(isinstance(step, Copy) for step in program.steps)
+    lines = [f'#include "{abi.name}_internal.h"', *(["#include <string.h>"] if copies else []), ""]
     for name, spec in zip(inputs, abi.inputs, strict=True):
         array = sample.inputs[spec.name]
         lines += definition(f"static const {c_type(spec)} given_{name}[{length(array)}]", array)
@@ -39,15 +48,37 @@ def selftest_text(abi: ModelAbi, sample: Sample) -> str:
         array = sample.outputs[spec.name]
         lines += definition(f"static const {c_type(spec)} wanted_{name}[{length(array)}]", array)
         lines += [f"static {c_type(spec)} made_{name}[{max(spec.elements, 1)}];", ""]
-    passed = [*(f"given_{name}" for name in inputs), *(f"made_{name}" for name in outputs)]
-    lines += [
-        f"int {abi.name}_selftest(void *arena, size_t arena_bytes) {{",
-        f"    const int error = {abi.name}_run({', '.join([*passed, 'arena', 'arena_bytes'])});",
-        "    if (error) return -error;",
+    passed = ", ".join(
+        [*(f"given_{name}" for name in inputs), *(f"made_{name}" for name in outputs), "arena"]
+    )
+    return "\n".join(
+        [
+            *lines,
+            *layers_text(entry, sample.layers),
+            "/* The number of the first output that is not as it should be, counted from 1; 0: there is none. */",
+            "static int wrong_output(void) {",
+            *_comparisons(abi, sample.outputs),
+            "    return 0;",
+            "}",
+            "",
+            f"int {abi.name}_selftest(void *arena, size_t arena_bytes) {{",
+            f"    const int error = {abi.name}_run({passed}, arena_bytes);",
+            "    if (error) return -error;",
+            "    const int output = wrong_output();",
+            f"    const int layer = wrong_layer({passed});",
+            f"    return layer ? layer : output ? {abi.macro}_LAYERS + output : 0;",
+            "}",
+            "",
+        ]
+    )
+
+
+def _comparisons(abi: ModelAbi, wanted: Mapping[str, np.ndarray]) -> list[str]:
+    _, outputs = parameter_names(abi)
+    pairs = enumerate(zip(outputs, abi.outputs, strict=True), 1)
+    return [
+        line for number, (name, spec) in pairs for line in _comparison(number, name, spec, wanted[spec.name])
     ]
-    for number, (name, spec) in enumerate(zip(outputs, abi.outputs, strict=True), 1):
-        lines += _comparison(number, name, spec, sample.outputs[spec.name])
-    return "\n".join([*lines, "    return 0;", "}", ""])
 
 
 def _comparison(number: int, name: str, spec: Tensor, wanted: np.ndarray) -> list[str]:

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphopt
 from graphopt.ir import Graph
+from graphopt.onnx_io.write import write_model
+from graphopt.quantization import quantize
 from graphopt.targets.bundle import Bundle
 from tests.targets.firmware.residual import residual
 
@@ -31,6 +34,16 @@ Firmware = Callable[[str], Bundle]
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     """`digits("cortex-m4f")` is the digit classifier's bundle for that core: a float model."""
     return _compiler(DIGITS, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def digits_int8(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
+    """The same, quantised by ours: integers between floats at both ends."""
+    with np.load(DIGITS.with_suffix(".npz")) as data:
+        pictures = (data["images"][:40].astype(np.float32) / 16)[:, None]
+    path = tmp_path_factory.mktemp("quantised") / "digits_int8.onnx"
+    write_model(quantize(DIGITS, pictures, methods="none").graph, path)
+    return _compiler(path, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
