@@ -16,7 +16,6 @@ import numpy as np
 
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
-from graphopt.passes.integers import limits
 from graphopt.runtime.reference import evaluate_node
 
 TOLERANCE = 1e-4
@@ -64,12 +63,13 @@ def on_steps(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
     for value in graph.inputs:
         for node in _quantisers(value):
             scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
-            within = limits(node.output.dtype)
-            if scale is None or scale.constant is None or scale.constant.size != 1 or within is None:
+            kind = node.output.dtype.numpy
+            if scale is None or scale.constant is None or scale.constant.size != 1 or kind.name not in SUMMED:
                 continue
             shift = 0 if zero is None or zero.constant is None else int(np.ravel(zero.constant)[0])
             step = np.ravel(scale.constant)[0]
-            stored = np.clip(np.rint(moved[value.name] / step) + shift, *within)
+            within = np.iinfo(kind)
+            stored = np.clip(np.rint(moved[value.name] / step) + shift, within.min, within.max)
             moved[value.name] = ((stored - shift) * step).astype(moved[value.name].dtype)
     return moved
 
