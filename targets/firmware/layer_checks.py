@@ -68,7 +68,7 @@ def on_steps(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
                 continue
             shift = 0 if zero is None or zero.constant is None else int(np.ravel(zero.constant)[0])
             step = np.ravel(scale.constant)[0]
-            within = np.iinfo(kind)
+            within = np.iinfo(kind.name)
             stored = np.clip(np.rint(moved[value.name] / step) + shift, within.min, within.max)
             moved[value.name] = ((stored - shift) * step).astype(moved[value.name].dtype)
     return moved
