@@ -19,7 +19,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call
 
-from graphopt.ir import DType, Node
+from graphopt.ir import DType, Node, Value
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
 from graphopt.targets.own_operators import own_operator
@@ -27,6 +27,7 @@ from graphopt.targets.own_operators import own_operator
 TO_BYTE = "graphopt.to_byte"
 
 ADDING = frozenset("Add AveragePool GlobalAveragePool ReduceMean ReduceSum Sub Sum".split())
+MOVING = frozenset("Flatten Pack Reshape Squeeze Transpose Unpack Unsqueeze".split())
 
 BYTES = {"int8": (-128, 127), "uint8": (0, 255)}
 SHORT = {"int16": (-(1 << 15), (1 << 15) - 1)}
@@ -64,9 +65,16 @@ def apart(x: Expr) -> Expr:
 
 
 def is_added(node: Node) -> bool:
-    """A product in float32 that is added to something."""
+    """A product in float32 that is added to something, at once or when it has been moved."""
     product = node.is_op("Mul", "DequantizeLinear") and node.output.dtype is DType.float32
-    return product and any(user.op_type in ADDING for user in node.output.users)
+    return product and _is_summand(node.output)
+
+
+def _is_summand(value: Value) -> bool:
+    return any(
+        user.op_type in ADDING or (user.op_type in MOVING and _is_summand(user.output))
+        for user in value.users
+    )
 
 
 def lower_requantize(statement: tirx.Stmt, machine: str) -> tirx.Stmt:

@@ -12,7 +12,15 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.device import Target, load_target
-from graphopt.targets.schedules.templates.dot import Dot, Pointer, choose_dot, in_nibbles, stays_packed
+from graphopt.targets.schedules.templates.dot import (
+    PACKINGS,
+    Dot,
+    Packing,
+    Pointer,
+    choose_dot,
+    in_few_bits,
+    stays_packed,
+)
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.split import SplitDot
@@ -25,8 +33,10 @@ TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
 """Columns and vectors."""
 
 RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1)}
-RANGES |= {"wide": (-254, 254), "nibbles": (0, 15)}
+RANGES |= {"wide": (-254, 254), **{f"{p.bits} bits": (0, p.levels - 1) for p in PACKINGS}}
 """Of inputs and of weights."""
+
+FOUR = PACKINGS[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,9 +67,16 @@ class Case:
         else:
             x, w = random.integers(low, high + 1, shapes[0]), random.integers(w_low, w_high + 1, shapes[1])
         bias = random.integers(-(10**6), 10**6, self.vectors * self.dot.lanes)
-        if self.weights == "nibbles":
-            w = w - random.integers(0, 16, (len(w), 1))
+        if self.weights.endswith("bits"):
+            w = w - random.integers(0, w_high + 1, (len(w), 1))
         return x.astype(self.dtype), w.astype(self.stored), bias.astype(np.int32)
+
+    @property
+    def name(self) -> str:
+        """A C identifier."""
+        kind = f"{self.dot.name}_{self.dot.lanes}_{self.dot.depth}_{self.weights}_{self.dtype}"
+        tile = f"{self.columns}x{self.vectors}_{int(self.extreme)}"
+        return f"{kind}_{tile}".replace("-", "_").replace(" ", "_")
 
     @property
     def stored(self) -> str:
@@ -115,15 +132,13 @@ class Case:
 
 def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
     """A dot in every tile, with every type of inputs."""
-    kind = f"{dot.name}_{dot.lanes}_{dot.depth}_{weights}".replace("-", "_")
-    return {
-        f"{kind}_{dtype}_{columns}x{vectors}_{int(extreme)}": Case(
-            dot, dtype, columns, vectors, extreme, weights
-        )
+    found = [
+        Case(dot, dtype, columns, vectors, extreme, weights)
         for dtype in types
         for columns, vectors in TILES
         for extreme in (False, True)
-    }
+    ]
+    return {case.name: case for case in found}
 
 
 def chosen(target: Target, dtype: str, depth: int, weights: str = "int8") -> dict[str, Case]:
@@ -133,14 +148,20 @@ def chosen(target: Target, dtype: str, depth: int, weights: str = "int8") -> dic
     return cases(dot, dtype, weights=weights)
 
 
-def in_four_bits(wanted: dict[str, Case], depth: int) -> dict[str, Case]:
-    """The same dots on weights of 4 bits."""
+def of_few_bits(wanted: dict[str, Case], depth: int) -> dict[str, Case]:
+    """The same dots on weights of 4 bits; on those of 3 and of 2 in every other tile."""
     found: dict[str, Case] = {}
     for case in wanted.values():
-        packed = in_nibbles(case.dot, depth, np.zeros((1, 1), np.int8))
-        assert packed is not None and packed.depth in (case.dot.depth, 2 * case.dot.depth)
-        found |= cases(packed, case.dtype, weights="nibbles")
-    assert len(found) == len(wanted)
+        for packing in PACKINGS:
+            packed = in_few_bits(case.dot, depth, np.zeros((1, 1), np.int8), packing)
+            assert packed is not None and packed.depth in (
+                case.dot.depth,
+                2 * case.dot.depth,
+                4 * case.dot.depth,
+            )
+            if packing is FOUR or case.vectors > 1:
+                few = dataclasses.replace(case, dot=packed, weights=f"{packing.bits} bits")
+                found |= {few.name: few}
     return found
 
 
@@ -163,9 +184,9 @@ def test_instructions_of_arm(name: str, tmp_path: Path) -> None:
     wanted: dict[str, Case] = {}
     for depth in (8, 16):
         plain = chosen(target, "int8", depth) | chosen(target, "uint8", depth)
-        wanted |= plain | in_four_bits(plain, 16)
+        wanted |= plain | of_few_bits(plain, 16)
     shorts = chosen(target, "int16", 8)
-    wanted |= shorts | in_four_bits(shorts, 16) | chosen(target, "int16", 4, "wide")
+    wanted |= shorts | of_few_bits(shorts, 16) | chosen(target, "int16", 4, "wide")
     wanted |= chosen(target, "int8", 16, "wide")
     check(wanted, target, tmp_path)
 
@@ -178,7 +199,7 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
     if host.vector_bits >= 256:
         wanted |= cases(PairDot(8, 4), "uint8", "int8", "int16")
     wanted |= chosen(host, "int16", 4)
-    wanted |= in_four_bits(wanted, 16)
+    wanted |= of_few_bits(wanted, 16)
     if host.vector_bits >= 256:
         wanted |= cases(PairDot(8, 2), "uint8", weights="wide")
     check(wanted, host, tmp_path)
@@ -187,7 +208,7 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
 def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
     """They are written out: packing and order are those of the instruction."""
     wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
-    wanted |= in_four_bits(wanted, 16)
+    wanted |= of_few_bits(wanted, 16)
     wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="wide")
     wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="wide")
     check(wanted, load_target("host"), tmp_path)
@@ -200,25 +221,33 @@ def test_weights_that_no_two_bytes_make() -> None:
     assert choose_dot(load_target("rpi4"), "int8", np.array([-128], np.int8), 16).depth == 8
 
 
-@pytest.mark.parametrize(
-    ("rows", "fits"),
-    [((-8, 7), True), ((-8, 8), False), ((2, 15), True), ((2, 16), False), ((-16, -1), False)],
-)
-def test_what_four_bits_hold(rows: tuple[int, int], fits: bool) -> None:
-    """Fifteen apart, zero among them; each channel by itself."""
-    weights = np.array([rows, (0, 15), (-15, 0)], np.int8)
-    dot = choose_dot(load_target("rpi5"), "int8", weights, 16)
-    packed = in_nibbles(dot, 16, weights)
-    assert (packed is not None) == fits
-    if packed is not None:
-        assert packed.step_bytes == dot.step_bytes // 2
-    assert in_nibbles(dot, 16, weights.astype(np.int16)) is None
-    assert in_nibbles(SplitDot.of(dot), 16, weights) is None
-    assert in_nibbles(dataclasses.replace(dot, depth=4), 4, weights) is None
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_what_few_bits_hold(packing: Packing) -> None:
+    """The levels of so many bits, zero among them; each channel by itself."""
+    most = packing.levels - 1
+    dot = choose_dot(load_target("rpi5"), "int8", np.array([1], np.int8), 16)
+    for rows, fits in (
+        ((-1, most - 1), True),
+        ((-1, most), False),
+        ((2, most), True),
+        ((2, most + 1), False),
+    ):
+        weights = np.array([rows, (0, most), (-most, 0)], np.int8)
+        packed = in_few_bits(dot, 16, weights, packing)
+        assert (packed is not None) == fits
+        if packed is not None:
+            assert packed.step_bytes == dot.step_bytes * packing.bits // 8
+    fitting = np.array([(0, most)], np.int8)
+    assert in_few_bits(dot, 16, fitting, packing) is not None
+    assert in_few_bits(dot, 16, fitting.astype(np.int16), packing) is None
+    assert in_few_bits(SplitDot.of(dot), 16, fitting, packing) is None
+    assert in_few_bits(dataclasses.replace(dot, depth=4), 4, fitting, packing) is None
 
 
-def test_four_bits_are_unpacked_where_that_takes_little() -> None:
+def test_few_bits_are_unpacked_where_that_takes_little() -> None:
     """A quarter more of the cycles, or no more than that of the weights' way from memory."""
     target = dataclasses.replace(load_target("rpi5"), memory_bytes_per_cycle=2)
-    assert stays_packed(124.0, 100.0, 10, target) and not stays_packed(126.0, 100.0, 10, target)
-    assert stays_packed(600.0, 100.0, 1000, target) and not stays_packed(630.0, 100.0, 1000, target)
+    assert stays_packed(124.0, 100.0, 10, FOUR, target) and not stays_packed(126.0, 100.0, 10, FOUR, target)
+    assert stays_packed(600.0, 100.0, 1000, FOUR, target) and not stays_packed(
+        630.0, 100.0, 1000, FOUR, target
+    )

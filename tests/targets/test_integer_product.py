@@ -18,7 +18,7 @@ from graphopt.targets.device import Target, load_target
 from graphopt.targets.fuse import fuse
 from graphopt.targets.kernels import constant_operands
 from graphopt.targets.schedules.templates import choose, integer_product
-from graphopt.targets.schedules.templates.dot import Dot, NibbleDot, in_nibbles
+from graphopt.targets.schedules.templates.dot import PACKINGS, Dot, FewBitsDot, in_few_bits
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
 from graphopt.targets.schedules.templates.integer_batches import IntegerBatches
@@ -90,26 +90,40 @@ def wide_weights(g: Draft) -> Value:
     return as_bytes(g, times(g, rows(g, 4, 24, zero=9), 21, zero=-50))
 
 
-def in_four_bits(g: Draft, x: Value, width: int, *, bias: bool = False) -> Value:
-    """The product with weights that are fifteen apart in each column, some of them above zero and some below."""
+FOUR, THREE, TWO = (-8, -3, 0, 2, 7), (-4, -1, 0, 2, 3), (-2, -1, 0, 1)
+
+
+def of_few_bits(
+    g: Draft, x: Value, width: int, *, bias: bool = False, levels: tuple[int, ...] = FOUR
+) -> Value:
+    """The product with weights between the ends of `levels`, moved in each column so that zero stays among them."""
     depth = x.static_shape[-1]
-    zeros = np.arange(width) * 5 % 16 - 8
-    data = g.random.choice((-8, -3, 0, 2, 7), (depth, width))
+    zeros = np.arange(width) * 5 % (levels[-1] - levels[0] + 1) + levels[0]
+    data = g.random.choice(levels, (depth, width))
     scale = g.random.uniform(0.5, 1.0, width) / (60 * np.sqrt(depth))
     return product(g, x, data, scale, zeros, bias)
 
 
 def packed_odd_rows(g: Draft) -> Value:
-    return as_bytes(g, in_four_bits(g, rows(g, 5, 37), 29, bias=True))
+    return as_bytes(g, of_few_bits(g, rows(g, 5, 37), 29, bias=True))
 
 
 def packed_single_row(g: Draft) -> Value:
-    return as_bytes(g, in_four_bits(g, rows(g, 1, 300, zero=0), 137), zero=90)
+    return as_bytes(g, of_few_bits(g, rows(g, 1, 300, zero=0), 137), zero=90)
 
 
 def packed_whole_steps(g: Draft) -> Value:
     x = rows(g, 2, 13, 64, dtype=DType.int8, zero=5)
-    return as_bytes(g, in_four_bits(g, x, 48, bias=True), np.int8, 11)
+    return as_bytes(g, of_few_bits(g, x, 48, bias=True), np.int8, 11)
+
+
+def packed_in_three_bits(g: Draft) -> Value:
+    return as_bytes(g, of_few_bits(g, rows(g, 7, 43), 29, bias=True, levels=THREE))
+
+
+def packed_in_two_bits(g: Draft) -> Value:
+    x = rows(g, 2, 13, 64, dtype=DType.int8, zero=5)
+    return as_bytes(g, of_few_bits(g, x, 48, bias=True, levels=TWO), np.int8, 11)
 
 
 def of_shorts(g: Draft) -> Value:
@@ -118,7 +132,7 @@ def of_shorts(g: Draft) -> Value:
 
 
 def packed_of_shorts(g: Draft) -> Value:
-    y = in_four_bits(g, rows(g, 2, 13, 64, dtype=DType.int16, zero=3), 48)
+    y = of_few_bits(g, rows(g, 2, 13, 64, dtype=DType.int16, zero=3), 48)
     return g.op("QuantizeLinear", y, g.const(0.02), g.const(0, np.int16))
 
 
@@ -163,6 +177,8 @@ EXACT: tuple[Layer, ...] = (
     packed_odd_rows,
     packed_single_row,
     packed_whole_steps,
+    packed_in_three_bits,
+    packed_in_two_bits,
     of_shorts,
     packed_of_shorts,
     residual,
@@ -254,7 +270,7 @@ def all_calls(target: Target) -> dict[str, Call]:
     for build in LAYERS:
         product = Product.of(build)
         template = product.template(target)
-        is_packed = any(isinstance(reading.dot, NibbleDot) for reading in template.readings)
+        is_packed = any(isinstance(reading.dot, FewBitsDot) for reading in template.readings)
         assert is_packed == build.__name__.startswith("packed")
         others = range(len(template.readings)) if build in EVERY_WAY else ()
         for number in (None, *others):
@@ -287,7 +303,7 @@ def test_instructions_this_machine_may_lack(dot: Dot, tmp_path: Path) -> None:
         shift = 128 if product.group.inputs[0].dtype is DType.int8 and isinstance(dot, QuadDot) else 0  # type: ignore[union-attr]
         template = dataclasses.replace(product.template(target), readings=(Reading(dot, shift),))
         if build.__name__.startswith("packed"):
-            few = in_nibbles(dot, 16, np.zeros((1, 1), np.int8))
+            few = in_few_bits(dot, 16, np.zeros((1, 1), np.int8), PACKINGS[-1])
             assert few is not None
             calls[f"{build.__name__}_4bit"] = product.call(
                 dataclasses.replace(template, readings=(Reading(few, shift),))
@@ -327,7 +343,7 @@ def test_kernels_are_shared_only_by_groups_that_are_packed_alike(name: str) -> N
 
         found[kind] = Product.of(build).template(target)
     dots = {kind: template.readings[template.defaults()["dot"]].dot for kind, template in found.items()}
-    assert isinstance(dots["few"], NibbleDot)
+    assert isinstance(dots["few"], FewBitsDot)
     for one, other in itertools.combinations(found, 2):
         assert (dots[one] == dots[other]) == (found[one].name == found[other].name)
 

@@ -33,6 +33,7 @@ from tests.targets.layers.integers import (
     depthwise_residual,
     depthwise_unsigned,
     depthwise_wider_than_image,
+    in_few_bits,
     in_four_bits,
     lowest_weights,
     odd_channels,
@@ -96,10 +97,12 @@ def always_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("always_packed")
-def test_in_four_bits(tmp_path: Path) -> None:
-    schedules = on_this_machine(host(), tmp_path, *map(in_four_bits, (*CONVOLUTIONS, *SHORT[:3])))
+def test_in_few_bits(tmp_path: Path) -> None:
+    fewer = [in_few_bits(build, bits) for bits in (2, 3) for build in FEW[bits:6]]
+    schedules = on_this_machine(host(), tmp_path, *map(in_four_bits, (*CONVOLUTIONS, *SHORT[:3])), *fewer)
     anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
-    kept = [schedule for schedule in anchors if "-4bit{" not in schedule]
+    kept = [schedule for schedule in anchors if "bit{" not in schedule]
+    assert all(sum(f"-{bits}bit{{" in schedule for schedule in anchors) > 1 for bits in (2, 3, 4))
     assert len(kept) < len(anchors) and all(schedule.startswith("integer-transposed") for schedule in kept)
 
 
@@ -128,6 +131,7 @@ def _reads_unsigned(build: Layer) -> bool:
 @pytest.mark.usefixtures("always_packed")
 def test_on_boards(name: str, tmp_path: Path) -> None:
     packed = [build for build in BOARDS[name] if build not in (*DEPTHWISE, lowest_weights, *SHORT[3:])]
-    graph, inputs, want = network(*BOARDS[name], *map(in_four_bits, packed))
+    fewer = [in_few_bits(build, bits) for bits in (2, 3) for build in packed[:2]]
+    graph, inputs, want = network(*BOARDS[name], *map(in_four_bits, packed), *fewer)
     execute, _ = runner(compile(graph, target=name, out=tmp_path / "layers"))
     assert_same(execute(inputs), want)

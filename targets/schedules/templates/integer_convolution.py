@@ -17,7 +17,14 @@ from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.convolution import MOST_TAPS
-from graphopt.targets.schedules.templates.dot import Dot, choose_dot, in_nibbles, stays_packed, tile_of
+from graphopt.targets.schedules.templates.dot import (
+    PACKINGS,
+    Dot,
+    choose_dot,
+    in_few_bits,
+    stays_packed,
+    tile_of,
+)
 from graphopt.targets.schedules.templates.dot.tile import DotTile
 from graphopt.targets.schedules.templates.epilogue import reads_by_pixel
 from graphopt.targets.schedules.templates.gathered_kernel import GatheredKernel
@@ -72,14 +79,19 @@ class IntegerConvolution:
         return best_layer(body, anchor, target, window, starts, weights).packed_where_short(weights)
 
     def packed_where_short(self, weights: np.ndarray) -> IntegerConvolution:
-        """The same with weights of 4 bits two in a byte, unless unpacking takes too long."""
-        dots = (
+        """The same with weights of few bits as short as they are, unless unpacking takes too long."""
+        dots = [
             choose_dot(self.target, self._dtype, weights, depth, self.window.result[1]) for depth in DEPTHS
-        )
-        packed = [in_nibbles(dot, depth, weights) for dot, depth in zip(dots, DEPTHS, strict=True)]
-        layers = [replace(self, dot=dot) for dot in packed if dot is not None]
-        best = min(layers, key=lambda layer: layer.cycles, default=self)
-        return best if stays_packed(best.cycles, self.cycles, weights.size, self.target) else self
+        ]
+        for packing in PACKINGS:
+            packed = [
+                in_few_bits(dot, depth, weights, packing) for dot, depth in zip(dots, DEPTHS, strict=True)
+            ]
+            layers = [replace(self, dot=dot) for dot in packed if dot is not None]
+            best = min(layers, key=lambda layer: layer.cycles, default=self)
+            if layers and stays_packed(best.cycles, self.cycles, weights.size, packing, self.target):
+                return best
+        return self
 
     @property
     def _dtype(self) -> str:

@@ -20,7 +20,15 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.dot import Dot, Pointer, Words, fitting_dots, in_nibbles, tile_of
+from graphopt.targets.schedules.templates.dot import (
+    Dot,
+    Packing,
+    Pointer,
+    Words,
+    fitting_dots,
+    in_few_bits,
+    tile_of,
+)
 from graphopt.targets.schedules.templates.dot.tile import DotTile
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import Buffers, copied, each, spread
@@ -66,9 +74,9 @@ def readings(target: Target, dtype: str, weights: np.ndarray) -> tuple[Reading, 
     return tuple(own or moved) or (plain,)
 
 
-def packed_readings(choices: Sequence[Reading], weights: np.ndarray) -> tuple[Reading, ...]:
-    """Those of `choices` that can read weights (columns, depth) of 4 bits, two in a byte."""
-    packed = ((in_nibbles(choice.dot, RUN, weights), choice.shift) for choice in choices)
+def packed_readings(choices: Sequence[Reading], weights: np.ndarray, packing: Packing) -> tuple[Reading, ...]:
+    """Those of `choices` that can read weights (columns, depth) of few bits."""
+    packed = ((in_few_bits(choice.dot, RUN, weights, packing), choice.shift) for choice in choices)
     return tuple(Reading(dot, shift) for dot, shift in packed if dot is not None)
 
 

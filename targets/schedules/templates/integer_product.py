@@ -12,7 +12,7 @@ from tvm import tirx
 from graphopt.ir import Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import INTEGERS, product_of_bytes
-from graphopt.targets.schedules.templates.dot import stays_packed
+from graphopt.targets.schedules.templates.dot import PACKINGS, stays_packed
 from graphopt.targets.schedules.templates.integer_panels import (
     READ,
     IntegerPanelKernel,
@@ -60,13 +60,14 @@ class IntegerProduct:
             return None
         weights = constants[body.inputs.index(b)]
         plain = readings(target, a.dtype.label, weights)
-        packed = packed_readings(plain, weights.T)
-        if packed:
-            sizes = rows, depth, width, target
-            cycles, before = (product_cycles(choices, *sizes) for choices in (packed, plain))
-            if not stays_packed(cycles, before, weights.size, target):
-                packed = ()
-        return cls(body, anchor, target, rows, depth, width, packed or plain)
+        sizes = rows, depth, width, target
+        for packing in PACKINGS:
+            packed = packed_readings(plain, weights.T, packing)
+            if packed:
+                cycles, before = (product_cycles(choices, *sizes) for choices in (packed, plain))
+                if stays_packed(cycles, before, weights.size, packing, target):
+                    return cls(body, anchor, target, rows, depth, width, packed)
+        return cls(body, anchor, target, rows, depth, width, plain)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         registers = self.target.vector_registers

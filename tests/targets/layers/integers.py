@@ -75,23 +75,31 @@ def requantized(
     return g.op("QuantizeLinear", v, g.const(1.0), g.const(zero, dtype))
 
 
-def in_four_bits(build: Layer) -> Layer:
-    """The layer with weights that are fifteen apart in each channel, some of them above zero and some below."""
+def in_few_bits(build: Layer, bits: int) -> Layer:
+    """The layer with weights that so many bits can tell from each other in each channel, some of them above zero and
+    some below."""
+    levels = 1 << bits
 
     def built(g: Draft) -> Value:
+        before = set(g.graph.nodes)
         y = build(g)
         for node in g.graph.nodes:
-            if node.is_op("Conv", domain=QUANT):
+            if node.is_op("Conv", domain=QUANT) and node not in before:
                 w = node.inputs[1]
                 assert w is not None and w.constant is not None
-                least = np.arange(len(w.constant)) * 5 % 16
-                few = (w.constant & 15) - least.reshape(-1, *[1] * (w.constant.ndim - 1))
+                least = np.arange(len(w.constant)) * 5 % levels
+                few = (w.constant & (levels - 1)) - least.reshape(-1, *[1] * (w.constant.ndim - 1))
                 node.set_input(1, g.graph.add_constant(few.astype(np.int8), w.name))
         g.graph.remove_unused_constants()
         return y
 
-    built.__name__ = f"{build.__name__}_in_four_bits"
+    built.__name__ = f"{build.__name__}_in_{bits}_bits"
     return built
+
+
+def in_four_bits(build: Layer) -> Layer:
+    """The layer with weights of 4 bits."""
+    return in_few_bits(build, 4)
 
 
 def odd_channels(g: Draft) -> Value:
