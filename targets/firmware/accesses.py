@@ -19,6 +19,12 @@ from tvm import tirx
 from tvm.ir import Call, TensorLoad
 
 from graphopt.targets.firmware.intervals import Array, Evaluator, Interval, between, exactly
+from graphopt.targets.firmware.routine_calls import (
+    RoutineCall,
+    calls_of_routines,
+    is_address,
+    is_routine_call,
+)
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
 AXES = 24
@@ -65,7 +71,10 @@ class Parameters:
         found = cls({parameter: number for number, parameter in enumerate(function.params)})
         tvm_ffi.structural_walk(function.body, (tirx.DeclBuffer, found._declare))
         stored = _stored(function.body)
-        found.written = {number for buffer, number in found.numbers.items() if stored[buffer]}
+        called = [
+            buffer for call in calls_of_routines(function.body) for buffer, e in call.passed() if e.is_store
+        ]
+        found.written = {n for buffer, n in found.numbers.items() if stored[buffer] or buffer in called}
         found.stores = Stores(found)(function.body)
         if not found.written or found.stores > MOST_STORES:
             raise Unknown
@@ -119,6 +128,9 @@ class Stores:
             return 0
         if isinstance(s, tirx.Evaluate) and not isinstance(s.value, Call):
             return 0
+        if isinstance(s, tirx.Evaluate) and is_routine_call(s.value):
+            call = RoutineCall(s.value, self._ranges)
+            return call.rounds if any(e.is_store and b in self._numbers for b, e in call.passed()) else 0
         raise Unknown
 
     def rounds(self, loop: tirx.For) -> int:
@@ -171,6 +183,24 @@ class _Walk:
         elif isinstance(s, tirx.While):
             yield from self._reads(s.condition, time, loops, self._evaluate)
             yield from self.statement(s.body, time, loops)
+        elif isinstance(s, tirx.Evaluate) and is_routine_call(s.value):
+            yield from self._routine(s, time, loops)
+
+    def _routine(self, s: tirx.Evaluate, time: Array, loops: _Loops) -> Iterator[Access]:
+        call, counts = RoutineCall(s.value, self._evaluate), bool(self._count(s))
+        if loops.depth + 2 > AXES:
+            raise Unknown
+        round = _axis(call.rounds, loops.depth)
+        for buffer, effect in call.passed():
+            number = self._number.get(buffer)
+            if number is None:
+                continue
+            start = self._evaluate(call.starts[effect.argument])
+            low, high = (end + round * effect.pace for end in (start.low, start.high))
+            is_one = effect.length == 1 and start.is_exact
+            place = exactly(low) if is_one else between(low, high + effect.length - 1)
+            when = time + (round + effect.late if counts else 0)
+            yield Access(number, place, when, loops.reached, is_store=effect.is_store)
 
     def _loop(self, loop: tirx.For, time: Array, loops: _Loops) -> Iterator[Access]:
         for bound in (loop.min, loop.extent):
@@ -233,7 +263,7 @@ class _Walk:
         """Where a pointer goes, nobody knows what is read or written; a pure function reads from there on, at once."""
         name = getattr(call.op, "name", "?").rpartition(".")[2]
         passed = [a for a in call.args if isinstance(a, tirx.Var) and a in self._number]
-        inner = [a.args[0] for a in call.args if isinstance(a, Call) and _is_address(a)]
+        inner = [a.args[0] for a in call.args if isinstance(a, Call) and is_address(a)]
         passed += [load.source for load in inner if load.source in self._number]
         written = any(self._number[p] in self._parameters.written for p in passed)
         if passed and (name != "call_pure_extern" or written):
@@ -270,10 +300,6 @@ def _numbers_stored_once(body: tirx.Stmt) -> set[tirx.Var]:
 
 def _nbytes(kind: tvm.DataType) -> int:
     return kind.lanes * ((kind.bits + 7) // 8)
-
-
-def _is_address(call: Call) -> bool:
-    return getattr(call.op, "name", "").endswith("address_of")
 
 
 def _lanes(index: Expr) -> int:

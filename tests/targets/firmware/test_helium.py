@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import tirx
 
 import graphopt
 from graphopt.ir import DType, Graph, Value
@@ -19,8 +20,11 @@ from graphopt.targets.device import load_target
 from graphopt.targets.firmware.emulated import EmulatedFirmware
 from graphopt.targets.kernels import constant_operands
 from graphopt.targets.schedules.templates import choose
+from graphopt.targets.schedules.templates.helium.calls import at, call
+from graphopt.targets.schedules.templates.helium.packing import product_words
 from tests.passes.helpers import Draft
 from tests.targets.conftest import runnable
+from tests.targets.firmware.c_kernels import kernel
 from tests.targets.firmware.conftest import STRICT, clang
 from tests.targets.lower.test_quant import SCALE, dequantized, quantized
 
@@ -211,3 +215,33 @@ def test_what_is_left_to_others() -> None:
     assert kernel_of(layer(lowest=-128)) == "helium-convolution"
     # Scales from 1/2 on are shifted first.
     assert not kernel_of(layer(scale=0.6)).startswith("helium")
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 4, 7, 9])
+def test_how_near_an_image_may_lie_to_its_products(pixels: int) -> None:
+    """A tile of up to 3 pixels is read until all its channels are written."""
+    depth, channels = 5, 8
+
+    def build(x: tirx.Var, w: tirx.Var, y: tirx.Var) -> None:
+        call("product", at(x, 0), depth, pixels, at(w, 0), depth, channels, at(y, 0), channels, 0, -128, 127)
+
+    made = kernel(
+        build,
+        (pixels * depth, "int8"),
+        (product_words(depth, channels), "int32"),
+        (pixels * channels, "int8"),
+    )
+    least, first, left = 0, 0, pixels
+    while left:
+        tile = 1 if left == 1 else 2 if left in (2, 4) else 3
+        least = max(least, (first + tile) * channels - first * depth)
+        first, left = first + tile, left - tile
+    assert least <= made.overlaps["f"][0, 2].least <= least + 2 * channels
+
+
+def test_a_sum_may_lie_where_its_operands_are() -> None:
+    made = kernel(
+        lambda a, b, y: call("add", at(a, 0), at(b, 0), 9, 1, 2, 3, 1 << 20, at(y, 0), 0, -128, 127),
+        *[(9, "int8")] * 3,
+    )
+    assert made.overlaps["f"][0, 2].in_place and made.overlaps["f"][1, 2].in_place

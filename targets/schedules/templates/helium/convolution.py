@@ -13,7 +13,7 @@ from graphopt.ir import DType, Graph
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import Anchor
-from graphopt.targets.schedules.templates.helium.calls import add, at, call
+from graphopt.targets.schedules.templates.helium.calls import Finish, at, call
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
     fits_bytes,
@@ -54,7 +54,7 @@ class HeliumConvolution:
         if tail is None or operands is None or not fits_bytes(known[anchor.weights]):
             return None
         window = window_of_image(anchor.node, anchor.image, anchor.kernel)
-        if window.is_pointwise:
+        if window.is_pointwise and tail.added is None:
             window = window.flat()
         groups = anchor.groups
         sizes = groups, anchor.channels // groups, anchor.made.channels // groups
@@ -113,19 +113,19 @@ class HeliumConvolution:
         return Strip(self.window, self.channels, step, self.zero_point, self.channels)
 
     def _emit(self, buffers: Buffers) -> None:
-        result = buffers[self.tail.first.result if self.tail.added is None else self.body.outputs[0]]
         strip = None if self.is_direct else self.strip.made()
         batch = self.operands.x.static_shape[0]
         rows, columns = self.window.result
         made = self.groups * self.filters
-        with repeated(batch) as image, repeated(self.groups) as group, T.serial(rows) as row:
-            line = (image * rows + row) * columns
-            for start, count in [(0, columns)] if strip is None else self.strip.parts():
-                x, pace = self._windows(buffers, strip, image, group, row, start, count)
-                place = (line + start) * made + group * self.filters
-                self._product(buffers, x, pace, count, group, at(result, place))
-        if self.tail.added is not None:
-            add(self.tail.added, buffers, batch * rows * columns * made)
+        finish = Finish(self.tail, buffers, columns * made)
+        with repeated(batch) as image, T.serial(rows) as row:
+            line = (image * rows + row) * columns * made
+            with repeated(self.groups) as group:
+                for start, count in [(0, columns)] if strip is None else self.strip.parts():
+                    x, pace = self._windows(buffers, strip, image, group, row, start, count)
+                    place = start * made + group * self.filters
+                    self._product(buffers, x, pace, count, group, finish.place(line, place))
+            finish.row(line)
 
     def _windows(
         self,

@@ -12,7 +12,7 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.ir import Graph
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.helium.calls import add, at, call
+from graphopt.targets.schedules.templates.helium.calls import Finish, at, call
 from graphopt.targets.schedules.templates.helium.convolution import anchor_of
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
@@ -87,18 +87,18 @@ class HeliumDepthwise:
         most = CHANNELS if whole else rest
         strip = Strip(self.window, most, self.channels, self.zero_point, CHANNELS)
         workspace = strip.made()
+        narrow = Strip(self.window, rest, self.channels, self.zero_point, CHANNELS)
         batch = self.operands.x.static_shape[0]
         rows, columns = self.window.result
-        with repeated(batch) as image:
+        finish = Finish(self.tail, buffers, columns * self.channels)
+        with repeated(batch) as image, T.serial(rows) as row:
+            line = (image * rows + row) * columns * self.channels
             if whole:
-                with repeated(whole) as block, T.serial(rows) as row:
-                    self._row(buffers, strip, workspace, image, block, row, CHANNELS)
+                with repeated(whole) as block:
+                    self._row(buffers, strip, workspace, image, block, row, finish, line)
             if rest:
-                narrow = Strip(self.window, rest, self.channels, self.zero_point, CHANNELS)
-                with T.serial(rows) as row:
-                    self._row(buffers, narrow, workspace, image, whole, row, rest)
-        if self.tail.added is not None:
-            add(self.tail.added, buffers, batch * rows * columns * self.channels)
+                self._row(buffers, narrow, workspace, image, whole, row, finish, line)
+            finish.row(line)
 
     def _row(
         self,
@@ -108,16 +108,15 @@ class HeliumDepthwise:
         image: Expr | int,
         block: Expr | int,
         row: Expr,
-        channels: int,
+        finish: Finish,
+        line: Expr,
     ) -> None:
         """One row of the result, of some channels."""
-        result = buffers[self.tail.first.result if self.tail.added is None else self.body.outputs[0]]
         packed = at(buffers[self.operands.weights], block * depthwise_words(self.window.taps))
-        rows, columns = self.window.result
         pixels = self.window.image[0] * self.window.image[1]
         begin = image * pixels * self.channels + block * CHANNELS
         for start, count in strip.parts():
             strip.fill(workspace, buffers[self.operands.x], begin, row, start, count)
-            place = ((image * rows + row) * columns + start) * self.channels + block * CHANNELS
-            operands = at(workspace, 0), strip.pace, count, packed, self.window.taps, channels
-            call("depthwise", *operands, at(result, place), self.channels, *self.tail.first.cut)
+            place = finish.place(line, start * self.channels + block * CHANNELS)
+            operands = at(workspace, 0), strip.pace, count, packed, self.window.taps, strip.channels
+            call("depthwise", *operands, place, self.channels, *self.tail.first.cut)
