@@ -98,6 +98,7 @@ def compile(
     profile: bool = False,
     winograd: bool = True,
     precision: str = FLOAT32,
+    keep_inputs: bool = False,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -110,8 +111,9 @@ def compile(
     given. With `profile` the library can tell each layer's time on the first shape. Without `winograd` every
     convolution is the plain sum: weights take less room, and rounding errors are a little smaller. `precision`
     "float16" computes in float16 where that is safe, on targets with arithmetic for it; inputs and outputs keep their
-    types. `explain` names rules whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first
-    shape after each pass.
+    types. Firmware has its inputs and outputs in the arena, where a run writes over inputs; with `keep_inputs` they are
+    the caller's buffers, as those of a library always are. `explain` names rules whose misses the bundle's `record`
+    keeps; `after_pass` sees the graph of the first shape after each pass.
     Nothing is left at `out` when something fails. Raises GraphoptError.
     """
     from graphopt.preparation import grouped_for, halved, legalized
@@ -122,6 +124,9 @@ def compile(
 
     machine = target if isinstance(target, Target) else load_target(str(target))
     half = computes_in_half(precision, machine)
+    if keep_inputs and not machine.is_firmware:
+        hint = "leave it out: a library never writes over its inputs"
+        raise UsageError("keep_inputs is for firmware", where=f"target {machine.name}", hint=hint)
     shapes = [input_shapes or {}] if isinstance(input_shapes, Mapping | None) else list(input_shapes) or [{}]
     if isinstance(model, Graph) and any(shapes):
         raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
@@ -154,13 +159,23 @@ def compile(
         "profile": profile,
         "winograd": winograd,
         "precision": precision,
+        **({"keep_inputs": True} if keep_inputs else {}),
         "input_shapes": [{key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen],
     }
     extra = {"pipeline": str(steps), "options": options, "source": source_fingerprint(model)}
     if machine.is_firmware:
         check_firmware_options(machine, shapes=len(shapes), threads=threads, profile=profile)
         bundle = _firmware_bundle(
-            originals[0], ready[0], grouped[0], machine, title, destination, results[0], extra, progress
+            originals[0],
+            ready[0],
+            grouped[0],
+            machine,
+            title,
+            destination,
+            results[0],
+            extra,
+            keep_inputs,
+            progress,
         )
         return dataclasses.replace(bundle, record=results[0].record)
     compiled = compile_model(
@@ -210,6 +225,7 @@ def _firmware_bundle(
     destination: Path,
     result: OptimizeResult,
     extra: Mapping[str, object],
+    keep_inputs: bool,
     progress: Progress | None,
 ) -> Bundle:
     """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from."""
@@ -225,7 +241,7 @@ def _firmware_bundle(
 
     inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
     sample = Sample(inputs, reference.run(ready, inputs), layer_checks(grouped, inputs))
-    compiled = compile_firmware(grouped, machine, name, progress=progress)
+    compiled = compile_firmware(grouped, machine, name, keep_inputs=keep_inputs, progress=progress)
     return write_files(
         destination,
         compiled.abi,

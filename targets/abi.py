@@ -123,7 +123,8 @@ class ModelAbi:
     `shapes` has a signature for each shape the model was compiled for, equal in all but their dimensions;
     `workspace_bytes` is enough for any of them. `profiled_layers` is the number of layers that
     `<model>_run_profiled` tells the time of; 0: there is no such function. The workspace starts at a multiple of
-    `alignment`.
+    `alignment`. Where inputs and outputs are in the workspace, `inputs_at` and `outputs_at` are the bytes in front of
+    each; otherwise the caller passes them.
     """
 
     name: str
@@ -132,6 +133,13 @@ class ModelAbi:
     default_threads: int
     profiled_layers: int = 0
     alignment: int = ALIGNMENT
+    inputs_at: tuple[int, ...] = ()
+    outputs_at: tuple[int, ...] = ()
+
+    @property
+    def passes_tensors(self) -> bool:
+        """The caller has buffers of its own for inputs and outputs."""
+        return not self.outputs_at
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -167,6 +175,11 @@ class ModelAbi:
             "workspace_alignment": self.alignment,
             "default_threads": self.default_threads,
             **({"profiled_layers": self.profiled_layers} if self.profiled_layers else {}),
+            **(
+                {}
+                if self.passes_tensors
+                else {"inputs_at": list(self.inputs_at), "outputs_at": list(self.outputs_at)}
+            ),
         }
 
     @classmethod
@@ -174,7 +187,8 @@ class ModelAbi:
         """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
         sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
         layers, alignment = int(data.get("profiled_layers", 0)), int(data["workspace_alignment"])
-        return cls(str(data["model"]), signatures(data), *sizes, layers, alignment)
+        at = (tuple(map(int, data.get(side, ()))) for side in ("inputs_at", "outputs_at"))
+        return cls(str(data["model"]), signatures(data), *sizes, layers, alignment, *at)
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:

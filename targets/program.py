@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Literal
 
 from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
@@ -18,7 +17,8 @@ from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
-from graphopt.targets.plan_memory import Buffer, Overlap, Plan, aligned, plan
+from graphopt.targets.arena import Work, plan_arena, storage_bytes
+from graphopt.targets.plan_memory import Overlap, Plan
 from graphopt.targets.weights import Weights
 
 
@@ -66,6 +66,7 @@ class Program:
     """Everything the entry function does, and what it needs.
 
     `in_place` tells the bytes that each concatenation and slice has where they are, so that nothing moves them.
+    `input_places` and `output_places` are where the caller writes and reads.
     """
 
     steps: tuple[Call | Copy, ...]
@@ -74,6 +75,8 @@ class Program:
     weights: Weights
     plan: Plan
     in_place: tuple[tuple[str, int], ...] = ()
+    input_places: tuple[Place, ...] = ()
+    output_places: tuple[Place, ...] = ()
 
     @property
     def signature(self) -> Signature:
@@ -97,11 +100,13 @@ def build_program(
     alignment: int = ALIGNMENT,
     *,
     overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]] | None = None,
+    tensors_in_arena: bool = False,
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
     Its constants are added to `weights`, where other programs may have theirs. `overlaps` tells of each kernel which
-    parameters may share memory, by their numbers; without it none may.
+    parameters may share memory, by their numbers; without it none may. With `tensors_in_arena` inputs and outputs have
+    places in the arena, where a run may write over an input; otherwise they are the caller's buffers.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -112,20 +117,29 @@ def build_program(
     calls = [node for node in graph.nodes if needs_kernel(node)]
     _check_grouped(graph)
     storage = Storage(graph)
-    places = {value: Place("input", number=index) for index, value in enumerate(graph.inputs)}
     held = Weights() if weights is None else weights
-    places.update(_place_weights(graph, held))
-    copies: list[tuple[Value, int]] = []
-    for index, value in enumerate(graph.outputs):
-        root = _buffer(value, storage)
-        if root.producer is None or root in places:
-            copies.append((root, index))
-        else:
+    places = _place_weights(graph, held)
+    if not tensors_in_arena:
+        places.update((value, Place("input", number=index)) for index, value in enumerate(graph.inputs))
+    ends = [_buffer(value, storage) for value in graph.outputs]
+    copied: list[int] = []
+    for index, root in enumerate(ends):
+        if root in places:
+            copied.append(index)
+        elif not tensors_in_arena:
             places[root] = Place("output", number=index)
     places.update((v, NOWHERE) for v in graph.values() if v not in places and not v.size)
-    placement, workspace_places = _plan_arena(
-        calls, storage, places, kernel_of, workspaces, alignment, overlaps or {}
+    work = [Work(node, workspaces[kernel_of[node]], (overlaps or {}).get(kernel_of[node])) for node in calls]
+    arena = plan_arena(
+        work,
+        storage,
+        places,
+        alignment,
+        inputs=graph.inputs if tensors_in_arena else (),
+        outputs=graph.outputs if tensors_in_arena else (),
+        copies={index: outputs[index].nbytes for index in copied} if tensors_in_arena else {},
     )
+    places.update((root, Place("arena", offset)) for root, offset in arena.offsets.items())
 
     def place(value: Value) -> Place:
         stretch = storage.of(value)
@@ -136,11 +150,16 @@ def build_program(
     for number, node in enumerate(calls):
         read = [place(v) for v in node.inputs if v is not None]
         written = [place(v) for v in node.outputs]
-        arguments = (*read, *written, *workspace_places[number])
+        scratch = [Place("arena", offset) for offset in arena.workspaces[number]]
+        arguments = (*read, *written, *scratch)
         steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]]))
-    for value, index in copies:
-        steps.append(Copy(places[value], Place("output", number=index), outputs[index].nbytes))
-    return Program(tuple(steps), inputs, outputs, held, placement, _in_place(graph))
+    made = [place(value) for value in graph.outputs]
+    for index in copied:
+        target = Place("arena", arena.copies[index]) if tensors_in_arena else Place("output", number=index)
+        steps.append(Copy(made[index], target, outputs[index].nbytes))
+        made[index] = target
+    given = tuple(place(value) for value in graph.inputs)
+    return Program(tuple(steps), inputs, outputs, held, arena.plan, _in_place(graph), given, tuple(made))
 
 
 def _in_place(graph: Graph) -> tuple[tuple[str, int], ...]:
@@ -168,11 +187,6 @@ def _buffer(output: Value, storage: Storage) -> Value:
     return stretch.root
 
 
-def storage_bytes(value: Value) -> int:
-    """Bytes of a value in a kernel's memory, where every element has whole bytes."""
-    return value.size * value.dtype.numpy.itemsize
-
-
 def _spec(value: Value, name: str) -> Tensor:
     where = f"'{name}'"
     if not value.is_static:
@@ -197,77 +211,3 @@ def _place_weights(graph: Graph, weights: Weights) -> dict[Value, Place]:
             assert value.constant is not None
             places[value] = Place("weights", weights.place(value.constant))
     return places
-
-
-def _plan_arena(
-    calls: list[Node],
-    storage: Storage,
-    places: dict[Value, Place],
-    kernel_of: Mapping[Node, str],
-    workspaces: Mapping[str, tuple[int, ...]],
-    alignment: int,
-    overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]],
-) -> tuple[Plan, list[list[Place]]]:
-    """Place what has no place yet; adds to `places` and returns the workspaces of each call."""
-    last_read: dict[Value, int] = {}
-    for number, node in enumerate(calls):
-        for value in node.inputs:
-            if value is not None:
-                last_read.update(dict.fromkeys(storage.made_in(value), number))
-    buffers: list[Buffer] = []
-    known: dict[Value, Buffer] = {}
-    for number, node in enumerate(calls):
-        for value in node.outputs:
-            root = storage.of(value).root
-            if root not in places:
-                buffer = _slot(value, storage, number, last_read.get(value, number), alignment)
-                known[root] = buffer
-                buffers.append(buffer)
-        for index, size in enumerate(workspaces[kernel_of[node]]):
-            buffers.append(Buffer(f"{number}:workspace {index}", size, number, number))
-    allowed: dict[tuple[str, str], Overlap] = {}
-    lives = {buffer.name: buffer for buffer in buffers}
-    for node in calls:
-        allowed.update(_allowed(node, storage, lives, overlaps.get(kernel_of[node], {})))
-    placement = plan(buffers, alignment, allowed)
-    for root, buffer in known.items():
-        places[root] = Place("arena", placement.offsets[buffer.name] - buffer.offset)
-    scratch = [
-        [
-            Place("arena", placement.offsets[f"{number}:workspace {index}"])
-            for index in range(len(workspaces[kernel_of[node]]))
-        ]
-        for number, node in enumerate(calls)
-    ]
-    return placement, scratch
-
-
-def _slot(value: Value, storage: Storage, first: int, last: int, alignment: int) -> Buffer:
-    """The buffer of a computed value; those that are joined belong to one region."""
-    size = storage_bytes(value)
-    if storage.is_alone(value):
-        return Buffer(value.name, aligned(size, alignment), first, last)
-    stretch = storage.of(value)
-    start = stretch.offset * value.dtype.numpy.itemsize
-    return Buffer(value.name, size, first, last, stretch.root.name, start)
-
-
-def _allowed(
-    node: Node, storage: Storage, lives: Mapping[str, Buffer], overlaps: Mapping[tuple[int, int], Overlap]
-) -> dict[tuple[str, str], Overlap]:
-    """What buffers that `node` reads last may share with those that it writes; each operand has its say."""
-    read = [value for value in node.inputs if value is not None]
-    found: dict[tuple[str, str], list[Overlap | None]] = {}
-    for number, written in enumerate(node.outputs, len(read)):
-        for operand, value in enumerate(read):
-            overlap = overlaps.get((operand, number))
-            for made in [] if value.constant is not None else storage.made_in(value):
-                if made.name in lives and written.name in lives:
-                    ahead = (storage.of(made).offset - storage.of(value).offset) * value.dtype.numpy.itemsize
-                    moved = overlap.moved(ahead) if overlap else None
-                    found.setdefault((made.name, written.name), []).append(moved)
-    return {
-        (a, b): reduce(Overlap.both, [one for one in said if one])
-        for (a, b), said in found.items()
-        if all(said) and lives[a].last == lives[b].first
-    }

@@ -60,6 +60,13 @@ def compile_model(
             help="What to compute in; float16 needs a target with arithmetic for it, such as rpi5.",
         ),
     ] = "float32",
+    keep_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--keep-inputs",
+            help="Firmware: take inputs and outputs in buffers of the caller's, which takes more RAM.",
+        ),
+    ] = False,
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
@@ -118,6 +125,7 @@ def compile_model(
             profile=profile,
             winograd=winograd,
             precision=precision,
+            keep_inputs=keep_inputs,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

@@ -40,7 +40,7 @@ def arena_at_least(grouped: Graph, target: Target) -> int | None:
 
 def memory_shortages(grouped: Graph, arena: int, target: Target) -> list[str]:
     """Why the target's memory cannot hold the model, each reason a line."""
-    from graphopt.targets.program import storage_bytes
+    from graphopt.targets.arena import storage_bytes
     from graphopt.targets.weights import Weights
 
     weights = Weights(alignment=1)

@@ -13,8 +13,8 @@ from graphopt.analysis.macs import total
 from graphopt.ir import QUANT, Node
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.report.shapes import sharpened
+from graphopt.targets.arena import storage_bytes
 from graphopt.targets.fuse import operators
-from graphopt.targets.program import storage_bytes
 
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul")
 """Of integers."""

@@ -12,7 +12,7 @@ from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.firmware import board as board_files
-from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.interface import parameter_names, passed
 from graphopt.targets.memory_map import Region
 
 C_FLAGS = ("-std=gnu11", "-O2", "-ffunction-sections", "-fdata-sections")
@@ -29,7 +29,6 @@ def board_of(target: Target) -> Target:
 def runner_text(abi: ModelAbi, *, selftest: bool) -> str:
     """The C program that feeds the model from files."""
     inputs, outputs = parameter_names(abi)
-    named = [*zip(inputs, abi.inputs, strict=True), *zip(outputs, abi.outputs, strict=True)]
     reads, writes = (
         "\n".join(
             f"        if (semihosting_{way}({file}, {name}, {spec.nbytes}u)) return SHORT_FILE;"
@@ -41,18 +40,37 @@ def runner_text(abi: ModelAbi, *, selftest: bool) -> str:
             ("write", "out", outputs, abi.outputs),
         )
     )
+    arguments = [*(name for side in passed(abi) for name, _ in side), "arena", "sizeof arena"]
     facts = {
         "MODEL": abi.name,
         "MACRO": abi.macro,
         "BUFFERS": "\n".join(
-            f"static {c_type(spec)} {name}[{max(spec.elements, 1)}];" for name, spec in named
+            f"static {c_type(spec)} {name}[{max(spec.elements, 1)}];"
+            for side in passed(abi)
+            for name, spec in side
         ),
+        "POINTERS": "" if abi.passes_tensors else "\n".join(_pointers(abi)),
         "SELFTEST": f"{abi.name}_selftest(arena, sizeof arena)" if selftest else "0",
-        "RUN": f"{abi.name}_run({', '.join([*inputs, *outputs, 'arena', 'sizeof arena'])})",
+        "RUN": f"{abi.name}_run({', '.join(arguments)})",
         "READS": reads,
         "WRITES": writes,
     }
     return render("firmware_runner.c.in", facts)
+
+
+def _pointers(abi: ModelAbi) -> list[str]:
+    """Variables for the places of inputs and outputs in the arena."""
+    inputs, outputs = parameter_names(abi)
+    return [
+        *(
+            f"    {c_type(spec)} *const {name} = {abi.name}_input_{number}(arena);"
+            for number, (name, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
+        ),
+        *(
+            f"    const {c_type(spec)} *const {name} = {abi.name}_output_{number}(arena);"
+            for number, (name, spec) in enumerate(zip(outputs, abi.outputs, strict=True))
+        ),
+    ]
 
 
 def linker_script(board: Target) -> str:

@@ -14,7 +14,7 @@ from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.footprint import footprint
-from graphopt.targets.firmware.header import firmware_header
+from graphopt.targets.firmware.header import firmware_header, usage
 from graphopt.targets.firmware.interface import Quantization
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
 from graphopt.targets.firmware.memory import memory_data, memory_text
@@ -43,6 +43,7 @@ class CompiledFirmware:
         facts = {
             "MODEL": name,
             "MACRO": self.abi.macro,
+            "USE": "\n".join(usage(self.abi)),
             "GCC": target.gcc,
             "GCC_FLAGS": " ".join(target.gcc_flags),
             "VERSION": metadata.version("graphopt"),
@@ -73,9 +74,15 @@ class CompiledFirmware:
 
 
 def compile_firmware(
-    graph: Graph, target: Target, name: str, *, progress: Progress | None = None
+    graph: Graph,
+    target: Target,
+    name: str,
+    *,
+    keep_inputs: bool = False,
+    progress: Progress | None = None,
 ) -> CompiledFirmware:
-    """Compile a model from its fused graph; `name` is a C identifier.
+    """Compile a model from its fused graph; `name` is a C identifier. With `keep_inputs` inputs and outputs are buffers
+    of the caller's, and inputs stay as they are; otherwise they are in the arena.
 
     Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do or hold.
     """
@@ -89,10 +96,19 @@ def compile_firmware(
     kernels = print_kernels(lowered.functions, target.triple, _operands(lowered.name_of))
     weights = Weights(FIRMWARE_ALIGNMENT)
     program = build_program(
-        graph, lowered.name_of, kernels.workspaces, weights, FIRMWARE_ALIGNMENT, overlaps=kernels.overlaps
+        graph,
+        lowered.name_of,
+        kernels.workspaces,
+        weights,
+        FIRMWARE_ALIGNMENT,
+        overlaps=kernels.overlaps,
+        tensors_in_arena=not keep_inputs,
     )
     _check_memory(program, target)
-    abi = ModelAbi(name, (program.signature,), program.plan.size, 1, alignment=FIRMWARE_ALIGNMENT)
+    places = () if keep_inputs else (program.input_places, program.output_places)
+    at = [tuple(place.offset for place in side) for side in places]
+    sizes = (program.plan.size, 1, 0, FIRMWARE_ALIGNMENT)
+    abi = ModelAbi(name, (program.signature,), *sizes, *at)
     return CompiledFirmware(abi, program, kernels, lowered.schedules)
 
 
@@ -107,8 +123,12 @@ def _operands(name_of: Mapping[Node, str]) -> dict[str, set[int]]:
 
 def _check_memory(program: Program, target: Target) -> None:
     """Raise UnsupportedError where a board's regions cannot hold the weights, or what a run needs at once."""
-    tensors = sum(spec.nbytes for spec in (*program.inputs, *program.outputs))
-    short = target.shortages(flash=len(program.weights.blob), ram=program.plan.size + tensors)
+    tensors = [
+        (*zip(program.inputs, program.input_places, strict=True),),
+        (*zip(program.outputs, program.output_places, strict=True),),
+    ]
+    passed = sum(spec.nbytes for side in tensors for spec, place in side if place.region != "arena")
+    short = target.shortages(flash=len(program.weights.blob), ram=program.plan.size + passed)
     if short:
         hint = "quantise the model, give smaller input shapes, or name a larger board"
         raise UnsupportedError("; ".join(short), hint=hint)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.firmware.c_statements import Parameter
 from graphopt.targets.firmware.header import run_prototype
-from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.interface import parameter_names, passed
 from graphopt.targets.firmware.kernels import CKernels
 from graphopt.targets.firmware.weights import WeightArrays
 from graphopt.targets.program import Call, Copy, Place, Program
@@ -41,23 +41,18 @@ class Entry:
 
     def _checks(self) -> list[str]:
         macro = self.abi.macro
-        inputs, outputs = parameter_names(self.abi)
+        inputs, outputs = passed(self.abi)
         lines = []
         if self.abi.workspace_bytes:
             lines.append("    unsigned char *const base = arena;")
-        for name, spec in zip([*inputs, *outputs], [*self.abi.inputs, *self.abi.outputs], strict=True):
+        for name, spec in (*inputs, *outputs):
             lines.append(f"    if (!{name}) return {macro}_ERROR_NULL;")
             if spec.dtype.numpy.itemsize > 1:
                 aligned = f"(uintptr_t){name} % sizeof({c_type(spec)})"
                 lines.append(f"    if ({aligned}) return {macro}_ERROR_ALIGNMENT;")
         if not self.abi.workspace_bytes:
             return [*lines, "    (void)arena;", "    (void)arena_bytes;"]
-        return [
-            *lines,
-            f"    if (!arena) return {macro}_ERROR_NULL;",
-            f"    if ((uintptr_t)arena % {macro}_ARENA_ALIGNMENT) return {macro}_ERROR_ALIGNMENT;",
-            f"    if (arena_bytes < {macro}_ARENA_BYTES) return {macro}_ERROR_ARENA;",
-        ]
+        return [*lines, *arena_checks(self.abi)]
 
     def statement(self, step: Call | Copy) -> str:
         """A step as C; `base` is the arena."""
@@ -81,6 +76,16 @@ class Entry:
         names, specs = (inputs, self.abi.inputs) if is_input else (outputs, self.abi.outputs)
         kind = c_type(specs[place.number])
         return _pointer(names[place.number], kind, place.offset, wanted, "const " if is_input else "")
+
+
+def arena_checks(abi: ModelAbi, sign: str = "") -> list[str]:
+    """Statements that return an error, with `sign` in front, where the arena is none."""
+    macro = abi.macro
+    return [
+        f"    if (!arena) return {sign}{macro}_ERROR_NULL;",
+        f"    if ((uintptr_t)arena % {macro}_ARENA_ALIGNMENT) return {sign}{macro}_ERROR_ALIGNMENT;",
+        f"    if (arena_bytes < {macro}_ARENA_BYTES) return {sign}{macro}_ERROR_ARENA;",
+    ]
 
 
 def _pointer(name: str, kind: str, offset: int, wanted: Parameter, constness: str) -> str:

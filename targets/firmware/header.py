@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.bundle_files import render
 from graphopt.targets.firmware.c_expressions import constant
-from graphopt.targets.firmware.interface import FIRMWARE_ERRORS, Quantization, parameter_names, quantized
+from graphopt.targets.firmware.interface import (
+    FIRMWARE_ERRORS,
+    Quantization,
+    parameter_names,
+    passed,
+    quantized,
+)
 from graphopt.targets.header import DTYPES, Side, tensors_text
 
 LIMITS = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767), "uint16_t": (0, 65535)}
@@ -34,22 +40,75 @@ def firmware_header(abi: ModelAbi, known: Mapping[str, Quantization], *, layers:
         "INPUT_COUNT": str(len(abi.inputs)),
         "OUTPUT_COUNT": str(len(abi.outputs)),
         "SCALES": _scales(abi, known),
+        "BESIDES": " besides the tensors" if abi.passes_tensors else "",
+        "USE": "\n".join(f" *     {line}" for line in usage(abi)),
+        "ACCESSORS": _accessors(abi),
+        "RULES": PASSED if abi.passes_tensors else IN_ARENA,
         "RUN": run_prototype(abi),
         "CONVERSIONS": _conversions(abi, known),
     }
     return render("firmware.h.in", facts)
 
 
+PASSED = """\
+ * Inputs and outputs have as many elements as the constants above tell, and are aligned for their type. Outputs are
+ * written whole; they must not overlap the inputs, each other or the arena. The arena's content before and after does
+ * not matter."""
+
+IN_ARENA = """\
+ * Write all inputs before each run: it may write over them. Outputs are there until an input is written again, or the
+ * arena is used for something else; between runs it may be."""
+
+
 def run_prototype(abi: ModelAbi) -> str:
     """`int <model>_run(...)`, without its semicolon."""
-    inputs, outputs = parameter_names(abi)
+    inputs, outputs = passed(abi)
     arguments = [
-        *(f"const {c_type(spec)} *{name}" for name, spec in zip(inputs, abi.inputs, strict=True)),
-        *(f"{c_type(spec)} *{name}" for name, spec in zip(outputs, abi.outputs, strict=True)),
+        *(f"const {c_type(spec)} *{name}" for name, spec in inputs),
+        *(f"{c_type(spec)} *{name}" for name, spec in outputs),
         "void *arena",
         "size_t arena_bytes",
     ]
     return f"int {abi.name}_run({', '.join(arguments)})"
+
+
+def usage(abi: ModelAbi) -> list[str]:
+    """How a program runs the model: lines of C."""
+    name, macro, (inputs, outputs) = abi.name, abi.macro, parameter_names(abi)
+    lines = [f"static unsigned char arena[{macro}_ARENA_BYTES] {macro}_ALIGNED;"]
+    if abi.passes_tensors:
+        return [*lines, f"int error = {name}_run({', '.join([*inputs, *outputs])}, arena, sizeof arena);"]
+    return [
+        *lines,
+        *(
+            f"{c_type(spec)} *{own} = {name}_input_{number}(arena);"
+            for number, (own, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
+        ),
+        *(
+            f"for (size_t i = 0; i < {macro}_INPUT_{n}_ELEMENTS; i++) {own}[i] = ...;"
+            for n, own in enumerate(inputs)
+        ),
+        f"int error = {name}_run(arena, sizeof arena);",
+        *(
+            f"const {c_type(spec)} *{own} = {name}_output_{number}(arena);"
+            for number, (own, spec) in enumerate(zip(outputs, abi.outputs, strict=True))
+        ),
+    ]
+
+
+def _accessors(abi: ModelAbi) -> str:
+    """A function for each tensor that is in the arena."""
+    if abi.passes_tensors:
+        return ""
+    blocks = []
+    for side, specs, places in (
+        ("input", abi.inputs, abi.inputs_at),
+        ("output", abi.outputs, abi.outputs_at),
+    ):
+        for number, (spec, place) in enumerate(zip(specs, places, strict=True)):
+            facts = {"NUMBER": str(number), "KIND": c_type(spec), "OFFSET": str(place)}
+            blocks.append(render(f"firmware_{side}.in", {**facts, "MODEL": abi.name, "MACRO": abi.macro}))
+    return "\n" + "\n".join(blocks)
 
 
 def _scales(abi: ModelAbi, known: Mapping[str, Quantization]) -> str:

@@ -82,6 +82,14 @@ def parameter_names(abi: ModelAbi) -> tuple[list[str], list[str]]:
     return sides[0], sides[1]
 
 
+def passed(abi: ModelAbi) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]:
+    """The names and tensors that a run is given beside its arena: inputs, and outputs."""
+    if not abi.passes_tensors:
+        return [], []
+    inputs, outputs = parameter_names(abi)
+    return list(zip(inputs, abi.inputs, strict=True)), list(zip(outputs, abi.outputs, strict=True))
+
+
 def quantized(specs: Sequence[Tensor], known: Mapping[str, Quantization]) -> list[tuple[int, Quantization]]:
     """The numbers of the tensors that stand for real numbers, and how."""
     return [(number, known[spec.name]) for number, spec in enumerate(specs) if spec.name in known]

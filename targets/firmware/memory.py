@@ -18,6 +18,8 @@ def memory_data(abi: ModelAbi, program: Program, taken: Footprint | None) -> dic
         "inputs": sum(spec.nbytes for spec in abi.inputs),
         "outputs": sum(spec.nbytes for spec in abi.outputs),
     }
+    if not abi.passes_tensors:
+        tensors = {f"{side}_in_arena": size for side, size in tensors.items()}
     flash: dict[str, int] = {"weights": len(program.weights.blob)}
     ram = {**arena, **tensors}
     if taken is not None:

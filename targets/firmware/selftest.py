@@ -17,8 +17,8 @@ from graphopt.runtime.manifest import Tensor
 from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.firmware.c_arrays import definition, length
 from graphopt.targets.firmware.c_expressions import constant
-from graphopt.targets.firmware.entry import Entry
-from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.entry import Entry, arena_checks
+from graphopt.targets.firmware.interface import parameter_names, passed
 from graphopt.targets.firmware.layer_checks import Check
 from graphopt.targets.firmware.selftest_layers import layers_text
 from graphopt.targets.program import Copy
@@ -39,33 +39,37 @@ def selftest_text(entry: Entry, sample: Sample) -> str:
     """`<model>_selftest.c`."""
     abi, program = entry.abi, entry.program
     inputs, outputs = parameter_names(abi)
-    copies = any(isinstance(step, Copy) for step in program.steps)
-    lines = [f'#include "{abi.name}_internal.h"', *(["#include <string.h>"] if copies else []), ""]
+    uses_memory = not abi.passes_tensors or any(isinstance(step, Copy) for step in program.steps)
+    lines = [f'#include "{abi.name}_internal.h"', *(["#include <string.h>"] if uses_memory else []), ""]
     for name, spec in zip(inputs, abi.inputs, strict=True):
         array = sample.inputs[spec.name]
         lines += definition(f"static const {c_type(spec)} given_{name}[{length(array)}]", array)
     for name, spec in zip(outputs, abi.outputs, strict=True):
         array = sample.outputs[spec.name]
         lines += definition(f"static const {c_type(spec)} wanted_{name}[{length(array)}]", array)
-        lines += [f"static {c_type(spec)} made_{name}[{max(spec.elements, 1)}];", ""]
-    passed = ", ".join(
-        [*(f"given_{name}" for name in inputs), *(f"made_{name}" for name in outputs), "arena"]
-    )
+        if abi.passes_tensors:
+            lines += [f"static {c_type(spec)} made_{name}[{max(spec.elements, 1)}];", ""]
+    arguments = ", ".join([*_passed(abi), "arena"])
+    given = [] if abi.passes_tensors else ["    give(arena);"]
     return "\n".join(
         [
             *lines,
             *layers_text(entry, sample.layers),
+            *([] if abi.passes_tensors else _giving(abi)),
             "/* The number of the first output that is not as it should be, counted from 1; 0: there is none. */",
-            "static int wrong_output(void) {",
+            f"static int wrong_output({'void' if abi.passes_tensors else 'const void *arena'}) {{",
             *_comparisons(abi, sample.outputs),
             "    return 0;",
             "}",
             "",
             f"int {abi.name}_selftest(void *arena, size_t arena_bytes) {{",
-            f"    const int error = {abi.name}_run({passed}, arena_bytes);",
+            *([] if abi.passes_tensors else arena_checks(abi, "-")),
+            *given,
+            f"    const int error = {abi.name}_run({arguments}, arena_bytes);",
             "    if (error) return -error;",
-            "    const int output = wrong_output();",
-            f"    const int layer = wrong_layer({passed});",
+            f"    const int output = wrong_output({'' if abi.passes_tensors else 'arena'});",
+            *given,
+            f"    const int layer = wrong_layer({arguments});",
             f"    return layer ? layer : output ? {abi.macro}_LAYERS + output : 0;",
             "}",
             "",
@@ -75,9 +79,33 @@ def selftest_text(entry: Entry, sample: Sample) -> str:
 
 def _comparisons(abi: ModelAbi, wanted: Mapping[str, np.ndarray]) -> list[str]:
     _, outputs = parameter_names(abi)
-    pairs = enumerate(zip(outputs, abi.outputs, strict=True), 1)
+    lines = []
+    for number, (name, spec) in enumerate(zip(outputs, abi.outputs, strict=True), 1):
+        if not abi.passes_tensors:
+            place = f"{abi.name}_output_{number - 1}(arena)"
+            lines.append(f"    const {c_type(spec)} *const made_{name} = {place};")
+        lines += _comparison(number, name, spec, wanted[spec.name])
+    return lines
+
+
+def _passed(abi: ModelAbi) -> list[str]:
+    inputs, outputs = passed(abi)
+    return [*(f"given_{name}" for name, _ in inputs), *(f"made_{name}" for name, _ in outputs)]
+
+
+def _giving(abi: ModelAbi) -> list[str]:
+    """A function that copies the sample into the arena."""
+    inputs, _ = parameter_names(abi)
     return [
-        line for number, (name, spec) in pairs for line in _comparison(number, name, spec, wanted[spec.name])
+        "static void give(void *arena) {",
+        "    (void)arena;",
+        *(
+            f"    memcpy({abi.name}_input_{number}(arena), given_{name}, {spec.nbytes}u);"
+            for number, (name, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
+            if spec.nbytes
+        ),
+        "}",
+        "",
     ]
 
 

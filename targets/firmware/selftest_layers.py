@@ -9,7 +9,7 @@ from graphopt.targets.abi import C_TYPES, c_type
 from graphopt.targets.firmware.c_expressions import constant
 from graphopt.targets.firmware.c_statements import Parameter
 from graphopt.targets.firmware.entry import Entry
-from graphopt.targets.firmware.interface import parameter_names
+from graphopt.targets.firmware.interface import passed
 from graphopt.targets.firmware.layer_checks import WEIGHTS, Check
 from graphopt.targets.program import Call
 
@@ -46,8 +46,8 @@ STRETCH = 64
 def layers_text(entry: Entry, checks: Mapping[Value, Check]) -> list[str]:
     """Helpers, and `wrong_layer` with the parameters of a run but the last."""
     abi, program = entry.abi, entry.program
-    inputs, outputs = parameter_names(abi)
-    pairs = [*zip(inputs, abi.inputs, strict=True), *zip(outputs, abi.outputs, strict=True)]
+    inputs, outputs = passed(abi)
+    pairs = [*inputs, *outputs]
     parameters = [
         *(
             f"{'const ' if n < len(inputs) else ''}{c_type(spec)} *{name}"

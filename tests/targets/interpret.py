@@ -8,7 +8,8 @@ import numpy as np
 
 from graphopt.ir import Graph, Value
 from graphopt.runtime.reference import evaluate_node
-from graphopt.targets.program import Call, Copy, Place, Program, build_program, needs_kernel, storage_bytes
+from graphopt.targets.arena import storage_bytes
+from graphopt.targets.program import Call, Copy, Place, Program, build_program, needs_kernel
 
 POISON = 0xFF
 """Fills memory that nobody has written; four of them are a NaN."""

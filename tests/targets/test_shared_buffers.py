@@ -21,7 +21,7 @@ from graphopt.ir import KERNEL, Graph, Value
 from graphopt.onnx_io.write import to_model
 from graphopt.preparation import grouped_for
 from graphopt.runtime.reference import random_inputs, run
-from graphopt.targets import program as program_module
+from graphopt.targets import arena as arena_module
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.emulated import EmulatedModule
@@ -180,7 +180,7 @@ def test_a_wrong_plan_is_seen(monkeypatch: pytest.MonkeyPatch, change: Callable[
     g.output(dense_block(g))
     grouped = grouped_for(g.graph, four_lanes())
     monkeypatch.setattr(
-        program_module, "plan", lambda buffers, *options: plan([change(b) for b in buffers], *options)
+        arena_module, "plan", lambda buffers, *options: plan([change(b) for b in buffers], *options)
     )
     inputs = random_inputs(g.graph)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import graphopt
+from graphopt.errors import UsageError
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import load_target
 from graphopt.targets.firmware.emulated import EmulatedFirmware
@@ -25,7 +26,7 @@ SOURCES = ("net.c", "net_kernels.c", "net_weights.c", "net_selftest.c")
 STACK_OF_CALL = 64
 """Bytes of the caller's own that are painted over: the arguments of a run, and its return address."""
 
-CALLER = """\
+KEEPING_CALLER = """\
 #include <stdio.h>
 #include <string.h>
 #include "net.h"
@@ -51,6 +52,32 @@ int main(void) {
     printf("%d ", net_run(in, out, arena, NET_ARENA_BYTES));
     printf("%d %d ", out[NET_OUTPUT_0_ELEMENTS] == made[NET_OUTPUT_0_ELEMENTS], arena[NET_ARENA_BYTES] == 0x5A);
     printf("%d", net_selftest(arena, sizeof arena));
+    return 0;
+}
+"""
+
+
+CALLER = """\
+#include <stdio.h>
+#include <string.h>
+#include "net.h"
+
+static unsigned char arena[NET_ARENA_BYTES + 17] NET_ALIGNED, before[sizeof arena];
+
+int main(void) {
+    memset(arena, 0x5A, sizeof arena);
+    memcpy(before, arena, sizeof arena);
+    printf("%d ", net_run(NULL, sizeof arena));
+    printf("%d ", net_run(arena, NET_ARENA_BYTES - 1));
+    printf("%d ", net_run(arena + 1, NET_ARENA_BYTES));
+    printf("%d %d ", net_selftest(NULL, sizeof arena), net_selftest(arena, NET_ARENA_BYTES - 1));
+    printf("%d ", net_selftest(arena + 1, NET_ARENA_BYTES));
+    printf("%d ", !memcmp(arena, before, sizeof arena));
+    memset(net_input_0(arena), 0, NET_INPUT_0_BYTES);
+    printf("%d ", net_run(arena, NET_ARENA_BYTES));
+    printf("%d ", (const void *)net_output_0(arena) == (const void *)(arena + NET_OUTPUT_0_OFFSET));
+    printf("%d ", arena[NET_ARENA_BYTES] == 0x5A);
+    printf("%d", net_selftest(arena, NET_ARENA_BYTES));
     return 0;
 }
 """
@@ -82,20 +109,31 @@ def test_clang_has_no_warning(sources: tuple[Bundle, Path], target: str) -> None
         assert done.returncode == 0, done.stderr[:2000]
 
 
-def test_nothing_undefined_happens_in_32_bits(sources: tuple[Bundle, Path]) -> None:
-    """Under the sanitizer, on this machine: errors are told and nothing is written then; the sample is right."""
-    (sources[1] / "caller.c").write_text(CALLER)
+def called(folder: Path, caller: str) -> list[str]:
+    """What a program prints that calls the model on this machine, in 32 bits under the sanitizer."""
+    (folder / "caller.c").write_text(caller)
     flags = ["-O1", "-msse2", "-mfpmath=sse", "-fsanitize=undefined", "-fsanitize-trap=undefined", "-static"]
-    done = clang(sources[1], *flags, "-std=c99", "caller.c", *SOURCES, "-lm", "-o", "caller")
+    done = clang(folder, *flags, "-std=c99", "caller.c", *SOURCES, "-lm", "-o", "caller")
     assert done.returncode == 0, done.stderr[:2000]
-    ran = subprocess.run(["./caller"], cwd=sources[1], capture_output=True, text=True)
+    ran = subprocess.run(["./caller"], cwd=folder, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    odd = "3" if sources[0].abi.inputs[0].dtype.numpy.itemsize > 1 else "0"
-    told = ran.stdout.split()
-    assert told[:5] == ["1", "1", "1", "2", "3"]
-    if odd == "3":
-        assert told[5:7] == ["3", "1"]
-    assert told[7:] == ["0", "1", "1", "0"]
+    return ran.stdout.split()
+
+
+def test_nothing_undefined_happens_in_32_bits(sources: tuple[Bundle, Path]) -> None:
+    """Errors are told and nothing is written then; the sample is right, twice in one arena."""
+    told = called(sources[1], CALLER)
+    assert told == ["1", "2", "3", "-1", "-2", "-3", "1", "0", "1", "1", "0"]
+
+
+def test_inputs_may_be_the_callers(tmp_path: Path) -> None:
+    """They stay as they are, and their pointers are checked too."""
+    bundle = graphopt.compile(DIGITS, target="cortex-m3", out=tmp_path / "fw", name="net", keep_inputs=True)
+    assert bundle.abi.passes_tensors and "net_input_0(" not in bundle.header.read_text()
+    told = called(bundle.path, KEEPING_CALLER)
+    assert told == ["1", "1", "1", "2", "3", "3", "1", "0", "1", "1", "0"]
+    with pytest.raises(UsageError, match="keep_inputs is for firmware"):
+        graphopt.compile(DIGITS, out=tmp_path / "library", keep_inputs=True)
 
 
 @pytest.mark.parametrize("core", [pytest.param("rv32imac", marks=runnable("rv32imac"))])
