@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from graphopt.api import compile, load, optimize
     from graphopt.calibration import calibrate
     from graphopt.ir import Graph
+    from graphopt.pruning import prune
     from graphopt.quantization import quantize
     from graphopt.runtime.module import Module
     from graphopt.targets.bundle import Bundle
@@ -25,6 +26,7 @@ _HOMES = {
     "compile": "graphopt.api",
     "load": "graphopt.api",
     "optimize": "graphopt.api",
+    "prune": "graphopt.pruning",
     "quantize": "graphopt.quantization",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "compile",
     "load",
     "optimize",
+    "prune",
     "quantize",
 ]
 

@@ -166,9 +166,9 @@ def prepare(recipe: str, graph: Graph, samples: Iterable[Mapping[str, np.ndarray
         graph.remove_unused_constants()
 
 
-def samples_for(graph: Graph) -> int:
-    """How many samples of `graph` are looked at."""
+def samples_for(graph: Graph, most: int = SAMPLES) -> int:
+    """How many samples of `graph` are looked at, `most` at most."""
     memory = liveness(graph).peak_bytes or 0
     work = sum(macs(node) or 0 for node in graph.nodes)
     allowed = min(MEMORY // max(2 * memory, 1), int(WORK // max(work, 1)))
-    return int(min(SAMPLES, max(allowed, FEWEST)))
+    return int(min(most, max(allowed, FEWEST)))

@@ -29,6 +29,7 @@ PASSES: dict[str, str] = {
     "multiply-by-scales": "multiply_by_scales:MultiplyByScales",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
     "pool-first": "pool_first:PoolFirst",
+    "prune-channels": "prune_channels:PruneChannels",
     "quantize": "quantize:Quantize",
     "recentre-bytes": "recentre_bytes:RecentreBytes",
     "recognize-activations": "recognize_activations:RecognizeActivations",

@@ -1,4 +1,4 @@
-"""The command line: `graphopt inspect | optimize | quantize | compile | run | verify | bench | targets`."""
+"""The command line: `graphopt inspect | optimize | quantize | prune | compile | run | verify | bench | targets`."""
 
 from __future__ import annotations
 

@@ -43,27 +43,27 @@ def summary_facts(report: Report) -> dict[str, Any]:
     return entries
 
 
-def quality_facts(quality: Quality) -> dict[str, str]:
-    """How near the quantised model is to the float one, on which samples."""
-    seen = "samples of calibration"
-    if quality.held_back:
-        seen = "samples of calibration that weights were not fitted to"
+def quality_facts(
+    quality: Quality, reference: str = "float", kind: str = "samples of calibration"
+) -> dict[str, str]:
+    """How near the second model is to the first, which is called `reference`, on which samples."""
+    seen = f"{kind} that weights were not fitted to" if quality.held_back else kind
     entries = {"measured on": f"{quality.samples:,} {seen}; `graphopt compare` takes data for tests"}
     for name, sqnr in quality.signals.items():
         title = "SQNR" if len(quality.signals) == 1 else f"SQNR of '{name}'"
-        entries[title] = _decibels(sqnr)
+        entries[title] = _decibels(sqnr, reference)
     if quality.agreement is not None:
         entries["same largest"] = f"{100 * quality.agreement:.2f} %"
     if quality.scores is not None and quality.loss is not None:
-        reference, quantised = quality.scores
-        told = f"{score_text(quantised)}, float {score_text(reference)}"
-        entries[quantised.metric] = f"{told}: {loss_text(quality.loss, quantised.unit)}"
+        first, second = quality.scores
+        told = f"{score_text(second)}, {reference} {score_text(first)}"
+        entries[second.metric] = f"{told}: {loss_text(quality.loss, second.unit)}"
     return entries
 
 
-def _decibels(sqnr: float | None) -> str:
+def _decibels(sqnr: float | None, reference: str) -> str:
     if sqnr is None:
-        return "not defined: the float model gives zeros"
+        return f"not defined: the {reference} model gives zeros"
     return "exact" if sqnr == math.inf else f"{sqnr:.1f} dB"
 
 

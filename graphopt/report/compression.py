@@ -1,0 +1,70 @@
+"""What pruning or factorising a model did, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from graphopt.report.quantization import quality_facts
+from graphopt.report.tables import duration, facts, size, table
+
+if TYPE_CHECKING:
+    from graphopt.compression import Change
+    from graphopt.passes.pruning.refit import Fit
+    from graphopt.pruning import PruneResult
+
+
+def change_tables(title: str, change: Change, notes: Sequence[str]) -> list[Any]:
+    """Before and after; then quality, and what to know."""
+    a, b = change.before, change.after
+    rows = [
+        _row("MACs", a.cost.macs, b.cost.macs),
+        _row("parameters", a.cost.parameters, b.cost.parameters),
+        _row("file", a.file_bytes, b.file_bytes, size),
+    ]
+    if change.seconds is not None:
+        rows.append(_row("time here", *change.seconds, duration))
+    entries: dict[str, Any] = {}
+    if change.quality is None:
+        entries["quality"] = "not measured, for there are no samples; --data gives them"
+    else:
+        entries |= quality_facts(change.quality, "whole", "samples")
+    if notes:
+        entries["note"] = list(notes)
+    return [table(title, ("", "before", "after", "left"), rows), facts("", entries)]
+
+
+def _row(name: str, before: Any, after: Any, words: Any = None) -> list[Any]:
+    share = f"{100 * after / before:.1f} %" if before and after is not None else None
+    return [name, *((words(v) if words and v is not None else v) for v in (before, after)), share]
+
+
+def prune_tables(result: PruneResult, title: str) -> list[Any]:
+    """The widths of groups, then what that changed."""
+    rows = [[width.name, width.before, width.after] for width in result.widths]
+    return [
+        table(f"Channels by {result.importance}", ("group", "before", "after"), rows),
+        *change_tables(title, result.change, result.notes),
+    ]
+
+
+def fit_tables(fits: Sequence[Fit]) -> list[Any]:
+    """What fitting did to each layer."""
+    rows = [[fit.layer, f"{fit.before:.1f} dB", f"{fit.after:.1f} dB"] for fit in fits]
+    return [table("", ("layer", "SQNR of its results", "fitted"), rows)] if rows else []
+
+
+def change_data(change: Change) -> dict[str, Any]:
+    """Everything, with names as in the classes."""
+    return asdict(change)
+
+
+def prune_data(result: PruneResult) -> dict[str, Any]:
+    return {
+        "importance": result.importance,
+        "widths": [asdict(width) for width in result.widths],
+        "fits": [asdict(fit) for fit in result.fits],
+        "notes": list(result.notes),
+        **change_data(result.change),
+    }

@@ -1,0 +1,49 @@
+"""docs/pruning.md tells the truth: its commands and its Python run, its criteria are all there are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from graphopt.pruning import IMPORTANCE
+from tests.cli.conftest import Cli, cli, network  # noqa: F401
+
+PAGE = (Path(__file__).parent.parent / "docs" / "pruning.md").read_text(encoding="utf-8")
+SHOWN = [line[4:] for line in PAGE.split("\n") if line.startswith("    ")]
+COMMAND = "graphopt "
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    onnx.save(network(), "model.onnx")
+    images = random.normal(size=(80, 3, 8, 8)).astype(np.float32)
+    np.savez("samples.npz", images=images, labels=random.integers(0, 5, 80))
+    return tmp_path
+
+
+def test_its_python_runs_from_top_to_bottom(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec("\n".join(line for line in SHOWN if not line.startswith(COMMAND)), {})
+    told = capsys.readouterr().out
+    assert "50% of the multiplications are left" in told and "norm + conv: 4 -> 2" in told
+    onnx.checker.check_model("model.small.onnx", full_check=True)
+
+
+def test_its_commands_run(folder: Path, cli: Cli) -> None:  # noqa: F811
+    commands = [shlex.split(line)[1:] for line in SHOWN if line.startswith(COMMAND)]
+    for command, told in zip(commands, ("SQNR", "Channels that go together", "MACs"), strict=True):
+        shown = cli(*command)
+        assert (shown.code, shown.err) == (0, "") and told in shown.out
+    assert all(Path(name).is_file() for name in ("model.small.onnx", "groups.svg", "model.passed.onnx"))
+
+
+def test_it_lists_every_criterion() -> None:
+    table = PAGE.split("## Which channels go")[1].split("\n\n")[1]
+    cells = re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(IMPORTANCE)
