@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -39,9 +39,10 @@ def build_plugin(folder: Path, target: Target) -> Path:
     return plugin
 
 
-def options(plugin: Path, counts: Path) -> list[str]:
-    """QEMU's options that make it write counts to a file."""
-    return ["-plugin", f"{plugin},out={counts}"]
+def options(plugin: Path, counts: Path, marks: Sequence[int] = ()) -> list[str]:
+    """QEMU's options that make it write counts to a file; a section of them begins at each of the addresses `marks`."""
+    marked = f",marks={':'.join(map(str, marks))}" if marks else ""
+    return ["-plugin", f"{plugin},out={counts}{marked}"]
 
 
 def read_counts(counts: Path) -> Iterator[tuple[int, int, int, int]]:

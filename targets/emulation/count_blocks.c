@@ -1,10 +1,11 @@
 /* A plugin for QEMU: how often each block of guest instructions is executed.
  *
- *     qemu-aarch64 -plugin libcount_blocks.so,out=FILE PROGRAM ...
+ *     qemu-aarch64 -plugin libcount_blocks.so,out=FILE[,marks=ADDRESS:ADDRESS...] PROGRAM ...
  *
- * Under user emulation the guest marks sections by the system calls getppid and clock_gettime (173 and 113 on aarch64), which change
- * nothing. At each mark, and at the end, FILE gets a line "section address instructions executions" for every block
- * that was executed since the last one. Counts are exact, and the same in every run.
+ * A section ends before a block that begins at one of the addresses. Under user emulation the guest also marks sections
+ * by the system calls getppid and clock_gettime (173 and 113 on aarch64), which change nothing. At each mark, and at the
+ * end, FILE gets a line "section address instructions executions" for every block that was executed since the last one.
+ * Counts are exact, and the same in every run.
  *
  * Debian ships no qemu-plugin.h: what is used of it is declared here, and has been so since QEMU 4.2.
  * Source: "QEMU TCG Plugins", in QEMU's developer documentation.
@@ -46,16 +47,42 @@ enum { GETPPID = 173, CLOCK_GETTIME = 113, BUCKETS = 1 << 16 };
 typedef struct Block {
     uint64_t address, executions;
     size_t instructions;
+    int is_mark;
     struct Block *next;
 } Block;
 
 static Block *blocks[BUCKETS];
 static FILE *out;
 static int section;
+static char *marks;
+
+static void end_section(void) {
+    for (int i = 0; i < BUCKETS; ++i) {
+        for (Block *block = blocks[i]; block; block = block->next) {
+            if (!block->executions) continue;
+            fprintf(out, "%d %" PRIu64 " %zu %" PRIu64 "\n", section, block->address, block->instructions,
+                    block->executions);
+            block->executions = 0;
+        }
+    }
+    ++section;
+}
 
 static void executed(unsigned int cpu, void *data) {
+    Block *const block = data;
     (void)cpu;
-    ++((Block *)data)->executions;
+    if (block->is_mark) end_section();
+    ++block->executions;
+}
+
+/* Whether the address is among the marks: decimal numbers with colons between them. */
+static int is_marked(uint64_t address) {
+    for (char *mark = marks; mark && *mark;) {
+        char *end;
+        if (strtoull(mark, &end, 10) == address) return 1;
+        mark = *end ? end + 1 : end;
+    }
+    return 0;
 }
 
 /* A block may be translated again, or again with another length. */
@@ -71,22 +98,11 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
         if (!known) abort();
         known->address = address;
         known->instructions = instructions;
+        known->is_mark = is_marked(address);
         known->next = *bucket;
         *bucket = known;
     }
     qemu_plugin_register_vcpu_tb_exec_cb(block, executed, QEMU_PLUGIN_CB_NO_REGS, known);
-}
-
-static void end_section(void) {
-    for (int i = 0; i < BUCKETS; ++i) {
-        for (Block *block = blocks[i]; block; block = block->next) {
-            if (!block->executions) continue;
-            fprintf(out, "%d %" PRIu64 " %zu %" PRIu64 "\n", section, block->address, block->instructions,
-                    block->executions);
-            block->executions = 0;
-        }
-    }
-    ++section;
 }
 
 static void called(qemu_plugin_id_t id, unsigned int cpu, int64_t number, uint64_t a, uint64_t b, uint64_t c,
@@ -103,7 +119,9 @@ static void ended(qemu_plugin_id_t id, void *data) {
 
 EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int count, char **arguments) {
     (void)info;
-    if (count != 1 || strncmp(arguments[0], "out=", 4)) return 1;
+    if (count < 1 || count > 2 || strncmp(arguments[0], "out=", 4)) return 1;
+    if (count == 2 && strncmp(arguments[1], "marks=", 6)) return 1;
+    if (count == 2 && !(marks = strdup(arguments[1] + 6))) return 1;
     out = fopen(arguments[0] + 4, "w");
     if (!out) return 1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

@@ -17,7 +17,7 @@ from graphopt.runtime.manifest import ModuleInfo, module_info
 from graphopt.targets import emulator
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.firmware.build import board_of, build, build_selftest
-from graphopt.targets.firmware.measured import Measured, instructions_of, sections_of
+from graphopt.targets.firmware.measured import Measured, instructions_of, kernels_of, sections_of
 from graphopt.targets.instruction_counts import build_plugin, no_plugins, options
 
 TIMEOUT = 600
@@ -57,6 +57,7 @@ class EmulatedFirmware:
         self.program = build(self._path, bundle.abi, target, weights=weights)
         self._selftest = build_selftest(self._path, bundle.abi, target, weights=weights) if selftest else None
         self._plugin = build_plugin(self._path, target) if count else None
+        self._kernels = kernels_of(self.program, target, self._info.name)
         self.measured = Measured(sections_of(self.program, target))
 
     @property
@@ -75,7 +76,10 @@ class EmulatedFirmware:
         given = [fitting(sample, self._info.shapes)[1] for sample in samples]
         data = b"".join(array.tobytes() for arrays in given for array in arrays)
         (self._path / "in.bin").write_bytes(len(samples).to_bytes(WORD, "little") + data)
-        self._emulate(self.program, options(self._plugin, self._path / COUNTS) if self._plugin else [])
+        counts = self._path / COUNTS
+        self._emulate(
+            self.program, options(self._plugin, counts, list(self._kernels)) if self._plugin else []
+        )
         made = (self._path / "out.bin").read_bytes()
         outputs, place = [], 0
         for _ in samples:
@@ -95,7 +99,7 @@ class EmulatedFirmware:
         raise UsageError("firmware has no threads", hint="leave the number of threads out")
 
     def _counted(self, runs: int) -> dict[str, int]:
-        return instructions_of(self.program, self._target, self._path / COUNTS, runs)
+        return instructions_of(self.program, self._target, self._path / COUNTS, runs, self._kernels)
 
     def _check_itself(self, program: Path) -> None:
         """Run the self-test, without samples. Raises ToolchainError naming what is not as it should be."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphopt.targets.device import Target
+from graphopt.targets.firmware.helium import is_routine
 from graphopt.targets.instruction_counts import read_counts
 
 IN_FLASH = (".text", ".ARM.exidx", ".data")
@@ -53,14 +54,28 @@ def sections_of(program: Path, target: Target) -> dict[str, int]:
     return {f[0]: int(f[1]) for f in fields if len(f) == 3 and f[0].startswith(".") and f[2].isdigit()}
 
 
-def instructions_of(program: Path, target: Target, counts: Path, runs: int) -> dict[str, int]:
-    """Instructions of one of `runs` runs by function, those of the C library among them, the most first."""
+def kernels_of(program: Path, target: Target, model: str) -> dict[int, str]:
+    """Addresses and names of a model's kernels."""
+    others = (f"{model}_run", f"{model}_selftest")
+    symbols = functions(program, target)
+    return {place: name for place, name in symbols if name.startswith(f"{model}_") and name not in others}
+
+
+def instructions_of(
+    program: Path, target: Target, counts: Path, runs: int, kernels: Mapping[int, str]
+) -> dict[str, int]:
+    """Instructions of one of `runs` runs by function, those of the C library among them, the most first. A section of
+    the counts begins with each call of a kernel: what routines take in it belongs to the kernel."""
     symbols = functions(program, target)
     starts = [address for address, _ in symbols]
     found: Counter[str] = Counter()
-    for _, address, instructions, executions in read_counts(counts):
+    blocks = list(read_counts(counts))
+    kernel_of = {section: kernels[place] for section, place, _, _ in blocks if place in kernels}
+    for section, address, instructions, executions in blocks:
         place = bisect.bisect_right(starts, address) - 1
-        found[symbols[place][1] if place >= 0 else "?"] += instructions * executions
+        name = symbols[place][1] if place >= 0 else "?"
+        name = kernel_of.get(section, name) if is_routine(name) else name
+        found[name] += instructions * executions
     return {name: count // runs for name, count in found.most_common() if name not in OF_RUNNER}
 
 

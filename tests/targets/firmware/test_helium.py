@@ -130,10 +130,12 @@ def test_odd_shapes(odd: tuple[Graph, Bundle], core: str) -> None:
             {v.name: random.integers(low, high, v.static_shape).astype(np.int8) for v in graph.inputs}
         )
     exact = legalized(graph, fixed_point=True)
-    module = EmulatedFirmware(bundle, selftest=True)
+    module = EmulatedFirmware(bundle, selftest=True, count=True)
     for sample, outputs in zip(samples, module.run(samples), strict=True):
         for name, expected in run(exact, sample).items():
             np.testing.assert_array_equal(outputs[name], expected, err_msg=name)
+    # What routines take is counted with the kernels that call them.
+    assert all(name.startswith(("net_", "mem")) for name in module.measured.instructions)
     bound = json.loads((bundle.path / "memory.json").read_text())["ram"]["stack_bound"]
     assert 0 < module.measured.stack_bytes <= bound + STACK_OF_CALL
 
