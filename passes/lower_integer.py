@@ -20,7 +20,8 @@ The contract of `graphopt.quant`:
   has no zero point and is int8 or int16 as W is; only with one is there a bias (columns,).
 
 `assign_layout` puts the images of Conv and ConvTranspose into blocks: the same operators, whose operand x and result
-have blocked types (`graphopt.ir.layout`), W and the bias staying as they are; `kernel_shape` is always there then. The
+have blocked types (`graphopt.ir.layout`), W and the bias staying as they are; `kernel_shape` is always there then. For
+targets that keep images channels-last both have one block of all their channels, whatever the groups; for others the
 result has blocks of 16 channels. x has blocks of 16, or one block of all its channels where they are at most 8;
 lanes beyond the last channel hold any number. Where group > 1, x has blocks of 16, and the groups are single channels
 (as many filters as channels) or whole blocks of both. A plain x or result means that no template need serve it.

@@ -6,6 +6,7 @@
     NEON            sqrdmulh of half the multiplier, which is even; its doubling saturates for -2^31 squared alone
     Helium          vrmulh
     Cortex-M0+      four products of 16 bits: it has none of 64
+    C text          functions, which have the instructions in them where the core has such
     anything else   a product of 64 bits: smmulr on Cortex-M4 and its like, with a zero point smmlar; mulh on RISC-V
 """
 
@@ -23,7 +24,7 @@ from graphopt.targets.device import HELIUM
 from graphopt.targets.lower.arithmetic import clamp
 from graphopt.targets.lower.tensors import Expr, dtype_of
 from graphopt.targets.own_operators import own_operator
-from graphopt.targets.requantize import BYTES, C_TEXT, cut_at_once, narrowed, part, vector
+from graphopt.targets.requantize import BYTES, C_TEXT, narrowed, part, vector
 
 HIGH_PRODUCT = "graphopt.high_product"
 NARROW = "graphopt.narrow"
@@ -33,6 +34,9 @@ QUAD = 4
 
 SATURATING = ("thumbv7", "thumbv8m.main", HELIUM)
 """Cores with instructions that cut a number to so many bits."""
+
+SMALLEST = "thumbv6m"
+"""Cores whose products have 32 bits."""
 
 SIXTEEN = 16
 LOWER = (1 << SIXTEEN) - 1
@@ -60,17 +64,35 @@ def narrow(x: Expr, zero_point: int, low: int, high: int, dtype: str) -> Expr:
 def lower_fixed_point(statement: tirx.Stmt, machine: str) -> tirx.Stmt:
     """Write out every `high_product` and `narrow`, for the architecture that a triple begins with, or in `C_TEXT`."""
     multiplied = _multiplying(machine)
+    without_long_products = machine.removeprefix(C_TEXT).startswith(SMALLEST)
 
     def written_out(call: Call) -> Expr:
         name = getattr(call.op, "name", "")
         if name not in (HIGH_PRODUCT, NARROW):
             return call
         made = tvm.DataType(dtype_of(call))
+        if machine.startswith(C_TEXT) and (name == NARROW or not without_long_products):
+            x, other = call.args
+            return _in_c(name, x, other, made)
         if name == HIGH_PRODUCT:
             return _named(call.args, lambda x, m: multiplied(x, m, made.lanes))
         return _named(call.args, lambda x, zero: _cut(x, zero, made, machine))
 
     return tvm_ffi.structural_map(statement, (Call, written_out))
+
+
+def _in_c(name: str, x: Expr, other: Expr, made: tvm.DataType) -> Expr:
+    """Functions of `firmware/c_fixed_point.py`. A zero point behind a product is added by its instruction."""
+    kind = vector("int32", made.lanes)
+    if name == HIGH_PRODUCT:
+        return tirx.call_pure_extern(kind, "high_product", x, other)
+    zero = other.astype(kind)
+    if isinstance(x, Call) and x.op.name == "tirx.call_pure_extern" and x.args[0].value == "high_product":
+        moved = tirx.call_pure_extern(kind, "high_product_plus", *x.args[1:], zero)
+    else:
+        moved = x + zero
+    cut = tirx.call_pure_extern(kind, f"narrow_{made.with_lanes(1)}", moved)
+    return cut.astype(str(made))
 
 
 def _named(operands: list[Expr], body: Callable[..., Expr]) -> Expr:
@@ -83,8 +105,6 @@ def _named(operands: list[Expr], body: Callable[..., Expr]) -> Expr:
 
 
 def _cut(x: Expr, zero: Expr, made: tvm.DataType, machine: str) -> Expr:
-    if machine.startswith(C_TEXT):
-        return cut_at_once(x, zero, made)
     if made.lanes > 1 and not machine.startswith(HELIUM):
         return narrowed(x, zero, made)
     kind, moved = str(made.with_lanes(1)), x + zero.astype(vector("int32", made.lanes))
@@ -102,7 +122,7 @@ def _multiplying(machine: str) -> Callable[[Expr, Expr, int], Expr]:
         return partial(_by_quads, partial(_doubled, "llvm.arm.neon.vqrdmulh"))
     if machine.startswith(HELIUM):
         return partial(_by_quads, _on_helium)
-    return _by_halves if machine.removeprefix(C_TEXT).startswith("thumbv6m") else _wide
+    return _by_halves if machine.removeprefix(C_TEXT).startswith(SMALLEST) else _wide
 
 
 def _wide(x: Expr, multiplier: Expr, lanes: int) -> Expr:

@@ -21,6 +21,7 @@ from tvm import tirx
 from tvm.ir import Call, TensorLoad
 
 from graphopt.errors import UnsupportedError
+from graphopt.targets.firmware.c_fixed_point import fixed_point
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
 C_TYPES = {
@@ -194,8 +195,9 @@ class Expressions:
         if name == "call_llvm_pure_intrin":
             return self._intrinsic(e, lane)
         if name == "call_pure_extern":
-            passed = ", ".join(self.scalar(a, lane) for a in e.args[1:])
-            return f"{e.args[0].value}({passed})"
+            called, passed = e.args[0].value, [self.scalar(a, lane) for a in e.args[1:]]
+            own = fixed_point(called) is not None
+            return self._help(called, *passed) if own else f"{called}({', '.join(passed)})"
         if name == "reinterpret":
             return self._reinterpreted(e.args[0], kind, lane)
         if name == "if_then_else":

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphopt.targets.firmware.c_copies import copies
 from graphopt.targets.firmware.c_expressions import C_TYPES
+from graphopt.targets.firmware.c_fixed_point import fixed_point
+from graphopt.targets.firmware.c_products import DSP, HAS_DSP, PREAMBLE, products
 from graphopt.targets.firmware.helium import COMMON, is_routine, routine_text
+
+NEEDS_DSP = ("dual_products", "widen_")
+"""How names of functions begin that are written with the instructions of `DSP` where there are such."""
+
+WORDS = ("load_int32", "store_int32")
+"""What those functions call."""
 
 
 def helper(name: str) -> str:
     """The definition of a helper by its name, such as `max_int32`, `int32_of_float32`, `load_int32`."""
     if is_routine(name):
         return routine_text(name)
+    written = products(name) or copies(name) or fixed_point(name)
+    if written is not None:
+        return written
     first, _, rest = name.partition("_")
     if first in ("max", "min"):
         return _choice(name, C_TYPES[rest], ">" if first == "max" else "<")
@@ -22,10 +34,18 @@ def helper(name: str) -> str:
 
 
 def helpers_text(names: Iterable[str]) -> list[str]:
-    """Definitions of all, in one order."""
-    ordered = sorted(names)
-    common = [routine_text(COMMON)] if any(map(is_routine, ordered)) else []
-    return [*common, *map(helper, ordered)]
+    """Definitions of all, each behind those that it calls."""
+    wanted = set(names)
+    first = sorted(wanted.intersection(WORDS))
+    text = list(map(helper, first))
+    if any(name.startswith(NEEDS_DSP) for name in wanted):
+        others = [helper(name) for name in WORDS if name not in wanted]
+        text = [PREAMBLE, *text, f"#if defined({HAS_DSP})", *others, DSP, "#endif"]
+    elif any(name.startswith("products") for name in wanted):
+        text = [PREAMBLE, *text]
+    if any(map(is_routine, wanted)):
+        text.append(routine_text(COMMON))
+    return [*text, *(helper(name) for name in sorted(wanted.difference(first)))]
 
 
 def _choice(name: str, kind: str, symbol: str) -> str:

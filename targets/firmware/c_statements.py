@@ -24,7 +24,7 @@ from tvm.ir import Call, TensorLoad
 
 from graphopt.errors import UnsupportedError
 from graphopt.targets.firmware.c_expressions import C_TYPES, Expressions, scalar_of
-from graphopt.targets.firmware.helium import written_parameters
+from graphopt.targets.firmware.routines import written_parameters
 from graphopt.targets.lower.tensors import Expr, dtype_of
 
 INDENT = "    "
@@ -132,7 +132,7 @@ class _Printer:
             return
         name, *operands = call.args
         self._expressions.helpers.add(name.value)
-        written = written_parameters(name.value)
+        written = written_parameters(name.value, len(operands))
         passed = [self._passed(x, w) for x, w in zip(operands, written, strict=True)]
         self._line(f"{name.value}({', '.join(passed)});")
 

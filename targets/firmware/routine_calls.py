@@ -6,9 +6,9 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call
 
-from graphopt.targets.firmware.helium import is_routine
-from graphopt.targets.firmware.helium.effects import Effect, effects
+from graphopt.targets.firmware.helium.effects import Effect
 from graphopt.targets.firmware.intervals import Evaluator
+from graphopt.targets.firmware.routines import effects, is_routine
 from graphopt.targets.lower.tensors import Expr
 
 

@@ -18,6 +18,7 @@ from graphopt.ir import DType, Graph
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
+from graphopt.targets.schedules.templates.channels_last import ChannelsLastConvolution, ChannelsLastProduct
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.few_channels import FewChannels
@@ -92,6 +93,8 @@ PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, Win
 
 CHANNELS_LAST: tuple[type[Template], ...] = (
     *HELIUM_TEMPLATES,
+    ChannelsLastConvolution,
+    ChannelsLastProduct,
     PackedProduct,
     IntegerProduct,
     IntegerBatches,

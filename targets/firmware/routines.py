@@ -1,0 +1,41 @@
+"""Functions that printed kernels call on places in memory: those for Helium, and those for cores without vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphopt.targets.firmware import helium
+from graphopt.targets.firmware.c_copies import copies
+from graphopt.targets.firmware.c_products import products, tile_of
+from graphopt.targets.firmware.helium.effects import Effect, Effects
+from graphopt.targets.firmware.helium.effects import effects as effects_for_helium
+
+
+def is_routine(name: str) -> bool:
+    """Whether `name` is that of a routine, such as `helium_product`, `products_4x2` or `widen_int8`."""
+    return helium.is_routine(name) or products(name) is not None or copies(name) is not None
+
+
+def written_parameters(name: str, count: int) -> tuple[bool, ...]:
+    """For each of `count` parameters of a routine, whether it points to what the routine writes."""
+    if helium.is_routine(name):
+        return helium.written_parameters(name)
+    return (True, *(False,) * (count - 1))
+
+
+def effects(name: str, arguments: Sequence[int]) -> Effects:
+    """What a call of a routine with these numbers reads and writes; pointers are any number."""
+    if helium.is_routine(name):
+        return effects_for_helium(name, arguments)
+    tile = tile_of(name)
+    if tile is None:
+        *_, elements = arguments
+        stored = Effect(0, 0, elements, late=0, is_store=True)
+        return 1, (stored,) if name.startswith("fill_") else (stored, Effect(1, 0, elements))
+    (pixels, channels), (_, _, step, _, count) = tile, arguments
+    run = count * (2 if name.startswith("dual_") else 1)
+    return 1, (
+        Effect(0, 0, pixels * channels, late=0, is_store=True),
+        Effect(1, 0, (pixels - 1) * step + run),
+        Effect(3, 0, channels * run),
+    )

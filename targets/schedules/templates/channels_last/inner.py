@@ -1,0 +1,139 @@
+"""What multiplies: the functions of `firmware/c_products.py`, behind one interface.
+
+A run is so many neighbouring inputs of a pixel. A function adds the products of one run with the weights of each
+channel to the sums of a tile; kernels know nothing else of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from tvm import tirx
+from tvm.script.ir_builder import tirx as T
+
+from graphopt.targets.device import Target
+from graphopt.targets.llvm import features_of
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates.dot.pointer import Pointer
+
+Shape = tuple[int, int]
+"""Pixels and channels of a tile."""
+
+CALL = 12
+"""Instructions around a run: pointers, and loops that begin and end."""
+
+
+class Inner(Protocol):
+    """One way to multiply."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def element(self) -> str:
+        """The type that inputs are brought into."""
+
+    @property
+    def depth(self) -> int:
+        """Runs are filled up to a multiple of it."""
+
+    @property
+    def shapes(self) -> Sequence[Shape]:
+        """Tiles that fit the registers."""
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        """(..., channels of a tile, run) in the order that is walked, flat."""
+
+    def add(
+        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+    ) -> None:
+        """Add a run; pixels are `step` inputs apart."""
+
+    def instructions(self, shape: Shape, run: int) -> float:
+        """Of a run, estimated."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Any core: bytes are multiplied one by one."""
+
+    shapes: Sequence[Shape]
+    name: str = "plain"
+    element: str = "int8"
+    depth: int = 1
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(weights.swapaxes(-1, -2)).reshape(-1)
+
+    def add(
+        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+    ) -> None:
+        call(f"products_{shape[0]}x{shape[1]}", sums, x, step, weights, run)
+
+    def instructions(self, shape: Shape, run: int) -> float:
+        pixels, channels = shape
+        return CALL + run * (pixels + channels + pixels * channels + 4)
+
+
+@dataclass(frozen=True)
+class Dual:
+    """The DSP extension: two numbers of 16 bits at once."""
+
+    name: str = "dual"
+    element: str = "int16"
+    depth: int = 2
+    shapes: Sequence[Shape] = ((4, 2), (3, 2), (2, 2), (1, 8), (1, 4), (1, 2))
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        *outer, channels, run = weights.shape
+        split = weights.reshape(*outer, channels // 2, 2, run // 2, 2)
+        order = (*range(len(outer)), -2, -4, -1, -3)
+        return np.ascontiguousarray(np.transpose(split, [axis % split.ndim for axis in order])).reshape(-1)
+
+    def add(
+        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+    ) -> None:
+        call(f"dual_products_{shape[0]}x{shape[1]}", sums, x, step, weights, run // 2)
+
+    def instructions(self, shape: Shape, run: int) -> float:
+        pixels, channels = shape
+        return CALL + run / 2 * (1.5 * channels + pixels * (channels + 1) + 2)
+
+
+SIXTEEN_REGISTERS: Sequence[Shape] = ((4, 2), (3, 2), (2, 2), (1, 4), (1, 2), (1, 1))
+EIGHT_REGISTERS: Sequence[Shape] = ((2, 1), (1, 2), (1, 1))
+MANY_REGISTERS: Sequence[Shape] = ((4, 4), *SIXTEEN_REGISTERS)
+
+
+def inner_for(target: Target) -> Inner:
+    """The best one that the target's processor has."""
+    if target.family == "arm" and "dsp" in features_of(target):
+        return Dual()
+    if target.family != "arm":
+        return Plain(MANY_REGISTERS)
+    return Plain(EIGHT_REGISTERS if target.triple.startswith("thumbv6m") else SIXTEEN_REGISTERS)
+
+
+def call(name: str, *operands: tirx.Var | Pointer | Expr | int) -> None:
+    """A statement that calls a function of C text; buffers and pointers are passed by their address."""
+    passed = [_passed(operand) for operand in operands]
+    T.evaluate(tirx.call_extern("int32", name, *passed))
+
+
+def _passed(operand: tirx.Var | Pointer | Expr | int) -> Expr | int:
+    if isinstance(operand, Pointer):
+        return tirx.address_of(operand.buffer[operand.offset])
+    if isinstance(operand, tirx.Var) and hasattr(operand.ty, "shape"):
+        return tirx.address_of(operand[0])
+    return operand
+
+
+def scratch(elements: int, dtype: str) -> tirx.Var:
+    """A buffer that functions write and read: TVM would make it as small as what it sees of their operands."""
+    buffer = T.alloc_buffer((elements,), dtype)
+    T.buffer_store(buffer, tirx.const(0, dtype), [elements - 1])
+    return buffer

@@ -1,0 +1,171 @@
+"""Kernels for images of bytes that are kept channels-last: the same bits as numpy's, with every tile and every strip.
+
+What is printed for a core is compiled for this machine too, where the DSP extension's functions are those written in C.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphopt.api import compile, optimize
+from graphopt.ir import QUANT, DType, Graph, TensorType, Value
+from graphopt.preparation import legalized
+from graphopt.runtime.reference import run
+from graphopt.targets.bundle import Bundle
+from graphopt.targets.firmware.emulated import EmulatedFirmware
+from graphopt.targets.schedules.templates.channels_last import convolution
+from graphopt.targets.schedules.templates.channels_last.inner import Inner
+from graphopt.targets.schedules.templates.channels_last.layer import Layer as Sums
+from graphopt.targets.schedules.templates.channels_last.plan import IN_PLACE, LINES, WINDOWS, Plan, plans
+from tests.passes.helpers import Draft
+from tests.targets.conftest import runnable
+from tests.targets.firmware.conftest import STRICT
+from tests.targets.layers.base import Layer
+from tests.targets.layers.integers import (
+    channels_last,
+    dilated,
+    grouped,
+    image,
+    long_row,
+    lowest_weights,
+    odd_channels,
+    one_band,
+    one_dimension,
+    pointwise_residual,
+    requantized,
+    six_bands,
+    sums,
+    sums_themselves,
+    uneven_pads,
+    window_wider_than_image,
+)
+
+
+def one_filter(g: Draft) -> Value:
+    return requantized(g, sums(g, image(g, 1, 5, 6, 7), 1, (3, 2), zero=-9, bias=False))
+
+
+def strided_pointwise(g: Draft) -> Value:
+    return requantized(g, sums(g, image(g, 2, 7, 6, 9), 9, (1, 1), zero=1, strides=(2, 2)), residual=True)
+
+
+def grouped_pointwise(g: Draft) -> Value:
+    return requantized(g, sums(g, image(g, 1, 9, 5, 5), 15, (1, 1), zero=8, group=3), relu=True)
+
+
+def product(g: Draft, rows: int, depth: int, width: int, zero: int, *, bias: bool) -> Value:
+    """quant::MatMul with constant weights, requantised by column."""
+    w = g.const(g.random.integers(-128, 128, (depth, width)), np.int8)
+    operands = [g.input(rows, depth, dtype=DType.int8), w]
+    operands += [g.const(g.random.integers(-1000, 1001, width), np.int32)] if bias else []
+    types = (TensorType(DType.int32, (rows, width)),)
+    (y,) = g.ops("MatMul", *operands, outputs=1, domain=QUANT, types=types, a_zero_point=zero)
+    scale = g.const(g.random.uniform(0.5, 1.5, width) / (140 * np.sqrt(depth)))
+    v = g.op("Mul", g.op("Cast", y, to=DType.float32.onnx_code), scale)
+    return g.op("QuantizeLinear", v, g.const(1.0), g.const(5, np.int8))
+
+
+def one_row(g: Draft) -> Value:
+    return product(g, 1, 37, 21, -11, bias=False)
+
+
+def several_rows(g: Draft) -> Value:
+    return product(g, 7, 16, 3, 100, bias=True)
+
+
+LAYERS: tuple[Layer, ...] = (
+    odd_channels,
+    uneven_pads,
+    dilated,
+    window_wider_than_image,
+    long_row,
+    one_dimension,
+    grouped,
+    pointwise_residual,
+    six_bands,
+    one_band,
+    channels_last,
+    sums_themselves,
+    lowest_weights,
+    one_filter,
+    strided_pointwise,
+    grouped_pointwise,
+    one_row,
+    several_rows,
+)
+CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4f", "cortex-m33", "rv32imac")
+Arrays = dict[str, np.ndarray]
+
+
+def network() -> tuple[Graph, Arrays, Arrays]:
+    """All layers side by side, inputs over all of their range, and what numpy makes of them in fixed point."""
+    draft, random = Draft(), np.random.default_rng(2)
+    for build in LAYERS:
+        draft.graph.add_output(build(draft), build.__name__)
+    inputs = {}
+    for value in draft.graph.inputs:
+        bounds = np.iinfo(value.dtype.numpy)
+        drawn = random.integers(bounds.min, bounds.max + 1, value.static_shape)
+        inputs[value.name] = drawn.astype(value.dtype.numpy)
+    want = run(legalized(optimize(draft.graph), fixed_point=True), inputs)
+    assert all(len(np.unique(array)) > 2 for array in want.values())
+    return draft.graph, inputs, want
+
+
+def assert_same(results: Arrays, want: Arrays) -> None:
+    for name, right in want.items():
+        np.testing.assert_array_equal(results[name], right, name)
+
+
+def here(bundle: Bundle, inputs: Arrays, folder: Path) -> Arrays:
+    """What the bundle's sources compute on this machine, compiled without a warning."""
+    name = bundle.abi.name
+    sources = [f"{name}.c", f"{name}_kernels.c", f"{name}_weights.c"]
+    command = [sys.executable, "-m", "ziglang", "cc", *STRICT, "-O1", "-shared", "-fPIC", *sources]
+    library = folder / "net.so"
+    done = subprocess.run([*command, "-o", str(library)], cwd=bundle.path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:3000]
+    outputs = {spec.name: np.zeros(spec.shape, spec.dtype.numpy) for spec in bundle.abi.outputs}
+    arena = np.zeros(bundle.abi.workspace_bytes + 64, np.uint8)
+    start = -arena.ctypes.data % 64
+    given = [np.ascontiguousarray(inputs[spec.name]) for spec in bundle.abi.inputs]
+    pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*given, *outputs.values(), arena[start:])]
+    size = ctypes.c_size_t(bundle.abi.workspace_bytes)
+    assert getattr(ctypes.CDLL(str(library)), f"{name}_run")(*pointers, size) == 0
+    return outputs
+
+
+@pytest.mark.parametrize("core", [pytest.param(core, marks=runnable(core)) for core in CORES])
+def test_every_core_computes_the_same(core: str, tmp_path: Path) -> None:
+    graph, inputs, want = network()
+    bundle = compile(graph, target=core, out=tmp_path / "fw", name="net")
+    schedules = [layer["schedule"] for layer in bundle.report["layers"]]
+    assert sum(schedule.startswith("channels-last-") for schedule in schedules) == len(LAYERS)
+    (outputs,) = EmulatedFirmware(bundle).run([inputs])
+    assert_same(outputs, want)
+
+
+@pytest.mark.parametrize("strip", [IN_PLACE, LINES, WINDOWS])
+@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m4f"])
+def test_every_strip_holds_the_same(
+    core: str, strip: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And every tile, layer by layer another one; where a strip is impossible, any other is taken."""
+    turn = iter(range(1000))
+
+    def some(layer: Sums, inner: Inner) -> Iterator[Plan]:
+        found = list(plans(layer, inner))
+        wanted = [plan for plan in found if plan.strip == strip] or found
+        yield wanted[next(turn) % len(wanted)]
+
+    monkeypatch.setattr(convolution, "plans", some)
+    graph, inputs, want = network()
+    bundle = compile(graph, target=core, out=tmp_path / "fw", name="net")
+    assert_same(here(bundle, inputs, tmp_path), want)
