@@ -203,8 +203,16 @@ def _table() -> Mapping[str, Operator]:
 def _gelu(node: Node, arrays: Arrays, stacked: Flags) -> Result:
     x = _first(arrays)
     if node.str("approximate", "none") == "tanh":
-        inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
-        return [np.float32(0.5) * x * (1 + np.tanh(inner))]
+        y = x * x  # a power of 3 takes ten times as long
+        y *= np.float32(0.044715)
+        y += 1
+        y *= x
+        y *= np.float32(np.sqrt(2 / np.pi))
+        np.tanh(y, out=y)
+        y += 1
+        y *= x
+        y *= np.float32(0.5)
+        return [y]
     return [np.float32(0.5) * x * (1 + erf(x * np.float32(np.sqrt(0.5))))]
 
 

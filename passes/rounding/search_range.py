@@ -1,8 +1,9 @@
 """The range of an activation, narrowed where the layers that read it lose less by it.
 
 Clipping cuts a few large values, and leaves smaller steps for all others. Which is worse the layers decide: errors that
-a layer sums with one sign add up, those of rounding cancel out. What counts is therefore the error of the layers'
-results, layer(q(x)) - layer(x), a product with the operand's own error.
+a layer sums with one sign add up, those of rounding cancel out. What counts is therefore what the errors do behind the
+layers, f(layer(q(x))) - f(layer(x)), with f all that is made of the results before anything else is read
+(`readers.py`). Before a maximum over an image, which picks large results, clipping costs far more than in the mean.
 
 Source: the search by output error of Nagel et al. 2021, A White Paper on Neural Network Quantization, 3.1.
 """
@@ -10,13 +11,14 @@ Source: the search by output error of Nagel et al. 2021, A White Paper on Neural
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphopt.ir import DType, Node, Value
-from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
-from graphopt.runtime.stacked import Operand, evaluate
+from graphopt.passes.rounding.readers import Reader, readers_of
+from graphopt.runtime.stacked import Operand
 
 SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Of the range, at both ends, at the upper one, at the lower one."""
@@ -50,8 +52,6 @@ others will lose more: nine times in ten the true mean is lower than this, whate
 inequality, 1 / (1 + 3^2)).
 """
 
-MOVES = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-
 
 @dataclass(frozen=True)
 class _Range:
@@ -82,7 +82,7 @@ class _Range:
 def search_range(quantize: Node, operand: Operand) -> bool:
     """Narrow the range of a QuantizeLinear of bytes, in place, if all that reads them are layers; whether it was."""
     scale, zero = quantize.inputs[1], quantize.inputs[2] if len(quantize.inputs) > 2 else None
-    layers = _readers(quantize.output)
+    layers = readers_of(quantize.output)
     if not layers or scale is None or zero is None or not operand.is_stack:
         return False
     step, origin = scale.scalar(), zero.scalar()
@@ -98,9 +98,9 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     promising = _promising(layers, first, x, is_symmetric=least_integer < 0)
     if not promising:
         return False
-    best, least = first, WORTHWHILE * float(_lost(layers, first, x).mean())
-    for tried in promising:
-        lost = _expected(_lost(layers, tried, x))
+    whole, *others = _lost(layers, [first, *promising], x)
+    best, least = first, WORTHWHILE * float(whole.mean())
+    for tried, lost in zip(promising, map(_expected, others), strict=True):
         if lost < least:
             best, least = tried, lost
     if best is first:
@@ -110,14 +110,14 @@ def search_range(quantize: Node, operand: Operand) -> bool:
     return True
 
 
-def _promising(layers: list[_Reader], first: _Range, x: np.ndarray, *, is_symmetric: bool) -> list[_Range]:
+def _promising(layers: list[Reader], first: _Range, x: np.ndarray, *, is_symmetric: bool) -> list[_Range]:
     """The narrower ranges that may turn out better, after a look at few of the samples where these are large."""
     ranges = _narrowed(first, is_symmetric=is_symmetric)
     few = x[: max(FEWEST_AT_FIRST, FIRST_LOOK // max(x[0].size, 1))]
     if len(few) == len(x):
         return ranges
-    most = PROMISING * float(_lost(layers, first, few).mean())
-    return [tried for tried in ranges if float(_lost(layers, tried, few).mean()) < most]
+    whole, *others = _lost(layers, [first, *ranges], few).mean(axis=1)
+    return [tried for tried, lost in zip(ranges, others, strict=True) if lost < PROMISING * whole]
 
 
 def _narrowed(range: _Range, *, is_symmetric: bool) -> list[_Range]:
@@ -129,51 +129,16 @@ def _narrowed(range: _Range, *, is_symmetric: bool) -> list[_Range]:
     return both + upper + [_Range(share * low, high, limits) for share in SHARES]
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """A layer, and what moves elements between the quantisation and it."""
-
-    layer: QuantisedLayer
-    moves: tuple[Node, ...]
-
-    def results(self, operand: np.ndarray) -> np.ndarray:
-        """Of the layer without its bias."""
-        moved = Operand(operand, True)
-        for move in self.moves:
-            moved = evaluate(move, [moved, *map(_constant, move.inputs[1:])], {})[0]
-        weights = evaluate(self.layer.dequantize, [_constant(v) for v in self.layer.dequantize.inputs], {})[0]
-        return evaluate(self.layer.node, [moved, weights], {})[0].data
-
-
-def _readers(integers: Value, moves: tuple[Node, ...] = ()) -> list[_Reader]:
-    """The layers that read what is quantised; none where anything else does."""
-    found: list[_Reader] = []
-    for node in integers.users:
-        if integers.is_graph_output:
-            return []
-        if node.is_op(*MOVES):
-            readers = _readers(node.output, (*moves, node))
-        elif node.is_op("DequantizeLinear") and not node.output.is_graph_output:
-            layers = [layer_of(use.node) if use.index == 0 else None for use in node.output.uses]
-            readers = [_Reader(layer, moves) for layer in layers if layer is not None]
-            readers = readers if len(readers) == len(layers) else []
-        else:
-            readers = []
-        if not readers:
-            return []
-        found += readers
-    return found
-
-
-def _lost(readers: list[_Reader], tried: _Range, x: np.ndarray) -> np.ndarray:
-    """The energy of the layers' results for what a range does to their operand x, of each sample."""
-    lost, step = np.zeros(len(x)), max(1, CHUNK // max(x[0].size, 1))
+def _lost(readers: list[Reader], tried: Sequence[_Range], x: np.ndarray) -> np.ndarray:
+    """The energy of what each range does behind the layers that read x, (ranges, samples)."""
+    lost, step = np.zeros((len(tried), len(x))), max(1, CHUNK // max(x[0].size, 1))
     for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        error = tried.error(x[part])
+        part = x[start : start + step]
         for reader in readers:
-            squares = np.square(reader.results(error), dtype=np.float64)
-            lost[part] += squares.reshape(len(squares), -1).sum(axis=1)
+            errors = reader.errors((one.error(part) for one in tried), part)
+            for row, made in zip(lost, errors, strict=True):
+                squares = np.square(made, dtype=np.float64)
+                row[start : start + step] += squares.reshape(len(squares), -1).sum(axis=1)
     return lost
 
 
@@ -181,11 +146,6 @@ def _expected(lost: np.ndarray) -> float:
     """What a sample loses in the mean, at the worst that these samples let one expect."""
     error = float(lost.std(ddof=1)) / math.sqrt(len(lost)) if len(lost) > 1 else 0.0
     return float(lost.mean()) + CAUTION * error
-
-
-def _constant(value: Value | None) -> Operand:
-    assert value is not None and value.constant is not None
-    return Operand(value.constant, False)
 
 
 def _replace(old: Value, data: np.ndarray) -> None:
