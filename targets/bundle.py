@@ -171,7 +171,7 @@ def write_files(
         **(manifest_extra or {}),
         "files": {name: _entry(data) for name, data in sorted(held.items())},
     }
-    _put(out, {**held, MANIFEST: _json(manifest)})
+    put_folder(out, {**held, MANIFEST: _json(manifest)})
     return Bundle(out, json.loads(_json(manifest)))
 
 
@@ -181,12 +181,15 @@ def with_report(bundle: Bundle, report: Mapping[str, Any]) -> Bundle:
     files[REPORT] = _json(report)
     told = {**bundle.manifest["files"], REPORT: _entry(files[REPORT])}
     manifest = {**bundle.manifest, "files": told}
-    _put(bundle.path, {**files, MANIFEST: _json(manifest)})
+    put_folder(bundle.path, {**files, MANIFEST: _json(manifest)})
     return Bundle(bundle.path, manifest)
 
 
-def _put(out: Path, files: Mapping[str, bytes]) -> None:
-    """Make the folder `out` hold `files`, all or nothing."""
+def put_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder `out` hold `files`, whose names may be paths in it, all or nothing.
+
+    Raises UsageError where it cannot be written.
+    """
     place = out.resolve()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +197,7 @@ def _put(out: Path, files: Mapping[str, bytes]) -> None:
             fresh = Path(folder, "new")
             fresh.mkdir()
             for name, data in files.items():
+                (fresh / name).parent.mkdir(parents=True, exist_ok=True)
                 (fresh / name).write_bytes(data)
             if place.exists():
                 place.rename(Path(folder, "old"))

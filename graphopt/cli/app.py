@@ -12,6 +12,7 @@ from graphopt.cli.compile import compile_model
 from graphopt.cli.errors import EXIT_CODES
 from graphopt.cli.inspect import inspect
 from graphopt.cli.optimize import optimize
+from graphopt.cli.package import package
 from graphopt.cli.prune import prune
 from graphopt.cli.quantize import quantize
 from graphopt.cli.run import run
@@ -43,7 +44,7 @@ def graphopt(
         typer.echo(context.get_help())
 
 
-for command in (inspect, optimize, quantize, prune, run, verify, compare, bench):
+for command in (inspect, optimize, quantize, prune, run, verify, compare, bench, package):
     app.command(no_args_is_help=True)(command)
 app.command("compile", no_args_is_help=True)(compile_model)
 app.add_typer(targets, name="targets")

@@ -9,5 +9,9 @@ from importlib import resources
 
 def render(name: str, facts: Mapping[str, str]) -> str:
     """The text of the file `name` with every `@NAME@` replaced. Raises KeyError for a fact nobody gave."""
-    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return filled(resources.files(__name__).joinpath(name).read_text(encoding="utf-8"), facts)
+
+
+def filled(text: str, facts: Mapping[str, str]) -> str:
+    """The text with facts in their places. Raises KeyError for one that nobody gave."""
     return re.sub(r"@([A-Z_]+)@", lambda match: facts[match.group(1)], text)

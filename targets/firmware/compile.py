@@ -61,6 +61,8 @@ class CompiledFirmware:
             f"{name}_weights.S": weights.assembly(),
             f"{name}_selftest.c": selftest_text(entry, sample),
             "Makefile": render("firmware_makefile.in", facts),
+            "CMakeLists.txt": render("firmware_cmakelists.txt.in", facts),
+            f"{name}Config.cmake": render("firmware_config.cmake.in", facts),
             "README.md": render("firmware_readme.md.in", facts),
         }
         encoded = {file: text.encode() for file, text in texts.items()}

@@ -7,13 +7,14 @@
 extern uint32_t board_stack_top[], board_data_load[], board_data_start[], board_data_end[];
 extern uint32_t board_bss_start[], board_bss_end[];
 int main(void);
+void start(void);
 
 #define CPACR (*(volatile uint32_t *)0xE000ED88u)
 #define CCR (*(volatile uint32_t *)0xE000ED14u)
 enum { FULL_ACCESS_TO_10_AND_11 = 0xF << 20, LOOP_CACHE = 1 << 19, FAULT = 99 };
 
 /* Loops stay loops: a call of memset would need what is not there yet. */
-__attribute__((noreturn, optimize("no-tree-loop-distribute-patterns"))) static void start(void) {
+__attribute__((noreturn, optimize("no-tree-loop-distribute-patterns"))) void start(void) {
 #if defined(__ARM_FP)
     CPACR |= FULL_ACCESS_TO_10_AND_11;
     __asm__ volatile("dsb\n isb" ::: "memory");
