@@ -3,8 +3,6 @@
 
 #include "net.h"
 
-static NET_INPUT_0_TYPE given[NET_INPUT_0_ELEMENTS];
-static NET_OUTPUT_0_TYPE made[NET_OUTPUT_0_ELEMENTS];
 static unsigned char arena[NET_ARENA_BYTES + 1] NET_ALIGNED;
 
 int main(void) {
@@ -12,10 +10,12 @@ int main(void) {
     uint32_t samples;
     if (!in || !out || fread(&samples, sizeof samples, 1, in) != 1) return 90;
     for (; samples; --samples) {
-        if (fread(given, sizeof given, 1, in) != 1) return 91;
-        const int error = net_run(given, made, arena, sizeof arena);
+        const size_t given = sizeof(NET_INPUT_0_TYPE) * NET_INPUT_0_ELEMENTS;
+        const size_t made = sizeof(NET_OUTPUT_0_TYPE) * NET_OUTPUT_0_ELEMENTS;
+        if (fread(net_input_0(arena), given, 1, in) != 1) return 91;
+        const int error = net_run(arena, sizeof arena);
         if (error) return error;
-        if (fwrite(made, sizeof made, 1, out) != 1) return 92;
+        if (fwrite(net_output_0(arena), made, 1, out) != 1) return 92;
     }
     return fclose(out) ? 92 : 0;
 }
