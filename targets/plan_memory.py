@@ -3,8 +3,8 @@
 Each buffer lives from the step that writes it to the last step that reads it. Two buffers may share bytes
 when their lives do not meet. The largest sum of sizes alive at one step is a lower bound that no placement
 can beat; packing to it is NP-hard (Sekiyama et al., "Profile-guided memory optimization for DNNs", 2018), so
-several greedy orders are tried, then a seeded local search on the order, until the bound is reached or
-the effort is spent.
+several greedy orders are tried, then a seeded local search on the order, then branch and bound, until the bound is
+reached or the effort is spent. Few buffers are placed as well as can be.
 
 Buffers may belong together: those of one region keep their distances, and each still has a life of its own, so that
 what lies in the rest of a region does not wait for it.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from graphopt.targets.abi import ALIGNMENT
+from graphopt.targets.exact_placement import best_placement
 
 SEARCH_ROUNDS = 400
 """Placements the local search may try once the greedy orders have missed the bound."""
@@ -62,9 +63,9 @@ class Overlap:
         """The same for a buffer that begins `by` bytes further on."""
         return Overlap(self.least + by, self.in_place and by == 0)
 
-    def most(self, read: int, written: int) -> int:
-        """Bytes that buffers of these sizes can share."""
-        distance = 0 if self.in_place else max(self.least, 0)
+    def most(self, read: int, written: int, alignment: int = 1) -> int:
+        """Bytes that buffers of these sizes can share, whose starts are multiples of `alignment` apart."""
+        distance = 0 if self.in_place else aligned(max(self.least, 0), alignment)
         return max(0, min(read, written - distance))
 
     def forbidden(self, read: int, written: int) -> list[tuple[int, int]]:
@@ -81,12 +82,16 @@ Overlaps = Mapping[tuple[str, str], Overlap]
 
 @dataclass(frozen=True)
 class Plan:
-    """Byte offset of each buffer, the arena's size, and the liveness bound it is measured against."""
+    """Byte offset of each buffer, the arena's size, and the liveness bound it is measured against.
+
+    `is_best`: no placement of these buffers is smaller.
+    """
 
     offsets: dict[str, int]
     size: int
     lower_bound: int
     buffers: tuple[Buffer, ...] = ()
+    is_best: bool = False
 
     @property
     def over_bound(self) -> float:
@@ -107,7 +112,7 @@ def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT, overlaps: Overla
     wanted = [
         replace(b, size=b.size if b.region else aligned(b.size, alignment)) for b in buffers if b.size > 0
     ]
-    bound = lower_bound(wanted, allowed)
+    bound = lower_bound(wanted, allowed, alignment)
     regions = _regions(wanted, alignment)
     nearby = _Nearby(regions, allowed)
     best_order: list[Region] = []
@@ -120,8 +125,15 @@ def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT, overlaps: Overla
             best_order, best, best_size = order, starts, size
     if best_size > bound:
         best, best_size = _improve(best_order, best, best_size, bound, nearby)
+    is_best = best_size <= bound
+    if not is_best:
+        apart = [[nearby(a, b) for b in regions] for a in regions]
+        found, is_best = best_placement([r.size for r in regions], apart, alignment, best_size, bound)
+        if found is not None:
+            best = {region.name: start for region, start in zip(regions, found, strict=True)}
+            best_size = max(best[region.name] + region.size for region in regions)
     offsets = {b.name: best.get(b.region or b.name, 0) + b.offset for b in buffers}
-    return Plan(offsets, max(best_size, 0), bound, tuple(buffers))
+    return Plan(offsets, max(best_size, 0), bound, tuple(buffers), is_best)
 
 
 @dataclass(frozen=True)
@@ -182,13 +194,13 @@ def _apart(x: Buffer, y: Buffer, overlaps: Overlaps) -> list[tuple[int, int]]:
     return [(-x.size, y.size)]
 
 
-def lower_bound(buffers: Sequence[Buffer], overlaps: Overlaps | None = None) -> int:
+def lower_bound(buffers: Sequence[Buffer], overlaps: Overlaps | None = None, alignment: int = 1) -> int:
     """The largest number of bytes alive at one step, less what buffers can share there."""
     changes: dict[int, int] = {}
     for b in buffers:
         changes[b.first] = changes.get(b.first, 0) + b.size
         changes[b.last + 1] = changes.get(b.last + 1, 0) - b.size
-    shared = _shared(buffers, overlaps or {})
+    shared = _shared(buffers, overlaps or {}, alignment)
     changes.update((step + 1, changes.get(step + 1, 0)) for step in shared)
     alive = peak = 0
     for step in sorted(changes):
@@ -197,13 +209,14 @@ def lower_bound(buffers: Sequence[Buffer], overlaps: Overlaps | None = None) -> 
     return peak
 
 
-def _shared(buffers: Sequence[Buffer], overlaps: Overlaps) -> dict[int, int]:
+def _shared(buffers: Sequence[Buffer], overlaps: Overlaps, alignment: int) -> dict[int, int]:
     """Bytes that the buffers of a step can share at most, where there are such: what is read lies apart."""
     known = {b.name: b for b in buffers}
     most: Counter[str] = Counter()
     for (read, written), overlap in overlaps.items():
         if read in known and written in known:
-            most[written] += overlap.most(known[read].size, known[written].size)
+            together = known[read].region or known[written].region
+            most[written] += overlap.most(known[read].size, known[written].size, 1 if together else alignment)
     found: Counter[int] = Counter()
     for written, shared in most.items():
         found[known[written].first] += min(shared, known[written].size)

@@ -18,6 +18,7 @@ from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
 from graphopt.targets.arena import Work, plan_arena, storage_bytes
+from graphopt.targets.execution_order import least_peak_order
 from graphopt.targets.plan_memory import Overlap, Plan
 from graphopt.targets.weights import Weights
 
@@ -101,12 +102,14 @@ def build_program(
     *,
     overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]] | None = None,
     tensors_in_arena: bool = False,
+    reorder: bool = False,
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
     Its constants are added to `weights`, where other programs may have theirs. `overlaps` tells of each kernel which
     parameters may share memory, by their numbers; without it none may. With `tensors_in_arena` inputs and outputs have
-    places in the arena, where a run may write over an input; otherwise they are the caller's buffers.
+    places in the arena, where a run may write over an input; otherwise they are the caller's buffers. With `reorder`
+    calls run in another order than the graph's where that takes a smaller arena.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -130,15 +133,14 @@ def build_program(
             places[root] = Place("output", number=index)
     places.update((v, NOWHERE) for v in graph.values() if v not in places and not v.size)
     work = [Work(node, workspaces[kernel_of[node]], (overlaps or {}).get(kernel_of[node])) for node in calls]
-    arena = plan_arena(
-        work,
-        storage,
-        places,
-        alignment,
-        inputs=graph.inputs if tensors_in_arena else (),
-        outputs=graph.outputs if tensors_in_arena else (),
-        copies={index: outputs[index].nbytes for index in copied} if tensors_in_arena else {},
-    )
+    sides = {"inputs": graph.inputs, "outputs": graph.outputs} if tensors_in_arena else {}
+    copies = {index: outputs[index].nbytes for index in copied} if tensors_in_arena else {}
+    arena = plan_arena(work, storage, places, alignment, copies=copies, **sides)
+    if reorder:
+        ordered = [work[number] for number in least_peak_order(work, storage, places, **sides)]
+        other = plan_arena(ordered, storage, places, alignment, copies=copies, **sides)
+        if other.plan.size < arena.plan.size:
+            arena, work = other, ordered
     places.update((root, Place("arena", offset)) for root, offset in arena.offsets.items())
 
     def place(value: Value) -> Place:
@@ -147,7 +149,7 @@ def build_program(
         return replace(start, offset=start.offset + stretch.offset * value.dtype.numpy.itemsize)
 
     steps: list[Call | Copy] = []
-    for number, node in enumerate(calls):
+    for number, node in enumerate(call.node for call in work):
         read = [place(v) for v in node.inputs if v is not None]
         written = [place(v) for v in node.outputs]
         scratch = [Place("arena", offset) for offset in arena.workspaces[number]]

@@ -95,7 +95,9 @@ def _facts(bundle: Bundle) -> RenderableType:
 
 def _above_bound(memory: Mapping[str, Any]) -> str:
     excess = memory["over_bound"] - 1
-    return f"{excess:.1%} above the least possible" if excess > 0 else "the least possible"
+    if excess <= 0 or memory.get("is_best"):
+        return "the least possible"
+    return f"{excess:.1%} above what is alive at once"
 
 
 def _layers(report: Mapping[str, Any], title: str) -> RenderableType:

@@ -127,6 +127,7 @@ def _memory(program: Program) -> dict[str, Any]:
         "arena_bytes": plan.size,
         "lower_bound_bytes": plan.lower_bound,
         "over_bound": round(plan.over_bound, 4),
+        "is_best": plan.is_best,
         "map": [
             {
                 "name": buffer.name,

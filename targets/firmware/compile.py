@@ -105,6 +105,7 @@ def compile_firmware(
         FIRMWARE_ALIGNMENT,
         overlaps=kernels.overlaps,
         tensors_in_arena=not keep_inputs,
+        reorder=True,
     )
     _check_memory(program, target)
     places = () if keep_inputs else (program.input_places, program.output_places)
