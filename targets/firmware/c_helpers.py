@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
 from graphopt.targets.firmware.c_expressions import C_TYPES
 from graphopt.targets.firmware.c_fixed_point import fixed_point
 from graphopt.targets.firmware.c_products import DSP, HAS_DSP, PREAMBLE, products
-from graphopt.targets.firmware.helium import COMMON, is_routine, routine_text
 
 NEEDS_DSP = ("dual_products", "widen_")
 """How names of functions begin that are written with the instructions of `DSP` where there are such."""
+
+FAMILIES = (helium, words)
+"""Those whose functions are files."""
 
 WORDS = ("load_int32", "store_int32")
 """What those functions call."""
@@ -19,8 +22,9 @@ WORDS = ("load_int32", "store_int32")
 
 def helper(name: str) -> str:
     """The definition of a helper by its name, such as `max_int32`, `int32_of_float32`, `load_int32`."""
-    if is_routine(name):
-        return routine_text(name)
+    for family in FAMILIES:
+        if family.is_routine(name):
+            return family.routine_text(name)
     written = products(name) or copies(name) or fixed_point(name)
     if written is not None:
         return written
@@ -43,8 +47,9 @@ def helpers_text(names: Iterable[str]) -> list[str]:
         text = [PREAMBLE, *text, f"#if defined({HAS_DSP})", *others, DSP, "#endif"]
     elif any(name.startswith("products") for name in wanted):
         text = [PREAMBLE, *text]
-    if any(map(is_routine, wanted)):
-        text.append(routine_text(COMMON))
+    for family in FAMILIES:
+        if any(map(family.is_routine, wanted)):
+            text.append(family.routine_text(family.COMMON))
     return [*text, *(helper(name) for name in sorted(wanted.difference(first)))]
 
 

@@ -1,7 +1,8 @@
 """What the functions of a firmware bundle take: bytes of code and of stack, as the compiler tells.
 
-The stack of a run is at most that of the entry function, of the deepest kernel and of the deepest routine, beside what
-functions of the C library take, which the compiler does not tell: `verify` finds the depth by painting.
+The stack of a run is at most that of the entry function, of the deepest kernel and of the deepest routine with all that
+it calls, beside what functions of the C library take, which the compiler does not tell: `verify` finds the depth by
+painting.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.build import MODEL_FLAGS, compile_c
-from graphopt.targets.firmware.helium import OWN_FRAMES, is_routine
+from graphopt.targets.firmware.helium import OWN_FRAMES
+from graphopt.targets.firmware.routines import is_routine, routine_of
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,16 @@ class Footprint:
 
     def stack_bound(self, entry: str) -> int:
         """Of a run by the function `entry`, without the C library's functions."""
-        kernels, routines, unseen = [0], [0], [0]
+        kernels, unseen = [0], [0]
+        routines: Counter[str] = Counter()
         for name, taken in self.stack.items():
             if name in OWN_FRAMES:
                 unseen.append(OWN_FRAMES[name])
             elif is_routine(name):
-                routines.append(taken)
+                routines[routine_of(name)] += taken
             elif name != entry:
                 kernels.append(taken)
-        return self.stack.get(entry, 0) + max(kernels) + max(routines) + max(unseen)
+        return self.stack.get(entry, 0) + max(kernels) + max(routines.values(), default=0) + max(unseen)
 
 
 def footprint(files: Mapping[str, bytes], target: Target, model: str) -> Footprint | None:

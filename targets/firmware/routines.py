@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphopt.targets.firmware import helium
+from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
 from graphopt.targets.firmware.c_products import products, tile_of
 from graphopt.targets.firmware.helium.effects import Effect, Effects
 from graphopt.targets.firmware.helium.effects import effects as effects_for_helium
+from graphopt.targets.firmware.words.effects import effects as effects_of_words
 
 
 def is_routine(name: str) -> bool:
     """Whether `name` is that of a routine, such as `helium_product`, `products_4x2` or `widen_int8`."""
-    return helium.is_routine(name) or products(name) is not None or copies(name) is not None
+    in_files = helium.is_routine(name) or words.is_routine(name)
+    return in_files or products(name) is not None or copies(name) is not None
+
+
+def routine_of(name: str) -> str:
+    """What functions in the text of one routine have in common: the first two words of their names."""
+    return "_".join(name.split("_")[:2])
 
 
 def written_parameters(name: str, count: int) -> tuple[bool, ...]:
@@ -27,6 +34,8 @@ def effects(name: str, arguments: Sequence[int]) -> Effects:
     """What a call of a routine with these numbers reads and writes; pointers are any number."""
     if helium.is_routine(name):
         return effects_for_helium(name, arguments)
+    if words.is_routine(name):
+        return effects_of_words(name, arguments)
     tile = tile_of(name)
     if tile is None:
         *_, elements = arguments

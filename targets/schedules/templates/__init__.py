@@ -37,6 +37,7 @@ from graphopt.targets.schedules.templates.transposed import TransposedConvolutio
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
 from graphopt.targets.schedules.templates.winograd_row import WinogradRowConvolution
 from graphopt.targets.schedules.templates.winograd_strided import WinogradStridedConvolution
+from graphopt.targets.schedules.templates.words import WORDS_TEMPLATES
 
 Decision = Mapping[str, int]
 
@@ -93,6 +94,7 @@ PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, Win
 
 CHANNELS_LAST: tuple[type[Template], ...] = (
     *HELIUM_TEMPLATES,
+    *WORDS_TEMPLATES,
     ChannelsLastConvolution,
     ChannelsLastProduct,
     PackedProduct,
