@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import tirx
 
 from graphopt.api import compile
 from graphopt.ir import DType, Graph
@@ -17,7 +18,9 @@ from graphopt.preparation import grouped_for
 from graphopt.runtime.reference import run
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import Target, load_target
-from graphopt.targets.schedules.templates import integer_convolution
+from graphopt.targets.lower.tensors import Expr
+from graphopt.targets.schedules.templates import channel_quads, integer_convolution, integer_depthwise
+from graphopt.targets.schedules.templates.channel_quads import QUAD, QuadsOfX86
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
 from graphopt.verification import runner
 from tests.passes.helpers import Draft
@@ -30,6 +33,7 @@ from tests.targets.layers.integers import (
     FEW,
     SHORT,
     depthwise,
+    depthwise_lowest_weights,
     depthwise_residual,
     depthwise_unsigned,
     depthwise_wider_than_image,
@@ -44,7 +48,7 @@ APPROXIMATE = {"swish"}
 PORTABLE = (depthwise_residual, depthwise_unsigned, depthwise_wider_than_image)
 BOARDS = {
     "rpi4": (*FEW, depthwise, lowest_weights, *SHORT[1::3]),
-    "rpi5": (*FEW[:6], *SHORT[::3]),
+    "rpi5": (*FEW[:6], depthwise, depthwise_residual, depthwise_lowest_weights, *SHORT[::3]),
     "aarch64-v8.6": FEW[:4],
     "rpi-armv7": (odd_channels, photograph, depthwise_residual, *SHORT),
 }
@@ -88,6 +92,34 @@ def test_here(tmp_path: Path) -> None:
     schedules = on_this_machine(host(), tmp_path, *CONVOLUTIONS, *DEPTHWISE, *SHORT)
     anchors = [schedule for name, schedule in schedules.items() if "conv" in name]
     assert anchors and all(schedule.startswith("integer-") for schedule in anchors)
+
+
+def test_depthwise_in_narrower_vectors(tmp_path: Path) -> None:
+    if load_target("host").vector_bits < 256:
+        pytest.skip("this machine has none of 256 bits")
+    on_this_machine(host(vector_bits=256, vector_registers=16), tmp_path, *DEPTHWISE[::2])
+
+
+def test_quads_of_taps_on_machines_that_lack_the_instruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written out: packing and order are those of the instruction."""
+    monkeypatch.setattr(channel_quads, "vpdpbusd", _written_out)
+    monkeypatch.setattr(
+        integer_depthwise, "taps_of", lambda x, weights, kernel, target: QuadsOfX86(kernel, 8)
+    )
+    schedules = on_this_machine(host(), tmp_path, depthwise_unsigned)
+    assert any("depthwise-quads" in schedule for schedule in schedules.values())
+
+
+def _written_out(total: Expr, x: Expr, factor: Expr) -> Expr:
+    lanes = total.ty.dtype.lanes
+    unsigned = tirx.reinterpret(f"uint8x{QUAD * lanes}", x)
+    for byte in range(QUAD):
+        picked = (tirx.Shuffle([v], list(range(byte, QUAD * lanes, QUAD))) for v in (unsigned, factor))
+        one, other = (v.astype(f"int32x{lanes}") for v in picked)
+        total = total + one * other
+    return total
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """Products of bytes, one channel a lane: how each instruction set multiplies the taps of a depthwise convolution.
 
-A block has 16 channels. A tap is multiplied together with another one, or alone:
+A block has 16 channels. A tap is multiplied together with others, or alone:
 
+- in quads (`channel_quads`): bytes of four taps side by side, multiplied and added to 32 bits at once (VNNI, SDOT);
 - in halves: two products of int8 fit 16 bits where no weight is -128 (ARM: SMULL, SMLAL, SADDW);
-- in pairs: int16 of both taps side by side, multiplied and added to 32 bits at once (x86: PMADDWD);
+- in pairs: int16 of both taps side by side, alike (x86: PMADDWD);
 - in full: in 32 bits, whatever the operands.
 """
 
@@ -16,22 +17,17 @@ from typing import ClassVar
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import DType
-from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.base import intrinsic
 from graphopt.targets.schedules.templates.dot.pairs import INTRINSICS
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 from graphopt.targets.schedules.templates.starts import BLOCK
 
-LOWEST = -128
-"""The weight of which two products need not fit 16 bits."""
-
 Place = tuple[int, int]
 """Row and column of a tap."""
 
 Group = tuple[Place, ...]
-"""One tap, or two that are multiplied together."""
+"""One tap, or some that are multiplied together."""
 
 
 class ChannelTaps(ABC):
@@ -40,6 +36,8 @@ class ChannelTaps(ABC):
     name: ClassVar[str]
     lines: ClassVar[int] = 1
     """Rows of taps whose weights lie together."""
+    spare: ClassVar[int] = 4
+    """Registers for products, beside sums and the weights of a row."""
 
     def __init__(self, kernel: tuple[int, int], dtype: str = "int8") -> None:
         self.kernel = kernel
@@ -79,7 +77,7 @@ class InHalves(ChannelTaps):
         return [tuple(inside[n : n + self.together]) for n in range(0, len(inside), self.together)]
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
-        return weights.reshape(-1)
+        return weights.reshape(-1).astype(self.dtype)
 
     def add(self, sums: Pointer, group: Group, read: Callable[[Place], Pointer], weights: Pointer) -> None:
         products = [self._product(read(tap), weights + self._number(tap) * BLOCK) for tap in group]
@@ -156,13 +154,3 @@ class InPairs(ChannelTaps):
 
 def _as(pointer: Pointer, dtype: str) -> Expr:
     return pointer.load(BLOCK).astype(f"{dtype}x{BLOCK}")
-
-
-def taps_of(x: DType, weights: np.ndarray, kernel: tuple[int, int], target: Target) -> ChannelTaps:
-    """The best way to multiply taps of type `x` with `weights` on `target`."""
-    lanes = target.vector_bits // 32
-    if target.family == "x86" and lanes in INTRINSICS:
-        return InPairs(kernel, lanes)
-    if x is DType.int8 and weights.dtype == np.int8 and not (weights == LOWEST).any():
-        return InHalves(kernel)
-    return InFull(kernel, str(weights.dtype))

@@ -19,7 +19,8 @@ from graphopt.ir.layout import to_blocks
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import Anchor
-from graphopt.targets.schedules.templates.channel_taps import ChannelTaps, Place, taps_of
+from graphopt.targets.schedules.templates.channel_choice import taps_of
+from graphopt.targets.schedules.templates.channel_taps import ChannelTaps, Place
 from graphopt.targets.schedules.templates.dot.pointer import Masked, Pointer, Words
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated, settled
@@ -35,9 +36,6 @@ WRITTEN_OUT = 12
 
 AT_ONCE = 8
 """Outputs of such a window that are written out at most."""
-
-SPARE = 4
-"""Registers for products."""
 
 Line = Callable[[Expr], Pointer]
 """From a place in a row of the image to the bytes there."""
@@ -90,7 +88,7 @@ class IntegerDepthwise:
         most = AT_ONCE
         if not self.is_written_out:
             vectors = BLOCK * 32 // self.target.vector_bits
-            most = (self.target.vector_registers - window.kernel[1] - SPARE) // max(vectors, 1)
+            most = (self.target.vector_registers - window.kernel[1] - self.taps.spare) // max(vectors, 1)
         pieces = -(-results // max(most, 1))
         return {"columns": -(-results // pieces)}
 

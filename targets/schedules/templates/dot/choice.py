@@ -55,10 +55,6 @@ class _Offer:
         return SplitDot.of(dot) if weights.dtype == np.int16 and not self.short else dot
 
 
-def _fused(lanes: int, depth: int) -> Dot:
-    return PairDot(lanes, depth, fused=True)
-
-
 def _offer(features: str, *rest: object, **options: object) -> _Offer:
     return _Offer(frozenset(features.split()), *rest, **options)  # type: ignore[arg-type]
 
@@ -66,8 +62,6 @@ def _offer(features: str, *rest: object, **options: object) -> _Offer:
 OFFERS = (
     _offer("avx512vnni", ("uint8",), (4,), lambda bits, depth: QuadDot(bits // 32, depth), bits=256),
     _offer("avxvnni", ("uint8",), (4,), lambda bits, depth: QuadDot(8, depth), bits=256),
-    _offer("avx512vnni", SHORT, (2, 4), lambda bits, depth: _fused(bits // 32, depth), bits=256, short=True),
-    _offer("avxvnni", SHORT, (2, 4), lambda bits, depth: _fused(8, depth), bits=256, short=True),
     _offer("avx512bw", ANY, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
     _offer("avx2", ANY, (2, 4), lambda bits, depth: PairDot(8, depth), bits=256, short=True),
     _offer("sse4.1", ANY, (2, 4), lambda bits, depth: PairDot(4, depth), short=True),

@@ -1,4 +1,4 @@
-"""x86: products of int16 pairs, added to int32 (pmaddwd, paddd; with VNNI vpdpwssd, which does both).
+"""x86: products of int16 pairs, added to int32 (pmaddwd, paddd; LLVM makes vpdpwssd of both where there is VNNI).
 
 The products of bytes as pmaddubsw makes them saturate at 16 bits; those of int16 do not. Weights stay bytes in memory
 and are widened as they are loaded (pmovsxbw). Bytes of inputs are widened once, by the kernel, and broadcast pair by
@@ -9,12 +9,12 @@ wrap around and come right.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from tvm import tirx
 
 from graphopt.targets.device import Target
-from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums, busiest, interleaved, intrinsic
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 
@@ -30,12 +30,7 @@ INTRINSICS = {4: "llvm.x86.sse2.pmadd.wd", 8: "llvm.x86.avx2.pmadd.wd", 16: "llv
 class PairDot(Dot):
     """Weights int8 or int16, inputs int16."""
 
-    fused: bool = False
-    """VNNI is there."""
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return "vpdpwssd" if self.fused else "pmaddwd"
+    name: ClassVar[str] = "pmaddwd"
 
     def read_as(self, dtype: str) -> str:
         return "int16"
@@ -61,21 +56,12 @@ class PairDot(Dot):
         both = tirx.reinterpret("int32", x.load(PAIR))
         wide = f"int16x{PAIR * self.lanes}"
         spread = tirx.reinterpret(wide, tirx.Broadcast(both, self.lanes))
-        total.store(added_pairs(total.load(self.lanes), spread, factor, self.fused))
+        products = intrinsic(INTRINSICS[self.lanes], f"int32x{self.lanes}", spread, factor)
+        total.store(total.load(self.lanes) + products)
 
     def registers(self, columns: int, vectors: int) -> int:
         return columns * vectors + vectors + (2 if self.lanes > NARROWEST else 3)
 
     def cycles(self, columns: int, vectors: int, target: Target) -> float:
         arithmetic = (2 * columns * vectors + vectors) / (2 * target.fma_per_cycle)
-        if self.fused:
-            arithmetic = max((columns * vectors + vectors / 2) / target.fma_per_cycle, target.fma_latency)
         return self.depth // PAIR * busiest(arithmetic, columns + vectors, target)
-
-
-def added_pairs(total: Expr, x: Expr, factor: Expr, fused: bool) -> Expr:
-    """int32 plus the products of two neighbours each, of vectors of int16."""
-    lanes = total.ty.dtype.lanes
-    if fused:
-        return intrinsic(f"llvm.x86.avx512.vpdpwssd.{32 * lanes}", f"int32x{lanes}", total, x, factor)
-    return total + intrinsic(INTRINSICS[lanes], f"int32x{lanes}", x, factor)

@@ -50,8 +50,7 @@ class QuadDot(Dot):
         lanes, wide = self.lanes, f"int8x{QUAD * self.lanes}"
         quad = tirx.reinterpret("int32", x.load(QUAD))
         spread = tirx.reinterpret(wide, tirx.Broadcast(quad, lanes))
-        name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
-        return intrinsic(name, f"int32x{lanes}", total.load(lanes), spread, factor.load(QUAD * lanes))
+        return vpdpbusd(total.load(lanes), spread, factor.load(QUAD * lanes))
 
     def _written_out(self, total: Pointer, x: Pointer, factor: Pointer) -> Expr:
         lanes, whole = self.lanes, factor.load(QUAD * self.lanes)
@@ -68,3 +67,9 @@ class QuadDot(Dot):
     def cycles(self, columns: int, vectors: int, target: Target) -> float:
         arithmetic = max(columns * vectors / target.fma_per_cycle, target.fma_latency)
         return self.depth // QUAD * busiest(arithmetic, columns + vectors, target)
+
+
+def vpdpbusd(total: Expr, x: Expr, factor: Expr) -> Expr:
+    """int32 plus the products of four neighbours each, of unsigned and signed bytes."""
+    lanes = total.ty.dtype.lanes
+    return intrinsic(f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"int32x{lanes}", total, x, factor)
