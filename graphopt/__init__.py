@@ -10,6 +10,7 @@ from graphopt.errors import GraphoptError
 if TYPE_CHECKING:
     from graphopt.api import compile, load, optimize
     from graphopt.calibration import calibrate
+    from graphopt.factorization import factorize
     from graphopt.ir import Graph
     from graphopt.pruning import prune
     from graphopt.quantization import quantize
@@ -24,6 +25,7 @@ _HOMES = {
     "Module": "graphopt.runtime.module",
     "calibrate": "graphopt.calibration",
     "compile": "graphopt.api",
+    "factorize": "graphopt.factorization",
     "load": "graphopt.api",
     "optimize": "graphopt.api",
     "prune": "graphopt.pruning",
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "compile",
+    "factorize",
     "load",
     "optimize",
     "prune",

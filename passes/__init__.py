@@ -15,6 +15,7 @@ PASSES: dict[str, str] = {
     "equalize": "equalize:Equalize",
     "expand-functions": "expand_functions:ExpandFunctions",
     "expand-quantized": "expand_quantized:ExpandQuantized",
+    "factorize-dense": "factorize_dense:FactorizeDense",
     "fold-affine": "fold_affine:FoldAffine",
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "fold-constants": "fold_constants:FoldConstants",

@@ -1,4 +1,4 @@
-"""docs/pruning.md tells the truth: its commands and its Python run, its criteria are all there are."""
+"""docs/pruning.md and docs/factorization.md tell the truth: their commands and their Python run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import pytest
 from graphopt.pruning import IMPORTANCE
 from tests.cli.conftest import Cli, cli, network  # noqa: F401
 
-PAGE = (Path(__file__).parent.parent / "docs" / "pruning.md").read_text(encoding="utf-8")
-SHOWN = [line[4:] for line in PAGE.split("\n") if line.startswith("    ")]
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, FACTORS = ((DOCS / name).read_text(encoding="utf-8") for name in ("pruning.md", "factorization.md"))
+SHOWN, SHOWN_OF_FACTORS = (
+    [line[4:] for line in page.split("\n") if line.startswith("    ")] for page in (PAGE, FACTORS)
+)
 COMMAND = "graphopt "
 
 
@@ -41,6 +44,19 @@ def test_its_commands_run(folder: Path, cli: Cli) -> None:  # noqa: F811
         shown = cli(*command)
         assert (shown.code, shown.err) == (0, "") and told in shown.out
     assert all(Path(name).is_file() for name in ("model.small.onnx", "groups.svg", "model.passed.onnx"))
+
+
+def test_factors_in_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec("\n".join(line for line in SHOWN_OF_FACTORS if not line.startswith(COMMAND)), {})
+    assert "dense: rank " in capsys.readouterr().out and Path("model.small.onnx").is_file()
+
+
+def test_commands_of_factors(folder: Path, cli: Cli) -> None:  # noqa: F811
+    commands = [shlex.split(line)[1:] for line in SHOWN_OF_FACTORS if line.startswith(COMMAND)]
+    for command, told in zip(commands, ("SQNR", "MACs"), strict=True):
+        shown = cli(*command)
+        assert (shown.code, shown.err) == (0, "") and told in shown.out
+    assert Path("model.passed.onnx").is_file()
 
 
 def test_it_lists_every_criterion() -> None:

@@ -1,4 +1,4 @@
-"""The command line: `graphopt inspect | optimize | quantize | prune | compile | run | verify | bench | targets`."""
+"""The command line: `graphopt inspect MODEL`, `graphopt compile MODEL`, ... (`app.py` has the list)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from graphopt.cli.bench import bench
 from graphopt.cli.compare import compare
 from graphopt.cli.compile import compile_model
 from graphopt.cli.errors import EXIT_CODES
+from graphopt.cli.factorize import factorize
 from graphopt.cli.inspect import inspect
 from graphopt.cli.optimize import optimize
 from graphopt.cli.package import package
@@ -44,7 +45,7 @@ def graphopt(
         typer.echo(context.get_help())
 
 
-for command in (inspect, optimize, quantize, prune, run, verify, compare, bench, package):
+for command in (inspect, optimize, quantize, prune, factorize, run, verify, compare, bench, package):
     app.command(no_args_is_help=True)(command)
 app.command("compile", no_args_is_help=True)(compile_model)
 app.add_typer(targets, name="targets")

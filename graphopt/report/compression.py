@@ -11,6 +11,7 @@ from graphopt.report.tables import duration, facts, size, table
 
 if TYPE_CHECKING:
     from graphopt.compression import Change
+    from graphopt.factorization import FactorizeResult
     from graphopt.passes.pruning.refit import Fit
     from graphopt.pruning import PruneResult
 
@@ -64,6 +65,22 @@ def prune_data(result: PruneResult) -> dict[str, Any]:
     return {
         "importance": result.importance,
         "widths": [asdict(width) for width in result.widths],
+        "fits": [asdict(fit) for fit in result.fits],
+        "notes": list(result.notes),
+        **change_data(result.change),
+    }
+
+
+def factorize_tables(result: FactorizeResult, title: str) -> list[Any]:
+    """What became of each dense layer, then what that changed."""
+    rows = [[layer.name, layer.inputs, layer.outputs, layer.rank, layer.reason] for layer in result.layers]
+    columns = ("layer", "inputs", "outputs", "rank", "stays, for")
+    return [table("Dense layers", columns, rows), *change_tables(title, result.change, result.notes)]
+
+
+def factorize_data(result: FactorizeResult) -> dict[str, Any]:
+    return {
+        "layers": [asdict(layer) for layer in result.layers],
         "fits": [asdict(fit) for fit in result.fits],
         "notes": list(result.notes),
         **change_data(result.change),

@@ -14,7 +14,7 @@ so that layers compare; several layers that read a channel add up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +32,16 @@ STEPS = 64
 DAMPING = 0.01
 
 Observed = Mapping[Node, Moments]
-"""Second moments of what each layer reads and returns."""
+"""Second moments of what each layer reads."""
 
 
 def observe(graph: Graph, inputs: Environment, groups: Sequence[Group]) -> dict[Node, Moments]:
     """Moments of the layers that read a group's channels. `inputs` are stacks of samples."""
-    wanted = {_node(stretch) for group in groups for stretch in _layers(group)}
+    return observe_layers(graph, inputs, {_node(s) for group in groups for s in _layers(group)})
+
+
+def observe_layers(graph: Graph, inputs: Environment, wanted: Collection[Node]) -> dict[Node, Moments]:
+    """Moments of what each of `wanted` reads."""
     found: dict[Node, Moments] = {}
 
     def each(node: Node, operands: Operands, environment: Mapping) -> list[Operand]:

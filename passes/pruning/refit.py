@@ -57,28 +57,49 @@ def refit(
     `narrow` was shrunk from a copy of `whole`, node by node the same; `kept` has the dimensions of `whole`. `inputs`
     are stacks of samples for `whole`. Without `weights` the biases alone take the mean errors.
     """
-    pairs = dict(zip(narrow.nodes, whole.nodes, strict=True))
-    total = sum(1 for node in pairs if _is_layer(node))
-    wanted = dict(inputs)
-    made: Environment = dict(zip(narrow.inputs, (inputs[value] for value in whole.inputs), strict=True))
     fits: list[Fit] = []
-    for node, _ in zip(forgetting(narrow, made), forgetting(whole, wanted), strict=True):
-        twin = pairs[node]
-        results = evaluate(twin, operands_of(twin, wanted), wanted)
-        wanted.update(zip(twin.outputs, results, strict=False))
-        operands = operands_of(node, made)
-        if _is_layer(node) and operands[0] is not None and operands[0].is_stack:
-            if progress:
-                progress("fitting", len(fits), total)
-            target = _target(node, twin, kept, wanted, made)
-            fits.append(_fit(node, operands[0].data, target, weights, bias))
-            operands = operands_of(node, made)
-        made.update(zip(node.outputs, evaluate(node, operands, made), strict=False))
+
+    def visit(node: Node, x: np.ndarray, target: np.ndarray) -> None:
+        fits.append(fit_layer(node, x, target, weights=weights, bias=bias))
+
+    run_beside(narrow, whole, kept, inputs, visit, progress)
     narrow.remove_unused_constants()
     return fits
 
 
-def _is_layer(node: Node) -> bool:
+Visit = Callable[[Node, np.ndarray, np.ndarray], None]
+"""Gets a layer of the narrow model, a stack of its operands and one of the results that it should return; may change
+its constants."""
+
+
+def run_beside(
+    narrow: Graph,
+    whole: Graph,
+    kept: Kept,
+    inputs: Environment,
+    visit: Visit,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> None:
+    """Run both models on `inputs`, which are for `whole`; each layer is visited before it runs."""
+    pairs = dict(zip(narrow.nodes, whole.nodes, strict=True))
+    total, done = sum(1 for node in pairs if is_layer(node)), 0
+    wanted = dict(inputs)
+    made: Environment = dict(zip(narrow.inputs, (inputs[value] for value in whole.inputs), strict=True))
+    for node, twin in zip(forgetting(narrow, made), forgetting(whole, wanted), strict=True):
+        results = evaluate(twin, operands_of(twin, wanted), wanted)
+        wanted.update(zip(twin.outputs, results, strict=False))
+        operands = operands_of(node, made)
+        if is_layer(node) and operands[0] is not None and operands[0].is_stack:
+            if progress:
+                progress("fitting", done, total)
+            done += 1
+            visit(node, operands[0].data, _target(node, twin, kept, wanted, made))
+            operands = operands_of(node, made)
+        made.update(zip(node.outputs, evaluate(node, operands, made), strict=False))
+
+
+def is_layer(node: Node) -> bool:
+    """Whether `node` is a product with constant weights that can be fitted."""
     value = node.input(1)
     if value is None or value.constant is None or not has_rows(node):
         return False
@@ -123,7 +144,19 @@ def _branch_beside(node: Node, twin: Node) -> tuple[Value, Value] | None:
             return ours, theirs
 
 
-def _fit(node: Node, x: np.ndarray, target: np.ndarray, weights: bool, bias: bool) -> Fit:
+def fit_layer(
+    node: Node,
+    x: np.ndarray,
+    target: np.ndarray,
+    *,
+    weights: bool = True,
+    bias: bool = True,
+    rank: int | None = None,
+) -> Fit:
+    """Fit the constants of one layer to a stack of operands and of results; with `rank`, to weights of that rank.
+
+    Without `weights` they stay, or become their own nearest of that rank; `bias` lets the bias take the mean error.
+    """
     value = node.inputs[1]
     assert value is not None and value.constant is not None
     wide, shape = target.astype(np.float32, copy=False), value.constant.shape
@@ -139,6 +172,8 @@ def _fit(node: Node, x: np.ndarray, target: np.ndarray, weights: bool, bias: boo
     after = before
     if weights and (is_free or old_bias is None or not old_bias.any()):
         after = refitted(moments, before, damping_for(moments, DAMPING))
+    if rank is not None:
+        after = nearest_of_rank(after, moments.operands, rank)
     shift = raw.result_mean - (after * raw.operand_mean[:, None, :]).sum(-1)
     as_before = None if old_bias is None else old_bias.reshape(shift.shape)
     fit = Fit(
@@ -147,7 +182,7 @@ def _fit(node: Node, x: np.ndarray, target: np.ndarray, weights: bool, bias: boo
         _decibels(raw, mean_squared_error(raw, after, shift if is_free else as_before)),
         raw.count < before.shape[-1],
     )
-    if fit.after <= fit.before:
+    if fit.after <= fit.before and rank is None:
         return fit
     if after is not before:
         _replace(node, 1, weights_from_rows(node, after, shape))
@@ -155,6 +190,17 @@ def _fit(node: Node, x: np.ndarray, target: np.ndarray, weights: bool, bias: boo
         made = shift.reshape(-1) if inside else shift.reshape(-1) + _numbers(node, place, shift.size)
         _write_bias(place, made)
     return fit
+
+
+def nearest_of_rank(weights: np.ndarray, operands: np.ndarray, rank: int) -> np.ndarray:
+    """The rows (g, m, k) of so many dimensions whose results differ least for operands with second moments (g, k, k).
+
+    Results are projected on the directions in which they vary most: W' = V V^T W with the first eigenvectors V of
+    W C W^T.
+    """
+    _, vectors = np.linalg.eigh(weights @ operands @ weights.transpose(0, 2, 1))
+    leading = vectors[:, :, ::-1][:, :, :rank]
+    return leading @ (leading.transpose(0, 2, 1) @ weights)
 
 
 def _part(rows: np.ndarray, samples: slice, each: int) -> np.ndarray:

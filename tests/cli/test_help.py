@@ -7,7 +7,18 @@ import pytest
 import graphopt
 from tests.cli.conftest import Cli
 
-COMMANDS = ["inspect", "optimize", "quantize", "prune", "compile", "run", "verify", "compare", "bench"]
+COMMANDS = [
+    "inspect",
+    "optimize",
+    "quantize",
+    "prune",
+    "factorize",
+    "compile",
+    "run",
+    "verify",
+    "compare",
+    "bench",
+]
 
 
 @pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["targets"], ["targets", "show"]])
