@@ -105,7 +105,8 @@ class QuadsOfArm(InQuads):
         zeros = [tirx.Broadcast(tirx.const(0, "int8"), BLOCK)] * (QUAD - len(rows))
         first, second, third, fourth = [*rows, *zeros]
         upper, lower = _zipped(first, second, "int8"), _zipped(third, fourth, "int8")
-        return [part for pair in zip(upper, lower, strict=True) for part in _zipped(*pair, "int16")]
+        pairs = zip(upper, lower, strict=True)
+        return [part for one, other in pairs for part in _zipped(one, other, "int16")]
 
     def _added(self, total: Expr, x: Expr, factor: Expr) -> Expr:
         return intrinsic("llvm.aarch64.neon.sdot.v4i32.v16i8", "int32x4", total, x, factor)
