@@ -48,8 +48,7 @@ def helpers_text(names: Iterable[str]) -> list[str]:
     elif any(name.startswith("products") for name in wanted):
         text = [PREAMBLE, *text]
     for family in FAMILIES:
-        if any(map(family.is_routine, wanted)):
-            text.append(family.routine_text(family.COMMON))
+        text += family.in_front_of(wanted)
     return [*text, *(helper(name) for name in sorted(wanted.difference(first)))]
 
 

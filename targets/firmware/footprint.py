@@ -1,7 +1,7 @@
 """What the functions of a firmware bundle take: bytes of code and of stack, as the compiler tells.
 
-The stack of a run is at most that of the entry function, of the deepest kernel and of the deepest routine with all that
-it calls, beside what functions of the C library take, which the compiler does not tell: `verify` finds the depth by
+The stack of a run is at most that of the entry function, of the deepest kernel and of the two deepest routines with
+what is in their text, beside what functions of the C library take, which the compiler does not tell: `verify` finds the depth by
 painting.
 """
 
@@ -40,7 +40,7 @@ class Footprint:
                 routines[routine_of(name)] += taken
             elif name != entry:
                 kernels.append(taken)
-        return self.stack.get(entry, 0) + max(kernels) + max(routines.values(), default=0) + max(unseen)
+        return self.stack.get(entry, 0) + max(kernels) + sum(sorted(routines.values())[-2:]) + max(unseen)
 
 
 def footprint(files: Mapping[str, bytes], target: Target, model: str) -> Footprint | None:

@@ -7,11 +7,15 @@ the same results anywhere else. Only those that a model's kernels call are writt
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
 PREFIX = "helium_"
 COMMON = "common"
+
+NEEDED = {"product": "tiles", "sums": "tiles", "depthwise": "windows", "depthwise_sums": "windows"}
+"""Files of routines whose functions others call."""
 
 OWN_FRAMES = {f"{PREFIX}{pixels}": 324 for pixels in ("one_pixel", "two_pixels", "three_pixels")}
 """Bytes of stack of what is written in assembly, which the compiler does not know."""
@@ -24,9 +28,16 @@ def is_routine(name: str) -> bool:
 
 @cache
 def routine_text(name: str) -> str:
-    """The definition of a routine; `COMMON` is what stands in front of all of them."""
+    """The definition of a routine."""
     file = name.removeprefix(PREFIX) + ".c"
     return resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
+
+
+def in_front_of(names: Iterable[str]) -> list[str]:
+    """The text that routines with these names, if there are any, want in front of them."""
+    routines = [name.removeprefix(PREFIX) for name in names if is_routine(name)]
+    needed = sorted({NEEDED[name] for name in routines if name in NEEDED})
+    return [routine_text(file) for file in ([COMMON, *needed] if routines else [])]
 
 
 @cache

@@ -1,5 +1,5 @@
-/* Helium, where the compiler is told that the core has it; any other core runs plain C with the same results. */
-#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+/* Helium, where the core has it and the compiler takes GNU's assembly; anything else runs plain C of the same results. */
+#if defined(__GNUC__) && defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
 #include <arm_mve.h>
 #define HELIUM 1
 #else

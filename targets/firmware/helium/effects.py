@@ -65,6 +65,19 @@ def _depthwise(
     )
 
 
+def _sums(
+    x: int, step: int, pixels: int, packed: int, depth: int, channels: int, sums: int, row: int
+) -> Effects:
+    words = 2 * (channels + 15) + (channels + 3) * (depth + 15)
+    made = _store(6, 0, _run(pixels, row, channels))
+    return 1, (Effect(0, 0, _run(pixels, step, depth)), Effect(3, 0, words), made)
+
+
+def _depthwise_sums(x: int, step: int, pixels: int, packed: int, taps: int, sums: int) -> Effects:
+    made = _store(5, 0, pixels * 16)
+    return 1, (Effect(0, 0, _run(pixels, step, taps * 16)), Effect(3, 0, 32 + taps * 4), made)
+
+
 def _columns(x: int, step: int, to: int, to_step: int, bytes: int, columns: int) -> Effects:
     return 1, (Effect(0, 0, _run(columns, step, bytes)), _store(2, 0, _run(columns, to_step, bytes)))
 
@@ -92,8 +105,10 @@ _EFFECTS: dict[str, Callable[..., Effects]] = {
     "add": _add,
     "columns": _columns,
     "depthwise": _depthwise,
+    "depthwise_sums": _depthwise_sums,
     "max_pool": _max_pool,
     "padding": _padding,
     "product": _product,
     "sum_pool": _sum_pool,
+    "sums": _sums,
 }

@@ -6,6 +6,7 @@ plain C with the same results anywhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
@@ -35,6 +36,11 @@ def routine_text(name: str) -> str:
         three = f"#if WORDS_DSP\n{_file('depthwise_pairs')}#else\n{three}#endif\n"
     parts = [_file("depthwise"), three, _file("depthwise_layer")]
     return "\n".join(parts).replace("KIND", kind).replace("LANES", str(lanes))
+
+
+def in_front_of(names: Iterable[str]) -> list[str]:
+    """The text that routines with these names, if there are any, want in front of them."""
+    return [routine_text(COMMON)] if any(map(is_routine, names)) else []
 
 
 def _file(stem: str) -> str:

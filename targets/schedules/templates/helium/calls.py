@@ -23,10 +23,10 @@ def at(buffer: tirx.Var, index: Expr | int) -> Pointer:
     return T.address_of(buffer[index])
 
 
-def workspace(elements: int) -> tirx.Var:
-    """Bytes that routines read and write by address, of which TVM would keep only as many as it sees in use."""
-    buffer = T.alloc_buffer((elements,), "int8")
-    T.buffer_store(buffer, tirx.const(0, "int8"), [elements - 1])
+def workspace(elements: int, dtype: str = "int8") -> tirx.Var:
+    """What routines read and write by address, of which TVM would keep only as much as it sees in use."""
+    buffer = T.alloc_buffer((elements,), dtype)
+    T.buffer_store(buffer, tirx.const(0, dtype), [elements - 1])
     return buffer
 
 

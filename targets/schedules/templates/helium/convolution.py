@@ -9,19 +9,19 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from graphopt.ir import DType, Graph
+from graphopt.ir import DType, Graph, Node
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import Anchor
-from graphopt.targets.schedules.templates.helium.calls import Finish, at, call
+from graphopt.targets.schedules.templates.helium.calls import Finish, Pointer, at, call
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
-    fits_bytes,
     pack_product,
     product_words,
     starts,
 )
 from graphopt.targets.schedules.templates.helium.requantization import Tail, has_helium, values_of
+from graphopt.targets.schedules.templates.helium.rest import Rest
 from graphopt.targets.schedules.templates.helium.strip import Strip
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated
 from graphopt.targets.schedules.templates.window import Window, window_of_image
@@ -32,14 +32,13 @@ class HeliumConvolution:
     """`filters` from `channels`, for each of `groups`."""
 
     body: Graph
+    anchor: Node
     operands: Operands
     window: Window
-    zero_point: int
     groups: int
     channels: int
     filters: int
-    tail: Tail
-    name: str = "helium-convolution"
+    tail: Tail | None
 
     @classmethod
     def match(
@@ -51,20 +50,33 @@ class HeliumConvolution:
         known = values_of(body, constants)
         tail = Tail.of(body, anchor.node, known)
         operands = Operands.of(body, anchor.node, tail, known)
-        if tail is None or operands is None or not fits_bytes(known[anchor.weights]):
+        if operands is None:
             return None
         window = window_of_image(anchor.node, anchor.image, anchor.kernel)
-        if window.is_pointwise and tail.added is None:
+        if window.is_pointwise and tail is not None and tail.added is None:
             window = window.flat()
         groups = anchor.groups
         sizes = groups, anchor.channels // groups, anchor.made.channels // groups
-        return cls(body, operands, window, anchor.node.int("x_zero_point"), *sizes, tail)
+        return cls(body, anchor.node, operands, window, *sizes, tail)
+
+    @property
+    def name(self) -> str:
+        return "helium-convolution" if self.tail else "helium-convolution-sums"
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {}
 
     def defaults(self, like: Mapping[str, int] | None = None) -> Mapping[str, int]:
         return {}
+
+    @property
+    def zero_point(self) -> int:
+        return self.anchor.int("x_zero_point")
+
+    @property
+    def made(self) -> int:
+        """Filters of all groups."""
+        return self.groups * self.filters
 
     @property
     def is_direct(self) -> bool:
@@ -91,10 +103,10 @@ class HeliumConvolution:
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         known = values_of(self.body, constants)
         weights, bias = self.operands.read(known)
-        made = self.groups * self.filters
-        by_window = weights.reshape(made, self.channels, *self.window.kernel).transpose(0, 3, 2, 1)
-        rows = by_window.reshape(made, self.depth)
-        numbers = starts(rows, bias, self.zero_point), self.tail.multipliers(made)
+        by_window = weights.reshape(self.made, self.channels, *self.window.kernel).transpose(0, 3, 2, 1)
+        rows = by_window.reshape(self.made, self.depth)
+        multipliers = self.operands.multipliers(self.tail, self.made)
+        numbers = starts(rows, bias, self.zero_point), multipliers
         parts = [
             pack_product(rows[group], *(array[group] for array in numbers))
             for group in (slice(g * self.filters, (g + 1) * self.filters) for g in range(self.groups))
@@ -114,18 +126,24 @@ class HeliumConvolution:
 
     def _emit(self, buffers: Buffers) -> None:
         strip = None if self.is_direct else self.strip.made()
-        batch = self.operands.x.static_shape[0]
         rows, columns = self.window.result
-        made = self.groups * self.filters
-        finish = Finish(self.tail, buffers, columns * made)
-        with repeated(batch) as image, T.serial(rows) as row:
-            line = (image * rows + row) * columns * made
+        elements = columns * self.made
+        if self.tail is None:
+            rest = Rest(self.body, self.anchor, buffers, self.filters)
+        else:
+            finish = Finish(self.tail, buffers, elements)
+        with repeated(self.operands.x.static_shape[0]) as image, T.serial(rows) as row:
+            line = (image * rows + row) * elements
             with repeated(self.groups) as group:
                 for start, count in [(0, columns)] if strip is None else self.strip.parts():
-                    x, pace = self._windows(buffers, strip, image, group, row, start, count)
-                    place = start * made + group * self.filters
-                    self._product(buffers, x, pace, count, group, finish.place(line, place))
-            finish.row(line)
+                    windows = self._windows(buffers, strip, image, group, row, start, count)
+                    if self.tail is None:
+                        self._sums(buffers, windows, rest, image, group, row, start, count)
+                    else:
+                        place = finish.place(line, start * self.made + group * self.filters)
+                        self._product(buffers, windows, self.tail, count, group, place)
+            if self.tail is not None:
+                finish.row(line)
 
     def _windows(
         self,
@@ -136,20 +154,55 @@ class HeliumConvolution:
         row: Expr,
         start: int,
         count: int,
-    ) -> tuple[Expr, int]:
-        """The first window, and how far apart they are."""
+    ) -> Windows:
         x, step = buffers[self.operands.x], self.groups * self.channels
         begin = image * self.window.image[0] * self.window.image[1] * step + group * self.channels
         if strip is not None:
             self.strip.fill(strip, x, begin, row, start, count)
-            return at(strip, 0), self.strip.pace
+            return Windows(strip, 0, self.strip.pace)
         line = self.window.line(row, tirx.const(0, "int32"))
-        return at(x, begin + line * self.window.image[1] * step), self.window.strides[1] * step
+        return Windows(x, begin + line * self.window.image[1] * step, self.window.strides[1] * step)
 
-    def _product(self, buffers: Buffers, x: Expr, pace: int, count: int, group: Expr | int, y: Expr) -> None:
+    def _product(
+        self, buffers: Buffers, windows: Windows, tail: Tail, count: int, group: Expr | int, y: Pointer
+    ) -> None:
         packed = at(buffers[self.operands.weights], group * self.words)
-        made = self.groups * self.filters
-        call("product", x, pace, count, packed, self.depth, self.filters, y, made, *self.tail.first.cut)
+        sizes = packed, self.depth, self.filters, y, self.made
+        call("product", windows.at(0), windows.pace, count, *sizes, *tail.first.cut)
+
+    def _sums(
+        self,
+        buffers: Buffers,
+        windows: Windows,
+        rest: Rest,
+        image: Expr | int,
+        group: Expr | int,
+        row: Expr,
+        start: int,
+        count: int,
+    ) -> None:
+        packed = at(buffers[self.operands.weights], group * self.words)
+
+        def sums(first: Expr | int, pixels: int, made: Pointer) -> None:
+            sizes = packed, self.depth, self.filters, made, rest.room
+            call("sums", windows.at(first), windows.pace, pixels, *sizes)
+
+        def place(pixel: Expr, channel: Expr) -> list[Expr | int]:
+            return [image, 0, *self.window.pixel(row, pixel + start), group * self.filters + channel]
+
+        rest.finish(count, self.filters, sums, place)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Runs of bytes in a buffer, `pace` apart."""
+
+    buffer: tirx.Var
+    begin: Expr | int
+    pace: int
+
+    def at(self, number: Expr | int) -> Pointer:
+        return at(self.buffer, self.begin + number * self.pace)
 
 
 def anchor_of(body: Graph, target: Target) -> Anchor | None:

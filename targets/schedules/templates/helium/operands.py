@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.ir import Graph, Node, Value
+from graphopt.targets.schedules.templates.helium.packing import fits_bytes
 from graphopt.targets.schedules.templates.helium.requantization import Tail
 
 NOTHING = 1
@@ -28,12 +29,15 @@ class Operands:
     def of(
         cls, body: Graph, anchor: Node, tail: Tail | None, known: Mapping[Value, np.ndarray]
     ) -> Operands | None:
-        """None where weights or bias are not constant."""
+        """None where weights or bias are not constant, or weights are no bytes. Without a tail what follows the sums
+        keeps its constants."""
         x, weights, bias = anchor.input(0), anchor.input(1), anchor.input(2)
-        if tail is None or x is None or weights not in known or (bias is not None and bias not in known):
+        if x is None or weights is None or weights not in known or (bias is not None and bias not in known):
             return None
-        assert weights is not None
-        others = tuple(n for n, v in enumerate(body.inputs) if v in known and v is not weights)
+        if not fits_bytes(known[weights]):
+            return None
+        packed = [bias] if tail is None else [v for v in known if v is not weights]
+        others = tuple(n for n, v in enumerate(body.inputs) if v in packed)
         return cls(body, x, weights, bias, others)
 
     def read(self, known: Mapping[Value, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -41,6 +45,10 @@ class Operands:
         return known[self.weights].astype(np.int8), None if self.bias is None else known[self.bias].reshape(
             -1
         )
+
+    def multipliers(self, tail: Tail | None, channels: int) -> np.ndarray:
+        """One for each channel; without a tail nobody reads them."""
+        return np.zeros(channels, np.int32) if tail is None else tail.multipliers(channels)
 
     def packed(self, words: np.ndarray) -> dict[int, np.ndarray]:
         """The constants as the kernel takes them, by number."""

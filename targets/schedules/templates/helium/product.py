@@ -9,19 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from tvm import tirx
 
-from graphopt.ir import DType, Graph
+from graphopt.ir import DType, Graph, Node
 from graphopt.targets.device import Target
+from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.anchor import product_of_bytes
-from graphopt.targets.schedules.templates.helium.calls import add, at, call
+from graphopt.targets.schedules.templates.helium.calls import Pointer, add, at, call
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
-    fits_bytes,
     pack_product,
     product_words,
     starts,
 )
 from graphopt.targets.schedules.templates.helium.requantization import Tail, has_helium, values_of
-from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel
+from graphopt.targets.schedules.templates.helium.rest import Rest
+from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, taken_apart
 
 BYTES = (DType.int8, DType.int16, DType.int32)
 
@@ -31,13 +32,12 @@ class HeliumProduct:
     """`rows` x `depth` bytes times constant `depth` x `width`; leading axes of the first operand are rows too."""
 
     body: Graph
+    anchor: Node
     operands: Operands
-    zero_point: int
     rows: int
     depth: int
     width: int
-    tail: Tail
-    name: str = "helium-product"
+    tail: Tail | None
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> HeliumProduct | None:
@@ -47,15 +47,19 @@ class HeliumProduct:
         known = values_of(body, constants)
         tail = Tail.of(body, anchor, known)
         operands = Operands.of(body, anchor, tail, known)
-        if tail is None or operands is None or operands.weights.rank != 2:
+        if operands is None or operands.weights.rank != 2:
             return None
         x = operands.x
-        if x.dtype is not DType.int8 or x.producer is not None or not fits_bytes(known[operands.weights]):
+        if x.dtype is not DType.int8 or x.producer is not None:
             return None
         rows, (depth, width) = math.prod(x.static_shape[:-1]), operands.weights.static_shape
         if not (rows and depth and width):
             return None
-        return cls(body, operands, anchor.int("a_zero_point"), rows, depth, width, tail)
+        return cls(body, anchor, operands, rows, depth, width, tail)
+
+    @property
+    def name(self) -> str:
+        return "helium-product" if self.tail else "helium-product-sums"
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {}
@@ -65,7 +69,8 @@ class HeliumProduct:
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         weights, bias = self.operands.read(values_of(self.body, constants))
-        numbers = starts(weights.T, bias, self.zero_point), self.tail.multipliers(self.width)
+        multipliers = self.operands.multipliers(self.tail, self.width)
+        numbers = starts(weights.T, bias, self.anchor.int("a_zero_point")), multipliers
         return self.operands.packed(pack_product(weights.T, *numbers))
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
@@ -73,9 +78,28 @@ class HeliumProduct:
         return build_kernel(self.body, self._emit, sizes, types)
 
     def _emit(self, buffers: Buffers) -> None:
-        x, packed = at(buffers[self.operands.x], 0), at(buffers[self.operands.weights], 0)
-        result = at(buffers[self.body.outputs[0]], 0)
-        sizes = self.depth, self.width, result, self.width
-        call("product", x, self.depth, self.rows, packed, *sizes, *self.tail.first.cut)
-        if self.tail.added is not None:
-            add(self.tail.added, buffers, self.rows * self.width)
+        x, packed = buffers[self.operands.x], at(buffers[self.operands.weights], 0)
+        sizes = self.depth, self.width
+        if self.tail is not None:
+            result = at(buffers[self.body.outputs[0]], 0)
+            call(
+                "product",
+                at(x, 0),
+                self.depth,
+                self.rows,
+                packed,
+                *sizes,
+                result,
+                self.width,
+                *self.tail.first.cut,
+            )
+            if self.tail.added is not None:
+                add(self.tail.added, buffers, self.rows * self.width)
+            return
+        rest = Rest(self.body, self.anchor, buffers, self.width)
+
+        def sums(first: Expr | int, rows: int, made: Pointer) -> None:
+            call("sums", at(x, first * self.depth), self.depth, rows, packed, *sizes, made, rest.room)
+
+        leading = self.anchor.output.static_shape[:-1]
+        rest.finish(self.rows, self.width, sums, lambda row, column: [*taken_apart(row, *leading), column])
