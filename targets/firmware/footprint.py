@@ -1,8 +1,8 @@
 """What the functions of a firmware bundle take: bytes of code and of stack, as the compiler tells.
 
 The stack of a run is at most that of the entry function, of the deepest kernel and of the two deepest routines with
-what is in their text, beside what functions of the C library take, which the compiler does not tell: `verify` finds the depth by
-painting.
+what is in their text, beside what functions of the C library take, which the compiler does not tell: `verify` finds the
+depth by painting.
 """
 
 from __future__ import annotations
