@@ -67,6 +67,10 @@ def compile_model(
             help="Firmware: take inputs and outputs in buffers of the caller's, which takes more RAM.",
         ),
     ] = False,
+    c_only: Annotated[
+        bool,
+        typer.Option("--c-only", help="Firmware: C99 alone, without assembly, intrinsics or .incbin."),
+    ] = False,
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
@@ -126,6 +130,7 @@ def compile_model(
             winograd=winograd,
             precision=precision,
             keep_inputs=keep_inputs,
+            c_only=c_only,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

@@ -18,6 +18,7 @@ from graphopt.targets.firmware.header import firmware_header, usage
 from graphopt.targets.firmware.interface import Quantization
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
 from graphopt.targets.firmware.memory import memory_data, memory_text
+from graphopt.targets.firmware.plain_c import plain
 from graphopt.targets.firmware.selftest import Sample, selftest_text
 from graphopt.targets.firmware.weights import WeightArrays
 from graphopt.targets.kernels import Progress, lower_groups
@@ -34,8 +35,10 @@ class CompiledFirmware:
     kernels: CKernels
     schedules: dict[str, str]
 
-    def files(self, target: Target, known: Mapping[str, Quantization], sample: Sample) -> dict[str, bytes]:
-        """File name -> content of everything that goes into a firmware build."""
+    def files(
+        self, target: Target, known: Mapping[str, Quantization], sample: Sample, *, c_only: bool = False
+    ) -> dict[str, bytes]:
+        """File name -> content of everything that goes into a firmware build; with `c_only` all of it is C99."""
         name = self.abi.name
         weights = WeightArrays(name, self.program.weights)
         entry = Entry(self.abi, self.program, self.kernels, weights)
@@ -50,6 +53,8 @@ class CompiledFirmware:
             "TARGET": target.name,
             "TARGET_DESCRIPTION": " ".join(target.description.split()),
             "ARENA_BYTES": str(self.abi.workspace_bytes),
+            "WEIGHTS": "c" if c_only else "S",
+            "WEIGHTS_FILES": f"`{name}_weights.c`" + ("" if c_only else f" or `{name}_weights.S`"),
             "WEIGHTS_BYTES": str(len(self.program.weights.blob)),
         }
         texts = {
@@ -58,18 +63,22 @@ class CompiledFirmware:
             f"{name}_internal.h": internal_header(name, declarations),
             f"{name}_kernels.c": self.kernels.text(name),
             f"{name}_weights.c": weights.c_text(),
-            f"{name}_weights.S": weights.assembly(),
             f"{name}_selftest.c": selftest_text(entry, sample),
             "Makefile": render("firmware_makefile.in", facts),
             "CMakeLists.txt": render("firmware_cmakelists.txt.in", facts),
             f"{name}Config.cmake": render("firmware_config.cmake.in", facts),
             "README.md": render("firmware_readme.md.in", facts),
         }
+        if c_only:
+            private = (file for file in texts if file.endswith(".c") or file == f"{name}_internal.h")
+            texts |= {file: plain(texts[file]) for file in private}
         encoded = {file: text.encode() for file, text in texts.items()}
+        if not c_only:
+            encoded[f"{name}_weights.S"] = weights.assembly().encode()
+            encoded[f"{name}_weights.bin"] = bytes(self.program.weights.blob)
         taken = memory_data(self.abi, self.program, footprint(encoded, target, name))
         return {
             **encoded,
-            f"{name}_weights.bin": bytes(self.program.weights.blob),
             "memory.json": (json.dumps(taken, indent=1) + "\n").encode(),
             "memory.md": memory_text(taken, name).encode(),
         }

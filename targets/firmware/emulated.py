@@ -37,12 +37,12 @@ class EmulatedFirmware:
     """Like `graphopt.Module`, for firmware; each run is one of a program that is built once.
 
     With `count` instructions are counted; with `selftest` a second program runs the self-test before the first samples.
-    `weights` is the kind of file they are taken from, "S" or "c". Raises ToolchainError when the compiler or the
-    emulator is missing.
+    `weights` is the kind of file they are taken from, "S" or "c"; unless given "S" where the bundle has it. Raises
+    ToolchainError when the compiler or the emulator is missing.
     """
 
     def __init__(
-        self, bundle: Bundle, *, count: bool = False, selftest: bool = False, weights: str = "S"
+        self, bundle: Bundle, *, count: bool = False, selftest: bool = False, weights: str | None = None
     ) -> None:
         target = bundle.target
         reason = emulator.missing(target) or (no_plugins(target) if count else None)
@@ -54,6 +54,8 @@ class EmulatedFirmware:
         self._path = Path(self._folder.name)
         for name in bundle.manifest["files"]:
             shutil.copy(bundle.path / name, self._path)
+        kinds = [kind for kind in ("S", "c") if f"{bundle.name}_weights.{kind}" in bundle.manifest["files"]]
+        weights = weights or kinds[0]
         self.program = build(self._path, bundle.abi, target, weights=weights)
         self._selftest = build_selftest(self._path, bundle.abi, target, weights=weights) if selftest else None
         self._plugin = build_plugin(self._path, target) if count else None
