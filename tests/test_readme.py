@@ -17,6 +17,7 @@ from graphopt.cli import main
 from graphopt.cli.app import app
 from graphopt.targets.device import list_targets, load_target
 from tests.cli.conftest import network
+from tests.targets.conftest import runnable
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -120,6 +121,20 @@ def test_quantising_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         np.savez(name, images=images, labels=np.arange(40) % 5)
     for line in block("## Quantising"):
         assert main(shlex.split(line)[1:]) == 0
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m4f", marks=runnable("cortex-m4f"))])
+def test_firmware_works(core: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "model.onnx")
+    images = np.random.default_rng(0).normal(size=(40, 3, 8, 8)).astype(np.float32)
+    np.savez("samples.npz", images=images)
+    quantise = "quantize model.onnx -c samples.npz:images --methods none -o model.int8.onnx"
+    lines = block("## Firmware")
+    assert len(lines) == 3 and core in lines[0]
+    for line in (f"graphopt {quantise}", *lines):
+        assert main(shlex.split(line)[1:]) == 0
+    assert Path("modules", "model", "zephyr", "module.yml").is_file()
 
 
 def test_the_targets_are_those_there_are(tmp_path: Path) -> None:
