@@ -10,8 +10,9 @@ flags on the same board where it is installed. RAM is data, arena, inputs, outpu
 flash holds beside the int8 weights, of ours over TFLite Micro's.
 
 `answers` are on the row of the plain core, whose C is run here in 32 bits on all samples (the board's outputs are the
-same on those that it runs): right ones of so many where there are labels, and in ONNX Runtime, else equal to ONNX
-Runtime's. Models that have no data of their own get noise. Needs the zoo, and for each core a compiler and QEMU.
+same on those that it runs): right ones of so many where there are labels, in parentheses ONNX Runtime's, else those
+that are equal to ONNX Runtime's. Models that have no data of their own get noise. Needs the zoo, and for each core a
+compiler and QEMU.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ NAME = "net"
 FLOAT_STEPS = 1e-4
 """Of an output's scale: what floats in another order may differ by."""
 COLUMNS = (
-    "model", "kind", "core", "exact", "M instructions", "its M instructions", "ratio", "emx M instructions",
-    "M cycles", "best peer", "its M cycles", "ratio of cycles", "flash", "weights", "overhead", "arena", "stack", "RAM",
-    "ratio of RAM", "answers",
+    "model", "kind", "core", "exact", "M instr", "TFLM", "ratio", "emx",
+    "M cycles", "best peer", "its", "cycle ratio", "flash", "weights", "overhead", "arena", "stack", "RAM",
+    "RAM ratio", "answers",
 )  # fmt: skip
 
 
@@ -170,21 +171,21 @@ def int8_row(name: str, path: Path, core: str, folder: Path, absent: list[str]) 
     exact = all(equal(reference.run(x), y) for x, y in zip(given, took.outputs, strict=True))
     weights = int8_weights(path)
     row = {"model": name, "kind": "int8", "core": core, "exact": exact, "weights": weights}
-    row |= {"M instructions": took.instructions, "flash": took.flash, "stack": took.stack, "RAM": took.ram}
+    row |= {"M instr": took.instructions, "flash": took.flash, "stack": took.stack, "RAM": took.ram}
     row["arena"] = bundle.abi.workspace_bytes
     if core == PLAIN and name in CLASSIFIERS:
         row |= answers(path, bundle, specs_of(bundle), folder)
     if peer := INT8.get((name, core)):
-        row |= {"its M instructions": peer.instructions, "ratio": took.instructions / peer.instructions}
+        row |= {"TFLM": peer.instructions, "ratio": took.instructions / peer.instructions}
         if peer.ram and peer.flash:
-            row["ratio of RAM"] = took.ram / peer.ram
+            row["RAM ratio"] = took.ram / peer.ram
             row["overhead"] = (took.flash - weights) / (peer.flash - weights)
     if core in EMX_CORES:
         try:
             theirs = emx_bundle(emx_text(path, folder), bundle.abi.shapes[0], bundle.target, folder / "emx")
-            row["emx M instructions"] = taken(theirs, given[:1], weights="c").instructions
+            row["emx"] = taken(theirs, given[:1], weights="c").instructions
         except (PeerError, graphopt.GraphoptError) as reason:
-            absent.append(str(reason))
+            absent.append(f"{name} on {core}: {reason}")
     return row
 
 
@@ -200,7 +201,7 @@ def float_row(name: str, path: Path, core: str, folder: Path, absent: list[str])
         "kind": "float32",
         "core": core,
         "exact": exact,
-        "M instructions": took.instructions,
+        "M instr": took.instructions,
     }
     row |= {"M cycles": took.cycles, "flash": took.flash, "stack": took.stack, "RAM": took.ram}
     row["arena"] = bundle.abi.workspace_bytes
@@ -208,16 +209,16 @@ def float_row(name: str, path: Path, core: str, folder: Path, absent: list[str])
         theirs = emx_bundle(emx_text(path, folder), bundle.abi.shapes[0], bundle.target, folder / "emx")
         live = taken(theirs, given[:1], weights="c")
         peers[EMX] = min(live.cycles, peers[EMX])
-        row["emx M instructions"] = live.instructions
+        row["emx"] = live.instructions
         if not near(run, given[0], live.outputs[0]):
             absent.append(f"{EMX} gives other answers for {name}")
     except (PeerError, graphopt.GraphoptError) as reason:
-        absent.append(str(reason))
+        absent.append(f"{name} on {core}: {reason}")
     best = min(peers, key=lambda peer: peers[peer])
     return row | {
         "best peer": best,
-        "its M cycles": peers[best],
-        "ratio of cycles": took.cycles / peers[best],
+        "its": peers[best],
+        "cycle ratio": took.cycles / peers[best],
     }
 
 
@@ -251,9 +252,9 @@ def figures(rows: Sequence[Mapping]) -> dict[str, float]:
     for figure, core, column in (
         ("m4f_instructions_worst", "cortex-m4f", "ratio"),
         ("m55_instructions_worst", "cortex-m55", "ratio"),
-        ("ram_worst", MEASURED_CORE, "ratio of RAM"),
+        ("ram_worst", MEASURED_CORE, "RAM ratio"),
         ("flash_overhead_worst", MEASURED_CORE, "overhead"),
-        ("m4f_float_worst", FLOAT_CORE, "ratio of cycles"),
+        ("m4f_float_worst", FLOAT_CORE, "cycle ratio"),
     ):
         ratios = [row[column] for row in rows if row["core"] == core and row.get(column) is not None]
         if ratios:

@@ -53,11 +53,11 @@ def answers(path: Path, bundle: Bundle, specs: Specs, folder: Path) -> dict:
     count = len(ours)
     same = sum(a == b for a, b in zip(ours, theirs, strict=True))
     if data.labels is None:
-        return {"answers": f"{same} of {count} the same", "lost": (count - same) / count}
+        return {"answers": f"{same} equal of {count}", "lost": (count - same) / count}
     right, wanted = (
         sum(a == b for a, b in zip(side, data.labels.tolist(), strict=True)) for side in (ours, theirs)
     )
     return {
-        "answers": f"{right} right, {wanted} in ONNX Runtime, of {count}",
+        "answers": f"{right} right ({wanted}) of {count}",
         "lost": (wanted - right) / count,
     }

@@ -122,17 +122,17 @@ def mcu_table(report: Report) -> str:
         _line("---", "---", *["---:"] * 7),
     ]
     columns = (
-        "M instructions", "its M instructions", "ratio", "flash", "RAM", "ratio of RAM", "overhead",
+        "M instr", "TFLM", "ratio", "flash", "RAM", "RAM ratio", "overhead",
     )  # fmt: skip
     for row in report.rows:
         if row["kind"] == "int8":
             cells = (_cell(row.get(column)) for column in columns)
             lines.append(_line(row["model"], row["core"], *cells))
-    lines += ["", _line("float32 model", "M cycles", "best peer", "its M cycles", "ratio")]
+    lines += ["", _line("float32 model", "M cycles", "best peer", "its", "ratio")]
     lines.append(_line("---", "---:", "---", "---:", "---:"))
     for row in report.rows:
         if row["kind"] == "float32":
-            first, last = _cell(row["M cycles"]), map(_cell, (row["its M cycles"], row["ratio of cycles"]))
+            first, last = _cell(row["M cycles"]), map(_cell, (row["its"], row["cycle ratio"]))
             lines.append(_line(row["model"], first, row["best peer"], *last))
     return _section(lines, "Instructions are counted, cycles modelled; bytes", report)
 

@@ -23,6 +23,9 @@ from graphopt.targets.instruction_counts import build_plugin, no_plugins, option
 TIMEOUT = 600
 WORD = 4
 COUNTS = "counts.txt"
+LONGEST_MESSAGE = 120
+"""Characters of what QEMU says that an error quotes."""
+
 SELFTEST = 100
 """What the number of a layer that is wrong is added to."""
 
@@ -129,7 +132,8 @@ class EmulatedFirmware:
         except subprocess.TimeoutExpired:
             raise ToolchainError(f"the program did not end within {TIMEOUT} s on {board.name}") from None
         if done.returncode:
-            said = _told(done.returncode) or done.stderr.strip() or "no message"
+            first = done.stderr.strip().split("\n")[0][:LONGEST_MESSAGE]
+            said = _told(done.returncode) or first or "no message"
             raise ToolchainError(f"the program on {board.name} exited with {done.returncode}: {said}")
 
 
