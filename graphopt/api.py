@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from graphopt.targets.bundle import Bundle
     from graphopt.targets.device import Target
+    from graphopt.targets.firmware.options import FirmwareOptions
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
@@ -100,6 +101,8 @@ def compile(
     precision: str = FLOAT32,
     keep_inputs: bool = False,
     c_only: bool = False,
+    ram: int | None = None,
+    flash: int | None = None,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -113,8 +116,9 @@ def compile(
     convolution is the plain sum: weights take less room, and rounding errors are a little smaller. `precision`
     "float16" computes in float16 where that is safe, on targets with arithmetic for it; inputs and outputs keep their
     types. Firmware has its inputs and outputs in the arena, where a run writes over inputs; with `keep_inputs` they are
-    the caller's buffers, as those of a library always are; with `c_only` it is C99 and nothing else. `explain` names
-    rules whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
+    the caller's buffers, as those of a library always are; with `c_only` it is C99 and nothing else. `ram` and `flash`
+    are the bytes that a model may take there: what does not fit is refused. `explain` names rules whose misses the
+    bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
     Nothing is left at `out` when something fails. Raises GraphoptError.
     """
     from graphopt.preparation import grouped_for, halved, legalized
@@ -122,16 +126,15 @@ def compile(
     from graphopt.targets.aot import compile_model
     from graphopt.targets.bundle import check_destination, write_bundle
     from graphopt.targets.device import Target, load_target
+    from graphopt.targets.firmware.options import FirmwareOptions
     from graphopt.targets.firmware.plain_c import plain_core
 
     machine = target if isinstance(target, Target) else load_target(str(target))
     half = computes_in_half(precision, machine)
-    if keep_inputs and not machine.is_firmware:
-        hint = "leave it out: a library never writes over its inputs"
-        raise UsageError("keep_inputs is for firmware", where=f"target {machine.name}", hint=hint)
-    if c_only and not machine.is_firmware:
+    asked = FirmwareOptions(keep_inputs, c_only, ram, flash)
+    if asked.given and not machine.is_firmware:
         hint = "leave it out, or name a target without an operating system, such as cortex-m4f"
-        raise UsageError("c_only is for firmware", where=f"target {machine.name}", hint=hint)
+        raise UsageError(f"{asked.given} is for firmware", where=f"target {machine.name}", hint=hint)
     core = plain_core(machine) if c_only else machine
     shapes = [input_shapes or {}] if isinstance(input_shapes, Mapping | None) else list(input_shapes) or [{}]
     if isinstance(model, Graph) and any(shapes):
@@ -165,8 +168,7 @@ def compile(
         "profile": profile,
         "winograd": winograd,
         "precision": precision,
-        **({"keep_inputs": True} if keep_inputs else {}),
-        **({"c_only": True} if c_only else {}),
+        **{key: value for key, value in vars(asked).items() if value not in (None, False)},
         "input_shapes": [{key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen],
     }
     extra = {"pipeline": str(steps), "options": options, "source": source_fingerprint(model)}
@@ -182,8 +184,7 @@ def compile(
             destination,
             results[0],
             extra,
-            keep_inputs,
-            c_only,
+            asked,
             progress,
         )
         return dataclasses.replace(bundle, record=results[0].record)
@@ -235,8 +236,7 @@ def _firmware_bundle(
     destination: Path,
     result: OptimizeResult,
     extra: Mapping[str, object],
-    keep_inputs: bool,
-    c_only: bool,
+    options: FirmwareOptions,
     progress: Progress | None,
 ) -> Bundle:
     """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from, `core` the
@@ -253,11 +253,11 @@ def _firmware_bundle(
 
     inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
     sample = Sample(inputs, reference.run(ready, inputs), layer_checks(grouped, inputs))
-    compiled = compile_firmware(grouped, core, name, keep_inputs=keep_inputs, progress=progress)
+    compiled = compile_firmware(grouped, core, name, options=options, progress=progress)
     return write_files(
         destination,
         compiled.abi,
-        compiled.files(machine, quantizations(original), sample, c_only=c_only),
+        compiled.files(machine, quantizations(original), sample),
         target=machine,
         report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
         manifest_extra={**extra, "weights_bytes": len(compiled.program.weights.blob)},

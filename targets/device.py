@@ -99,13 +99,24 @@ class Target:
         """The "ram" or the "flash" of all regions; 0 where nobody tells."""
         return sum(region.bytes for region in self.regions if region.kind == kind)
 
+    def largest_of(self, kind: str) -> int:
+        """Bytes of the largest region of that kind; 0 where nobody tells."""
+        return max((region.bytes for region in self.regions if region.kind == kind), default=0)
+
     def shortages(self, *, flash: int, ram: int) -> list[str]:
-        """Which of these bytes of constants, and of what a run needs at once, the regions cannot hold; none without."""
-        needs = {"flash": flash, "ram": ram} if self.regions else {}
+        """Which of these bytes of constants, and of what a run needs at once, the regions cannot hold; none without.
+
+        Constants are many arrays, which may lie in several regions; the arena is one, which lies in the largest.
+        """
+        if not self.regions:
+            return []
+        largest = self.largest_of("ram")
+        among = " in its largest region" if largest < self.bytes_of("ram") else ""
+        has = {"flash": (flash, self.bytes_of("flash"), ""), "ram": (ram, largest, among)}
         return [
-            f"it needs {needed:,} bytes of {kind} without code and stack, {self.name} has {self.bytes_of(kind):,}"
-            for kind, needed in needs.items()
-            if needed > self.bytes_of(kind)
+            f"it needs {needed:,} bytes of {kind} without code and stack, {self.name} has {there:,}{where}"
+            for kind, (needed, there, where) in has.items()
+            if needed > there
         ]
 
     @property

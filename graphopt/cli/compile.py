@@ -71,6 +71,16 @@ def compile_model(
         bool,
         typer.Option("--c-only", help="Firmware: C99 alone, without assembly, intrinsics or .incbin."),
     ] = False,
+    ram: Annotated[
+        str | None,
+        typer.Option("--ram", metavar="BYTES", help="Firmware: the RAM it may take, stack included, as 64K."),
+    ] = None,
+    flash: Annotated[
+        str | None,
+        typer.Option(
+            "--flash", metavar="BYTES", help="Firmware: the flash it may take, code included, as 256K."
+        ),
+    ] = None,
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
@@ -98,6 +108,7 @@ def compile_model(
     from graphopt.report.quantization import result_data, result_tables
     from graphopt.report.tables import facts, show, show_json
     from graphopt.targets.abi import identifier
+    from graphopt.targets.firmware.options import bytes_of
 
     steps = api.resolve_pipeline(pipeline)
     rules = select_rules(steps, explain or ())
@@ -131,6 +142,8 @@ def compile_model(
             precision=precision,
             keep_inputs=keep_inputs,
             c_only=c_only,
+            ram=None if ram is None else bytes_of(ram, "--ram"),
+            flash=None if flash is None else bytes_of(flash, "--flash"),
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

@@ -7,23 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 
-from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph, Node
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
+from graphopt.targets.firmware.budget import check_data, check_program
 from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.footprint import footprint
 from graphopt.targets.firmware.header import firmware_header, usage
 from graphopt.targets.firmware.interface import Quantization
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
 from graphopt.targets.firmware.memory import memory_data, memory_text
+from graphopt.targets.firmware.options import FirmwareOptions
 from graphopt.targets.firmware.plain_c import plain
 from graphopt.targets.firmware.selftest import Sample, selftest_text
 from graphopt.targets.firmware.weights import WeightArrays
 from graphopt.targets.kernels import Progress, lower_groups
 from graphopt.targets.program import Program, build_program, needs_kernel
 from graphopt.targets.weights import Weights
+
+DEFAULTS = FirmwareOptions()
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class CompiledFirmware:
     program: Program
     kernels: CKernels
     schedules: dict[str, str]
+    options: FirmwareOptions
 
-    def files(
-        self, target: Target, known: Mapping[str, Quantization], sample: Sample, *, c_only: bool = False
-    ) -> dict[str, bytes]:
-        """File name -> content of everything that goes into a firmware build; with `c_only` all of it is C99."""
+    def files(self, target: Target, known: Mapping[str, Quantization], sample: Sample) -> dict[str, bytes]:
+        """File name -> content of everything that goes into a firmware build.
+
+        Raises UnsupportedError where code and stack are more than the target has beside the model's data.
+        """
+        c_only = self.options.c_only
         name = self.abi.name
         weights = WeightArrays(name, self.program.weights)
         entry = Entry(self.abi, self.program, self.kernels, weights)
@@ -76,7 +82,10 @@ class CompiledFirmware:
         if not c_only:
             encoded[f"{name}_weights.S"] = weights.assembly().encode()
             encoded[f"{name}_weights.bin"] = bytes(self.program.weights.blob)
-        taken = memory_data(self.abi, self.program, footprint(encoded, target, name))
+        told = footprint(encoded, target, name)
+        if told is not None:
+            check_program(self.program, told, f"{name}_run", target, self.options)
+        taken = memory_data(self.abi, self.program, told)
         return {
             **encoded,
             "memory.json": (json.dumps(taken, indent=1) + "\n").encode(),
@@ -89,11 +98,10 @@ def compile_firmware(
     target: Target,
     name: str,
     *,
-    keep_inputs: bool = False,
+    options: FirmwareOptions = DEFAULTS,
     progress: Progress | None = None,
 ) -> CompiledFirmware:
-    """Compile a model from its fused graph; `name` is a C identifier. With `keep_inputs` inputs and outputs are buffers
-    of the caller's, and inputs stay as they are; otherwise they are in the arena.
+    """Compile a model from its fused graph; `name` is a C identifier.
 
     Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do or hold.
     """
@@ -113,15 +121,15 @@ def compile_firmware(
         weights,
         FIRMWARE_ALIGNMENT,
         overlaps=kernels.overlaps,
-        tensors_in_arena=not keep_inputs,
+        tensors_in_arena=not options.keep_inputs,
         reorder=True,
     )
-    _check_memory(program, target)
-    places = () if keep_inputs else (program.input_places, program.output_places)
+    check_data(program, target, options)
+    places = () if options.keep_inputs else (program.input_places, program.output_places)
     at = [tuple(place.offset for place in side) for side in places]
     sizes = (program.plan.size, 1, 0, FIRMWARE_ALIGNMENT)
     abi = ModelAbi(name, (program.signature,), *sizes, *at)
-    return CompiledFirmware(abi, program, kernels, lowered.schedules)
+    return CompiledFirmware(abi, program, kernels, lowered.schedules, options)
 
 
 def _operands(name_of: Mapping[Node, str]) -> dict[str, set[int]]:
@@ -131,16 +139,3 @@ def _operands(name_of: Mapping[Node, str]) -> dict[str, set[int]]:
         read = [value for value in node.inputs if value is not None]
         found.setdefault(name, set()).update(n for n, v in enumerate(read) if v.constant is None)
     return found
-
-
-def _check_memory(program: Program, target: Target) -> None:
-    """Raise UnsupportedError where a board's regions cannot hold the weights, or what a run needs at once."""
-    tensors = [
-        (*zip(program.inputs, program.input_places, strict=True),),
-        (*zip(program.outputs, program.output_places, strict=True),),
-    ]
-    passed = sum(spec.nbytes for side in tensors for spec, place in side if place.region != "arena")
-    short = target.shortages(flash=len(program.weights.blob), ram=program.plan.size + passed)
-    if short:
-        hint = "quantise the model, give smaller input shapes, or name a larger board"
-        raise UnsupportedError("; ".join(short), hint=hint)

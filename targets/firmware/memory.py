@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from graphopt.targets.abi import ModelAbi
+from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.firmware.footprint import Footprint
-from graphopt.targets.plan_memory import Buffer, Plan, aligned
+from graphopt.targets.plan_memory import aligned
 from graphopt.targets.program import Program
 
 
@@ -36,11 +35,10 @@ def memory_data(abi: ModelAbi, program: Program, taken: Footprint | None) -> dic
 def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[dict[str, Any]]:
     found = []
     for number, call in enumerate(program.calls):
-        alive = [b for b in program.plan.buffers if b.first <= number <= b.last]
         layer: dict[str, Any] = {
             "layer": call.node.name,
             "kernel": call.kernel,
-            "arena": _taken(program.plan, alive, abi.alignment),
+            "arena": layer_bytes(program, number, abi.alignment),
             "workspace": sum(call.workspaces),
         }
         if taken is not None:
@@ -49,8 +47,10 @@ def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[di
     return found
 
 
-def _taken(plan: Plan, alive: Sequence[Buffer], alignment: int) -> int:
-    """Bytes of the arena that the buffers take; what they share counts once."""
+def layer_bytes(program: Program, number: int, alignment: int = FIRMWARE_ALIGNMENT) -> int:
+    """Bytes of the arena that are in use while call `number` runs; what buffers share counts once."""
+    plan = program.plan
+    alive = [buffer for buffer in plan.buffers if buffer.first <= number <= buffer.last]
     end = found = 0
     for start, size in sorted((plan.offsets[b.name], aligned(b.size, alignment)) for b in alive):
         found += max(0, start + size - max(start, end))

@@ -242,3 +242,13 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert shown.returncode != 0
     assert "Traceback" in shown.stderr and "UsageError" in shown.stderr
+
+
+def test_limits_of_ram_and_flash_are_told_together(cli: Cli, dynamic: Path, tmp_path: Path) -> None:
+    """On the command line as `64K`; they are for microcontrollers."""
+    model = ("compile", dynamic, "--input-shape", "x=8,3,8,8", "-o", tmp_path / "fw")
+    told = cli(*model, "-t", "cortex-m4f", "--ram", "1K", "--flash", "512")
+    assert told.code == 4 and "--ram allows 1,024" in told.error and "--flash allows 512" in told.error
+    assert cli(*model, "--ram", "64K").code == 2
+    assert cli(*model, "-t", "cortex-m4f", "--ram", "64x").code == 2
+    assert not (tmp_path / "fw").exists()

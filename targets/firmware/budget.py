@@ -1,0 +1,141 @@
+"""Does a model fit: the board's memory, or the bytes that its user leaves for it?
+
+What does not fit is told with what would have to give: the layers that are over the limit, the bytes of weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphopt.errors import UnsupportedError
+from graphopt.targets.arena import storage_bytes
+from graphopt.targets.device import Target
+from graphopt.targets.firmware.footprint import Footprint
+from graphopt.targets.firmware.memory import layer_bytes
+from graphopt.targets.firmware.options import FirmwareOptions
+from graphopt.targets.program import Call, Program
+
+MOST_NAMED = 3
+"""Layers that a message names."""
+
+LARGEST_TABLE = 256
+"""Elements of constants that are no weights."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many bytes, and who says so."""
+
+    bytes: int
+    source: str
+
+
+def limits(target: Target, options: FirmwareOptions) -> dict[str, Limit]:
+    """Of "ram" and "flash": the option's where there is one, unless the board has less."""
+    found = {}
+    for kind, given in (("ram", options.ram), ("flash", options.flash)):
+        has = target.largest_of(kind) if kind == "ram" else target.bytes_of(kind)
+        if has:
+            found[kind] = Limit(has, f"{target.name} has {has:,}{_where(target, kind)}")
+        if given is not None and (not has or given < has):
+            found[kind] = Limit(given, f"--{kind} allows {given:,}")
+    return found
+
+
+def _where(target: Target, kind: str) -> str:
+    several = sum(region.kind == kind for region in target.regions) > 1
+    return " in its largest region" if kind == "ram" and several else ""
+
+
+def check_data(program: Program, target: Target, options: FirmwareOptions) -> None:
+    """Raise UnsupportedError where constants, or what a run needs at once, are too large without code and stack."""
+    _check(program, 0, 0, "without code and stack", target, options)
+
+
+def check_program(
+    program: Program, taken: Footprint, entry: str, target: Target, options: FirmwareOptions
+) -> None:
+    """The same with the code and the stack that the compiler tells of, the C library's aside."""
+    _check(
+        program,
+        sum(taken.code.values()),
+        taken.stack_bound(entry),
+        "with code and stack",
+        target,
+        options,
+    )
+
+
+def _check(
+    program: Program, code: int, stack: int, how: str, target: Target, options: FirmwareOptions
+) -> None:
+    needs = {
+        "flash": len(program.weights.blob) + code,
+        "ram": program.plan.size + passed_bytes(program) + stack,
+    }
+    allowed = limits(target, options)
+    said, ways = [], []
+    for kind, needed in needs.items():
+        if kind in allowed and needed > allowed[kind].bytes:
+            reason, more = (
+                _flash(program) if kind == "flash" else _ram(program, stack, allowed[kind], options)
+            )
+            said.append(f"it needs {needed:,} bytes of {kind} {how}, {allowed[kind].source}{reason}")
+            ways += [way for way in more if way not in ways]
+    if said:
+        raise UnsupportedError("; ".join(said), hint=", or ".join(ways))
+
+
+def passed_bytes(program: Program) -> int:
+    """Of inputs and outputs that are the caller's buffers."""
+    tensors = [
+        *zip(program.inputs, program.input_places, strict=True),
+        *zip(program.outputs, program.output_places, strict=True),
+    ]
+    return sum(spec.nbytes for spec, place in tensors if place.region != "arena")
+
+
+def _ram(program: Program, stack: int, limit: Limit, options: FirmwareOptions) -> tuple[str, list[str]]:
+    """What is alive in the layers that are over the limit, and ways out."""
+    beside = passed_bytes(program) + stack
+    layers = sorted(
+        ((layer_bytes(program, number), call) for number, call in enumerate(program.calls)),
+        key=lambda one: -one[0],
+    )
+    over = [(taken, call) for taken, call in layers if taken + beside > limit.bytes] or layers[:1]
+    named = "; ".join(_layer(taken, call) for taken, call in over[:MOST_NAMED])
+    more = f"; {len(over) - MOST_NAMED} more" if len(over) > MOST_NAMED else ""
+    ways = ["compile without --keep-inputs"] if options.keep_inputs else []
+    ways += [
+        "give smaller input shapes",
+        "quantise the model" if _is_float(program) else "name a larger board",
+    ]
+    return f", most of it in {named}{more}" if layers else "", ways
+
+
+def _layer(taken: int, call: Call) -> str:
+    """`'Conv_2' (36,880: reads 18,432, writes 36,864)`."""
+    read = sum(storage_bytes(v) for v in call.node.inputs if v is not None and v.constant is None)
+    written = sum(storage_bytes(value) for value in call.node.outputs)
+    scratch = f", scratch {sum(call.workspaces):,}" if call.workspaces else ""
+    return f"'{call.node.name}' ({taken:,}: reads {read:,}, writes {written:,}{scratch})"
+
+
+def _flash(program: Program) -> tuple[str, list[str]]:
+    """How much of it are constants, and ways out."""
+    arrays = [array for array in program.weights.arrays.values() if array.size > LARGEST_TABLE]
+    floats = sum(array.nbytes - array.size for array in arrays if array.dtype.kind == "f")
+    halves = sum(array.nbytes // 2 for array in arrays if array.dtype.name in ("int8", "uint8"))
+    ways = ["name a larger board"]
+    if floats > halves:
+        ways.insert(0, f"quantise the model, whose weights get {floats:,} bytes less as int8")
+    elif halves:
+        ways.insert(
+            0, f"prune it (4 bits a weight would be {halves:,} bytes less, but firmware stores bytes)"
+        )
+    return f", {len(program.weights.blob):,} of it constants", ways
+
+
+def _is_float(program: Program) -> bool:
+    made = [value for call in program.calls for value in call.node.outputs]
+    return sum(v.size for v in made if v.dtype.is_float) > sum(v.size for v in made if not v.dtype.is_float)
