@@ -22,6 +22,7 @@ from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
 from graphopt.evaluate import Judge
+from graphopt.float_islands import float_islands
 from graphopt.integer_speed import Speed, measure_speed
 from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
@@ -167,7 +168,9 @@ def quantize(
         notes += slow_schemes(done, machine)
     quantised, effects = quantiser.refined(layers)
     narrow_parameters(quantised)
-    report = Report(done, tuple(notes), *(cost_of_graph(g).weight_bytes for g in (graph, quantised)))
+    islands = float_islands(graph, layers, quantiser.bounds, () if data is None else task.samples(graph))
+    before, after = (cost_of_graph(g).weight_bytes for g in (graph, quantised))
+    report = Report(done, tuple(notes), before, after, islands)
     result = QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
     if not is_measured:
         return result

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from graphopt.analysis.macs import macs
+from graphopt.float_islands import Island
 from graphopt.ir import Graph, Node
 from graphopt.mixed_precision import in_integers
 from graphopt.passes.quantization.layers import candidates, layer_name, weights_of
@@ -31,12 +32,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class Report:
-    """Every layer, what else is worth telling, and the bytes of constants as floats and quantised."""
+    """Every layer, what else is worth telling, bytes of constants as floats and quantised, and what reads floats."""
 
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
     float_bytes: int
     quantised_bytes: int
+    islands: tuple[Island, ...] = ()
 
     @property
     def share_of_macs(self) -> float:

@@ -12,6 +12,7 @@ from graphopt.report.comparison import loss_text, score_text
 from graphopt.report.tables import duration, facts, size, table
 
 if TYPE_CHECKING:
+    from graphopt.float_islands import Island
     from graphopt.integer_speed import Speed
     from graphopt.passes.rounding.effect import Effect
     from graphopt.quality import Quality
@@ -38,9 +39,21 @@ def summary_facts(report: Report) -> dict[str, Any]:
     }
     if floats:
         entries["float"] = [f"{layer.name} ({layer.operator}): {layer.reason}" for layer in floats]
+    if report.islands:
+        entries["reads floats"] = list(map(island_text, report.islands))
     if report.notes:
         entries["note"] = list(report.notes)
     return entries
+
+
+def island_text(island: Island) -> str:
+    """How many nodes of which operator, why, and what bytes would cost."""
+    count = "" if len(island.nodes) == 1 else f"{len(island.nodes)} "
+    named = f" '{island.nodes[0]}'" if len(island.nodes) == 1 else ""
+    told = f"{count}{island.operator}{named}: {island.reason}"
+    if island.sqnr is None:
+        return told
+    return f"{told}; bytes there, floats elsewhere: {_decibels(island.sqnr, 'float')}"
 
 
 def quality_facts(
@@ -160,6 +173,15 @@ def report_data(report: Report) -> dict[str, Any]:
         "float_bytes": report.float_bytes,
         "quantised_bytes": report.quantised_bytes,
         "notes": list(report.notes),
+        "float_islands": [
+            {
+                "operator": island.operator,
+                "nodes": list(island.nodes),
+                "reason": island.reason,
+                "sqnr_in_bytes_db": island.sqnr,
+            }
+            for island in report.islands
+        ],
         "layers": [
             {
                 "name": layer.name,

@@ -70,6 +70,10 @@ class Placement:
     def reads_integers(self, node: Node) -> bool:
         return node in self.precision or node in self.layers
 
+    def is_wanted(self, node: Node) -> bool:
+        """Whether what `node` makes is read as integers, by a layer or on the way to one."""
+        return any(self._wanted.get(value) for value in node.outputs)
+
     def _trace(self, graph: Graph) -> set[Value]:
         """The values that are data: inputs, results of products, and what is computed from those alone."""
         data = {value for value in graph.inputs if is_float(value) and self._is_perceptible(value)}
