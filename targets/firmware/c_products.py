@@ -90,43 +90,54 @@ def _without_dsp(pixels: int, channels: int) -> list[str]:
 
 
 def _with_dsp(pixels: int, channels: int) -> list[str]:
-    turn = 2 * channels
+    """Most pairs in turns of four; those that are left over first."""
     lines = [
         "    (void)step;",
+        f"    int32_t first{', second' if channels > 2 else ''}, even, odd, input;",
         *_registers(pixels * channels),
-        "    if (pairs & 1) {",
-        *_pair(pixels, channels, 0),
-        f"        weights += {turn};",
-        "        x += 2;",
-        "    }",
-        f"    for (const int8_t *const end = weights + (pairs >> 1) * {2 * turn}; weights != end;) {{",
-        *_pair(pixels, channels, 0),
-        *_pair(pixels, channels, 1),
-        f"        weights += {2 * turn};",
-        "        x += 4;",
-        "    }",
     ]
-    return [*lines, *_stored(pixels * channels)]
-
-
-def _pair(pixels: int, channels: int, turn: int) -> list[str]:
-    """Two k of all sums. Loads stay where they are written: all at once would need more registers than there are."""
-    lines = ["        {"]
-    for c in range(0, channels, 2):
+    for left in (1, 2):
         lines += [
-            f"            const int32_t w{c} = load_int32(weights + {2 * (turn * channels + c)});",
-            f"            const int32_t a{c} = even_bytes(w{c}), b{c} = odd_bytes(w{c});",
+            f"    if (pairs & {left}) {{",
+            *_pairs(pixels, channels, left),
+            f"        x += {2 * left};",
+            "    }",
         ]
-    for p in range(pixels):
-        lines.append(f"            const int32_t x{p} = load_int32(x + {_times(p, 'step')} + {2 * turn});")
-        for c in range(0, channels, 2):
-            first = p * channels + c
+    end = f"weights + (pairs >> 2) * {4 * 2 * channels}"
+    lines += [f"    for (const int8_t *const end = {end}; weights != end;) {{", *_pairs(pixels, channels, 4)]
+    return [*lines, "        x += 8;", "    }", *_stored(pixels * channels)]
+
+
+def _pairs(pixels: int, channels: int, count: int) -> list[str]:
+    """`count` pairs of all sums; words of weights two at once, if there is a register left for the second."""
+    lines: list[str] = []
+    for pair in range(count):
+        if channels == 2:
             lines += [
-                f"            s{first} = dual_product(x{p}, a{c}, s{first});",
-                f"            s{first + 1} = dual_product(x{p}, b{c}, s{first + 1});",
+                f"        first = load_int32(weights + {4 * pair});",
+                *_word(pixels, 2, pair, 0, "first"),
             ]
-        lines.append('            __asm__ __volatile__("" : : : "memory");')
-    return [*lines, "        }"]
+        for channel in range(0, channels, 4) if channels > 2 else ():
+            lines.append("        weights = load_words(weights, &first, &second);")
+            lines += _word(pixels, channels, pair, channel, "first")
+            lines += _word(pixels, channels, pair, channel + 2, "second")
+    return [*lines, f"        weights += {4 * count};"] if channels == 2 else lines
+
+
+def _word(pixels: int, channels: int, pair: int, channel: int, word: str) -> list[str]:
+    """A word of weights. Loads stay where they are written: all at once would need more registers than there are."""
+    lines = [f"        odd = odd_bytes({word});", f"        even = even_bytes({word});"]
+    for p in range(pixels):
+        at = p * channels + channel
+        if pixels > 1 or channel == 0:
+            lines.append(f"        input = load_int32(x + {_times(p, 'step')} + {2 * pair});")
+        lines += [
+            f"        s{at} = dual_product(input, even, s{at});",
+            f"        s{at + 1} = dual_product(input, odd, s{at + 1});",
+        ]
+        if pixels > 1:
+            lines.append('        __asm__ __volatile__("" : : : "memory");')
+    return lines
 
 
 def _registers(count: int) -> list[str]:
@@ -142,6 +153,11 @@ def _times(number: int, text: str) -> str:
 
 
 DSP = """\
+static inline const int8_t *load_words(const int8_t *from, int32_t *first, int32_t *second) {
+    __asm__ __volatile__("ldrd %0, %1, [%2], #8" : "=&r"(*first), "=&r"(*second), "+r"(from) : : "memory");
+    return from;
+}
+
 static inline int32_t even_bytes(int32_t word) {
     int32_t made;
     __asm__("sxtb16 %0, %1" : "=r"(made) : "r"(word));
@@ -155,9 +171,8 @@ static inline int32_t odd_bytes(int32_t word) {
 }
 
 static inline int32_t dual_product(int32_t a, int32_t b, int32_t sum) {
-    int32_t made;
-    __asm__("smlad %0, %1, %2, %3" : "=r"(made) : "r"(a), "r"(b), "r"(sum));
-    return made;
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 """
 """What the functions for the DSP extension are made of."""

@@ -167,5 +167,5 @@ def test_every_strip_holds_the_same(
 
     monkeypatch.setattr(convolution, "plans", some)
     graph, inputs, want = network()
-    bundle = compile(graph, target=core, out=tmp_path / "fw", name="net")
+    bundle = compile(graph, target=core, out=tmp_path / "fw", name="net", keep_inputs=True)
     assert_same(here(bundle, inputs, tmp_path), want)

@@ -41,7 +41,7 @@ class ChannelsLastKernel:
 
     def _walk(self) -> None:
         layer, plan = self.layer, self.plan
-        rows, width = layer.window.result
+        rows, width = plan.rows
         with repeated(layer.batch) as image, repeated(rows) as row, repeated(plan.across) as number:
             start = number * plan.pixels
             if width % plan.pixels:

@@ -31,6 +31,8 @@ class Layer:
     filters: int
     zero: int
     place: Place
+    is_whole: bool = True
+    """The pixels of the result may be counted as one row, by whatever is in the body."""
 
     @property
     def width(self) -> int:
@@ -78,15 +80,15 @@ def convolution_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | 
     if not whole or not _are_constant(body, node, constants) or anchor.x.dtype is not DType.int8:
         return None
     window = window_of_image(node, anchor.image, anchor.kernel)
-    spatial = range(2, 2 + len(anchor.kernel))
-    if window.is_pointwise and not reads_by_pixel(body, node, spatial):
+    is_whole = not reads_by_pixel(body, node, range(2, 2 + len(anchor.kernel)))
+    if window.is_pointwise and is_whole:
         window = window.flat()
     sizes = anchor.x.static_shape[0], groups, anchor.channels // groups, anchor.made.channels // groups
 
     def place(image: Expr, row: Expr, column: Expr, channel: Expr) -> list[Expr]:
         return [image, 0, *window.pixel(row, column), channel]
 
-    return Layer(body, node, window, *sizes, node.int("x_zero_point"), place)
+    return Layer(body, node, window, *sizes, node.int("x_zero_point"), place, is_whole)
 
 
 def product_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | None:

@@ -4,7 +4,8 @@ A strip holds what the windows of a tile's pixels read. There are three kinds:
 
     IN_PLACE   none: the image itself is read, where nothing is padded and its type is multiplied as it is
     LINES      for each row of the kernel the piece of a row of the image that all windows of the tile read
-    WINDOWS    the windows, one after the other: one run each, where runs of a row would be short, or lie in pieces
+    WINDOWS    the windows, one after the other: one run each, where runs of a row would be short, or lie in pieces; a
+               tile then goes on from the end of one row of pixels to the next
 
 Which kind and which tile take the fewest instructions is estimated.
 """
@@ -50,9 +51,20 @@ class Plan:
         return self.pixels, self.channels
 
     @property
+    def goes_on(self) -> bool:
+        """Tiles go on from one row of pixels to the next."""
+        return self.strip == WINDOWS and self.layer.is_whole
+
+    @property
+    def rows(self) -> tuple[int, int]:
+        """Rows of pixels that tiles do not go beyond, and pixels of a row."""
+        rows, pixels = self.layer.window.result
+        return (1, rows * pixels) if self.goes_on else (rows, pixels)
+
+    @property
     def across(self) -> int:
         """Tiles of a row; the last one begins where it ends with the row."""
-        return -(-self.layer.window.result[1] // self.pixels)
+        return -(-self.rows[1] // self.pixels)
 
     @property
     def tiles(self) -> int:
@@ -144,7 +156,7 @@ class Plan:
         layer = self.layer
         runs = self.runs * self.inner.instructions(self.shape, self.filled)
         tile = self.tiles * (runs + FINISHED * self.pixels * self.channels)
-        return layer.window.result[0] * self.across * layer.groups * (tile + self._strip_instructions)
+        return self.rows[0] * self.across * layer.groups * (tile + self._strip_instructions)
 
     @property
     def _strip_instructions(self) -> float:
@@ -159,14 +171,12 @@ class Plan:
 
 def plans(layer: Layer, inner: Inner) -> Iterator[Plan]:
     """All ways to compute a layer."""
-    wide = [shape for shape in inner.shapes if shape[0] <= layer.window.result[1]]
-    few = min(layer.filters, max(shape[1] for shape in wide if shape[0] == 1))
-    for pixels, channels in wide:
-        if channels > max(few, min(s[1] for s in wide)):
-            continue
-        for strip in (IN_PLACE, LINES, WINDOWS):
-            if _is_possible(layer, inner, strip):
-                yield Plan(layer, inner, pixels, channels, strip)
+    fewest = min(channels for _, channels in inner.shapes)
+    for strip in (IN_PLACE, LINES, WINDOWS):
+        for shape in inner.shapes if _is_possible(layer, inner, strip) else ():
+            plan = Plan(layer, inner, *shape, strip)
+            if plan.pixels <= plan.rows[1] and plan.channels <= max(layer.filters, fewest):
+                yield plan
 
 
 def _is_possible(layer: Layer, inner: Inner, strip: int) -> bool:

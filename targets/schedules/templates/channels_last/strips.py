@@ -7,9 +7,9 @@ from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.channels_last.inner import call, scratch
-from graphopt.targets.schedules.templates.channels_last.plan import IN_PLACE, LINES, Plan
+from graphopt.targets.schedules.templates.channels_last.plan import IN_PLACE, LINES, WINDOWS, Plan
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
-from graphopt.targets.schedules.templates.kernel import either, repeated
+from graphopt.targets.schedules.templates.kernel import either, repeated, settled, taken_apart
 
 COPIES = {"int8": "copy_int8", "int16": "widen_int8"}
 """The function that copies int8 into elements of this type."""
@@ -40,21 +40,29 @@ class Strips:
 
     def fill(self, image: Expr, group: Expr, row: Expr, start: Expr) -> None:
         """Bring together what the tile that begins with pixel `start` of `row` reads."""
-        if self.plan.strip == IN_PLACE:
-            return
-        lines, columns = self.window.kernel
-        with repeated(lines) as tap:
-            if self.plan.strip == LINES:
-                first = start * self.window.strides[1] - self.window.pads[1]
+        if self.plan.strip == LINES:
+            first = self._first(start)
+            with repeated(self.window.kernel[0]) as tap:
                 self._line(tap * self.plan.line, image, row, tap, first, self.plan.columns)
-                return
+        elif self.plan.strip == WINDOWS:
             with repeated(self.plan.pixels) as pixel:
-                first = (start + pixel) * self.window.strides[1] - self.window.pads[1]
-                to = pixel * self.plan.filled + tap * (columns * self.layer.channels)
-                if self.layer.is_contiguous:
-                    self._line(to, image, row, tap, first, columns)
-                else:
-                    self._pieces(to, image, group, row, tap, first)
+                self._window(pixel * self.plan.filled, image, group, row, start + pixel)
+
+    def _first(self, pixel: Expr) -> Expr:
+        """The column that the window of a pixel begins with."""
+        return pixel * self.window.strides[1] - self.window.pads[1]
+
+    def _window(self, to: Expr, image: Expr, group: Expr, row: Expr, pixel: Expr) -> None:
+        if self.plan.goes_on:
+            row, pixel = (settled(part) for part in taken_apart(pixel, *self.window.result))
+        lines, columns = self.window.kernel
+        first = self._first(pixel)
+        with repeated(lines) as tap:
+            place = to + tap * (columns * self.layer.channels)
+            if self.layer.is_contiguous:
+                self._line(place, image, row, tap, first, columns)
+            else:
+                self._pieces(place, image, group, row, tap, first)
 
     def _line(self, to: Expr, image: Expr, row: Expr, tap: Expr, first: Expr, columns: int) -> None:
         """So many columns of the row that row tap `tap` reads."""
@@ -109,6 +117,6 @@ class Strips:
         if self.plan.strip != IN_PLACE:
             return Pointer(self.strip, number * self.plan.line if self.plan.strip == LINES else 0)
         line = self.window.line(row, number)
-        column = start * self.window.strides[1] - self.window.pads[1]
+        column = self._first(start)
         pixel = (image * self.window.image[0] + line) * self.window.image[1] + column
         return Pointer(self.x, pixel * self.layer.width + group * self.layer.channels)
