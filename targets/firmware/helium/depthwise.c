@@ -4,20 +4,27 @@ static void helium_depthwise(const int8_t *x, int32_t step, int32_t pixels, cons
                              int32_t channels, int8_t *y, int32_t y_step, int32_t zero_point, int32_t low,
                              int32_t high) {
 #if HELIUM
-    const mve_pred16_t inside = vctp8q((uint32_t)channels);
-    const int16x8_t zero = vdupq_n_s16((int16_t)zero_point);
-    for (; pixels > 0; pixels--, x += step, y += y_step) {
-        const int32x4x4_t sums = helium_window(x, packed, taps);
-        const int32x4_t a = vrmulhq_s32(sums.val[0], vldrwq_s32(packed + 16));
-        const int32x4_t b = vrmulhq_s32(sums.val[1], vldrwq_s32(packed + 20));
-        const int32x4_t c = vrmulhq_s32(sums.val[2], vldrwq_s32(packed + 24));
-        const int32x4_t d = vrmulhq_s32(sums.val[3], vldrwq_s32(packed + 28));
-        const int16x8_t even = vqaddq_s16(vqmovntq_s32(vqmovnbq_s32(zero, a), b), zero);
-        const int16x8_t odd = vqaddq_s16(vqmovntq_s32(vqmovnbq_s32(zero, c), d), zero);
-        int8x16_t bytes = vqmovntq_s16(vqmovnbq_s16(vdupq_n_s8(0), even), odd);
-        bytes = vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)), vdupq_n_s8((int8_t)high));
-        vstrbq_p_s8(y, bytes, inside);
-    }
+    const int32_t end[5] = {low, high, zero_point, low > -128 || high < 127, taps};
+    const int8_t *w;
+    __asm__ volatile(
+        "vctp.8 %[from]\n"
+        "1: ldr lr, [%[end], #16]\n lsrs lr, lr, #1\n mov %[from], %[x]\n add.w %[w], %[packed], #128\n"
+        HELIUM_WINDOW("%[packed]", "%[from]", "%[w]")
+        "vldrw.32 q4, [%[packed], #64]\n vrmulh.s32 q0, q0, q4\n"
+        "vldrw.32 q5, [%[packed], #80]\n vrmulh.s32 q1, q1, q5\n"
+        "vldrw.32 q6, [%[packed], #96]\n vrmulh.s32 q2, q2, q6\n"
+        "vldrw.32 q7, [%[packed], #112]\n vrmulh.s32 q3, q3, q7\n"
+        "vqmovnb.s32 q0, q0\n vqmovnt.s32 q0, q1\n vqmovnb.s32 q2, q2\n vqmovnt.s32 q2, q3\n"
+        "ldrd %[from], %[w], [%[end], #8]\n"
+        "vqadd.s16 q0, q0, %[from]\n vqadd.s16 q2, q2, %[from]\n"
+        "vqmovnb.s16 q0, q0\n vqmovnt.s16 q0, q2\n"
+        "cmp %[w], #0\n beq 5f\n ldrd %[from], %[w], [%[end]]\n"
+        "vdup.8 q1, %[from]\n vmax.s8 q0, q0, q1\n vdup.8 q1, %[w]\n vmin.s8 q0, q0, q1\n"
+        "5: vpst\n vstrbt.8 q0, [%[y]]\n"
+        "add %[y], %[y_step]\n add %[x], %[step]\n subs %[pixels], #1\n bne 1b\n"
+        : [x] "+r"(x), [y] "+r"(y), [pixels] "+r"(pixels), [from] "+r"(channels), [w] "=&r"(w)
+        : [step] "r"(step), [packed] "r"(packed), [y_step] "r"(y_step), [end] "r"(end)
+        : "lr", HELIUM_VECTORS, "cc", "memory");
 #else
     for (; pixels > 0; pixels--, x += step, y += y_step) {
         for (int32_t c = 0; c < channels; c++) {
