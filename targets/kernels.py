@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.errors import GraphoptError, UnsupportedError
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, QUANT, Graph, Node, Value
 from graphopt.ir.fused import body_of
 from graphopt.ir.layout import blocked_of
 from graphopt.ir.structure import structure_key
@@ -38,6 +38,9 @@ GENERIC = "generic"
 
 PAIR = 64
 """Bits of two numbers side by side."""
+
+OF_FPU = 32 * 32
+"""Bits of a microcontroller's registers for single floats, which come to those for integers: 32, on Arm and RISC-V."""
 
 NEAR_SHARE, NEAR_SPEED = 0.75, 3
 """Weights of a model that fit in this share of the second-level cache are read that many times as fast as from memory,
@@ -154,10 +157,14 @@ def near_weights(groups: Sequence[Node], target: Target) -> Target:
 def in_blocks_of(body: Graph, target: Target) -> Target:
     """`target` as templates of blocked floats see it: blocks wider than its vectors are wide vectors, and fewer.
 
-    Templates that work in lanes keep two numbers side by side where there are no vectors.
+    Templates that work in lanes keep two numbers side by side where there are no vectors; floats have registers of
+    their own where there is an FPU.
     """
     if target.is_channels_last:
-        return dataclasses.replace(target, vector_bits=max(target.vector_bits, PAIR))
+        bits, registers = max(target.vector_bits, PAIR), target.vector_registers
+        if target.float_abi == "hard" and not any(node.domain == QUANT for node in body.nodes):
+            registers = max(registers, OF_FPU // bits)
+        return dataclasses.replace(target, vector_bits=bits, vector_registers=registers)
     blocks = [
         layout.block * value.dtype.bits
         for node in body.nodes

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from graphopt.targets.device import Target
-from graphopt.targets.firmware.helium import is_routine
+from graphopt.targets.firmware.routines import is_routine
 from graphopt.targets.instruction_counts import read_counts
 
 IN_FLASH = (".text", ".ARM.exidx", ".data")

@@ -109,6 +109,17 @@ def test_what_it_takes_is_counted(digits: Firmware, core: str) -> None:
     assert bundle.manifest["weights_bytes"] < alone.measured.flash_bytes
 
 
+def test_floats_take_the_registers_of_an_fpu(digits: Firmware) -> None:
+    """Tiles of sums are larger there than where a float is in registers for integers."""
+
+    def sums(core: str) -> list[int]:
+        schedules = [layer["schedule"] for layer in digits(core).report["layers"]]
+        tiles = [re.search(r"columns=(\d+) vectors=(\d+)", schedule) for schedule in schedules]
+        return [int(tile[1]) * int(tile[2]) for tile in tiles if tile]
+
+    assert max(sums("cortex-m3")[:2]) < 4 < min(sums("cortex-m4f")[:2])
+
+
 @pytest.mark.parametrize("core", [pytest.param("rv32imac", marks=runnable("rv32imac"))])
 def test_verification_sees_a_difference(digits: Firmware, core: str, tmp_path: Path) -> None:
     import onnx
