@@ -11,8 +11,8 @@ flash holds beside the int8 weights, of ours over TFLite Micro's.
 
 `answers` are on the row of the plain core, whose C is run here in 32 bits on all samples (the board's outputs are the
 same on those that it runs): right ones of so many where there are labels, in parentheses ONNX Runtime's, else those
-that are equal to ONNX Runtime's. Models that have no data of their own get noise. Needs the zoo, and for each core a
-compiler and QEMU.
+that are equal to ONNX Runtime's. Models that have no data of their own get noise. With `--ours` there are rows
+for models that are quantised here, too. Needs the zoo, and for each core a compiler and QEMU.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from bench.common import Report, arguments, progress
 from bench.mcu_answers import answers
 from bench.mcu_cycles import modelled
 from bench.mcu_emx import emx_bundle, emx_text
+from bench.mcu_own import OWN, quantised_here
 from bench.mcu_peers import EMX, FLOAT32, INT8
 from bench.models import zoo_models
 from bench.oracles import onnx_runtime
@@ -81,19 +82,20 @@ def main() -> None:
     parser = arguments(__doc__.split("\n")[0])
     parser.add_argument("--model", action="append", help="only models whose name starts so")
     parser.add_argument("--core", action="append", help="only these targets")
+    parser.add_argument("--ours", action="store_true", help="also models that are quantised here")
     parser.add_argument("--readme", action="store_true", help="write the table in README.md")
     options = parser.parse_args()
-    if options.readme and (options.quick or options.model or options.core):
+    if options.readme and (options.quick or options.model or options.core or options.ours):
         parser.error("--readme wants all models on all cores: leave the other options out")
     wanted = tuple(options.model or (QUICK if options.quick else ("",)))
     cores = tuple(options.core or ((MEASURED_CORE,) if options.quick else CORES))
     paths = {path.stem: path for path in zoo_models()}
     rows = [
         (name, paths[stem], kind, core)
-        for kind, files in (("int8", ZOO_INT8), ("float32", ZOO_FLOAT))
+        for kind, files in (("int8", ZOO_INT8), ("ours", OWN if options.ours else {}), ("float32", ZOO_FLOAT))
         for name, stem in files.items()
         if name.startswith(wanted) and stem in paths
-        for core in (cores if kind == "int8" else set(cores) & {FLOAT_CORE})
+        for core in (set(cores) & {FLOAT_CORE} if kind == "float32" else cores)
     ]
     if not rows:
         sys.exit("no such model in the zoo (GRAPHOPT_ZOO)")
@@ -105,8 +107,12 @@ def main() -> None:
     absent: list[str] = []
     for name, path, kind, core in progress(rows, lambda row: " ".join((row[0], *row[2:]))):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            measure = int8_row if kind == "int8" else float_row
-            report.add(**measure(name, path, core, Path(folder), absent))
+            place = Path(folder)
+            if kind == "float32":
+                report.add(**float_row(name, path, core, place, absent))
+            else:
+                file = quantised_here(path, place) if kind == "ours" else path
+                report.add(**int8_row(name, file, core, place, absent, kind=kind))
     report.figures = figures(report.rows)
     for reason in dict.fromkeys(absent):
         report.title += f"\n{reason}"
@@ -162,17 +168,21 @@ def specs_of(bundle: Bundle) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     return {spec.name: (spec.dtype.numpy, spec.shape) for spec in bundle.abi.inputs}
 
 
-def int8_row(name: str, path: Path, core: str, folder: Path, absent: list[str]) -> dict:
-    """Ours beside the recorded TensorFlow Lite Micro and today's emx-onnx-cgen."""
+def int8_row(
+    name: str, path: Path, core: str, folder: Path, absent: list[str], *, kind: str = "int8"
+) -> dict:
+    """Ours beside the recorded TensorFlow Lite Micro and today's emx-onnx-cgen; what was quantised here on its own."""
     bundle, given = compiled(path, core, folder)
     took = taken(bundle, given)
     reference = fixed_point_oracle(graphopt.load(path), bundle.manifest["pipeline"])
     assert reference is not None
     exact = all(equal(reference.run(x), y) for x, y in zip(given, took.outputs, strict=True))
     weights = int8_weights(path)
-    row = {"model": name, "kind": "int8", "core": core, "exact": exact, "weights": weights}
+    row = {"model": name, "kind": kind, "core": core, "exact": exact, "weights": weights}
     row |= {"M instr": took.instructions, "flash": took.flash, "stack": took.stack, "RAM": took.ram}
     row["arena"] = bundle.abi.workspace_bytes
+    if kind != "int8":
+        return row
     if core == PLAIN and name in CLASSIFIERS:
         row |= answers(path, bundle, specs_of(bundle), folder)
     if peer := INT8.get((name, core)):
@@ -245,7 +255,7 @@ def int8_weights(path: Path) -> int:
 
 def figures(rows: Sequence[Mapping]) -> dict[str, float]:
     """The share of builds that are exact, and the worst ratios."""
-    quantised = [row for row in rows if row["kind"] == "int8"]
+    quantised = [row for row in rows if row["kind"] != "float32"]
     found: dict[str, float] = {}
     if quantised:
         found["bit_exact"] = sum(row["exact"] for row in quantised) / len(quantised)
