@@ -19,12 +19,16 @@ import re
 
 INLINE = "GRAPHOPT_INLINE"
 HAS_DSP = "GRAPHOPT_DSP"
+IN_ORDER = "GRAPHOPT_IN_ORDER"
+"""Loads stay where they are written: all of a turn at once would need more registers than there are."""
 
 PREAMBLE = f"""\
 #if defined(__GNUC__)
 #define {INLINE} static inline __attribute__((always_inline))
+#define {IN_ORDER} __asm__ __volatile__("" : : : "memory")
 #else
 #define {INLINE} static inline
+#define {IN_ORDER} (void)0
 #endif
 #if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && !defined(__ARM_BIG_ENDIAN)
 #define {HAS_DSP}
@@ -49,20 +53,34 @@ def products(name: str) -> str | None:
 
 
 def _plain(name: str, pixels: int, channels: int) -> str:
+    """Most k in turns of four; those that are left over first."""
     lines = [
         f"{INLINE} void {name}(",
         "    int32_t *sums, const int8_t *x, int32_t step, const int8_t *weights, int32_t count) {",
         "    (void)step;",
         *_registers(pixels * channels),
-        "    const int8_t *const end = x + count;",
-        "    do {",
-        *(f"        const int32_t w{c} = weights[{c}];" for c in range(channels)),
     ]
-    for p in range(pixels):
-        lines.append(f"        const int32_t x{p} = x[{_times(p, 'step')}];")
-        lines += [f"        s{p * channels + c} += x{p} * w{c};" for c in range(channels)]
-    lines += [f"        weights += {channels};", "        x++;", "    } while (x != end);"]
-    return "\n".join([*lines, *_stored(pixels * channels), "}", ""])
+    for left in (1, 2):
+        lines += [f"    if (count & {left}) {{", *_steps(pixels, channels, left), "    }"]
+    lines += [
+        "    for (const int8_t *const end = x + (count & ~3); x != end;) {",
+        *_steps(pixels, channels, 4),
+    ]
+    return "\n".join([*lines, "    }", *_stored(pixels * channels), "}", ""])
+
+
+def _steps(pixels: int, channels: int, count: int) -> list[str]:
+    """`count` k of all sums."""
+    lines: list[str] = []
+    for k in range(count):
+        lines.append("        {")
+        lines += [f"            const int32_t w{c} = weights[{k * channels + c}];" for c in range(channels)]
+        for p in range(pixels):
+            lines.append(f"            const int32_t x{p} = x[{_times(p, 'step')} + {k}];")
+            lines += [f"            s{p * channels + c} += x{p} * w{c};" for c in range(channels)]
+            lines.append(f"            {IN_ORDER};")
+        lines.append("        }")
+    return [*lines, f"        weights += {channels * count};", f"        x += {count};"]
 
 
 def _dual(name: str, pixels: int, channels: int) -> str:
@@ -125,7 +143,7 @@ def _pairs(pixels: int, channels: int, count: int) -> list[str]:
 
 
 def _word(pixels: int, channels: int, pair: int, channel: int, word: str) -> list[str]:
-    """A word of weights. Loads stay where they are written: all at once would need more registers than there are."""
+    """A word of weights."""
     lines = [f"        odd = odd_bytes({word});", f"        even = even_bytes({word});"]
     for p in range(pixels):
         at = p * channels + channel
@@ -136,7 +154,7 @@ def _word(pixels: int, channels: int, pair: int, channel: int, word: str) -> lis
             f"        s{at + 1} = dual_product(input, odd, s{at + 1});",
         ]
         if pixels > 1:
-            lines.append('        __asm__ __volatile__("" : : : "memory");')
+            lines.append(f"        {IN_ORDER};")
     return lines
 
 

@@ -107,17 +107,19 @@ class _Branches:
         text = re.sub(r"/\*.*?\*/|//.*", "", condition)
         text = re.sub(r"defined\s*\(?\s*(\w+)\s*\)?", lambda m: str(int(m[1] in self.values)), text)
         text = re.sub(r"[A-Za-z_]\w*", lambda m: self.values.get(m[0]) or "0", text)
-        if not re.fullmatch(r"[\d\s()&|!]+", text):
+        if not re.fullmatch(r"[\d\s()&|!=]+", text):
             raise UnsupportedError(f"a condition of the C cannot be decided: {condition}", hint="report it")
         return _value(text)
 
 
 def _value(text: str) -> bool:
-    """Of digits, parentheses, `!`, `&&`, `||` and `&`; the innermost parentheses first."""
+    """Of digits, parentheses, `!`, `==`, `&&`, `||` and `&`; the innermost parentheses first."""
     while (inner := re.search(r"\(([^()]*)\)", text)) is not None:
         text = f"{text[: inner.start()]}{int(_value(inner[1]))}{text[inner.end() :]}"
     return any(all(_factor(factor.strip()) for factor in re.split(r"&&?", term)) for term in text.split("||"))
 
 
 def _factor(text: str) -> bool:
+    if "==" in text:
+        return len({int(side) for side in text.split("==")}) == 1
     return not _factor(text[1:].strip()) if text.startswith("!") else int(text) != 0

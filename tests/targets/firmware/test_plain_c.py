@@ -57,6 +57,12 @@ vectors
 #else
 three
 #endif
+#if VECTORS && 1 == 1
+vectors
+#endif
+#if VECTORS == 0
+four
+#endif
 #endif
 """
 LEFT = """\
@@ -70,6 +76,7 @@ kept
 #endif
 two
 three
+four
 #endif
 """
 
