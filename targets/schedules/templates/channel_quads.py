@@ -103,8 +103,8 @@ class QuadsOfArm(InQuads):
     def _side_by_side(self, rows: list[Expr]) -> list[Expr]:
         """ZIP1 and ZIP2, of bytes and then of pairs."""
         zeros = [tirx.Broadcast(tirx.const(0, "int8"), BLOCK)] * (QUAD - len(rows))
-        first, second, third, fourth = [*rows, *zeros]
-        upper, lower = _zipped(first, second, "int8"), _zipped(third, fourth, "int8")
+        full = [*rows, *zeros]
+        upper, lower = _zipped(full[0], full[1], "int8"), _zipped(full[2], full[3], "int8")
         pairs = zip(upper, lower, strict=True)
         return [part for one, other in pairs for part in _zipped(one, other, "int16")]
 
