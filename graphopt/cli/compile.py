@@ -160,10 +160,12 @@ def compile_model(
 
 
 def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:
+    made: dict[str, Any] = {"header": str(bundle.header), "weights_bytes": bundle.manifest["weights_bytes"]}
+    if not bundle.target.is_firmware:
+        made = {"library": str(bundle.library), "library_bytes": bundle.library.stat().st_size}
     return {
         "path": str(bundle.path),
-        "library": str(bundle.library),
-        "library_bytes": bundle.library.stat().st_size,
+        **made,
         "contract": bundle.manifest["contract"],
         "target": bundle.manifest["target"]["name"],
         "seconds": seconds,
