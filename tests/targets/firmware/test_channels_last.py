@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +100,22 @@ LAYERS: tuple[Layer, ...] = (
     one_row,
     several_rows,
 )
-CORES = ("cortex-m0plus", "cortex-m3", "cortex-m4f", "cortex-m33", "rv32imac")
+IN_PIECES = (dilated, grouped, channels_last, grouped_pointwise)
+PADDED = (odd_channels, uneven_pads, window_wider_than_image, long_row, one_dimension, six_bands, one_band)
+CASES = {
+    IN_PLACE: [build for build in LAYERS if build not in (*IN_PIECES, *PADDED)],
+    LINES: [build for build in LAYERS if build not in IN_PIECES],
+    WINDOWS: LAYERS,
+}
+"""The layers that may have a strip of each kind."""
+CORES = {"cortex-m4f": LAYERS, "cortex-m0plus": LAYERS[::2], "rv32imac": LAYERS[1::2]}
 Arrays = dict[str, np.ndarray]
 
 
-def network() -> tuple[Graph, Arrays, Arrays]:
-    """All layers side by side, inputs over all of their range, and what numpy makes of them in fixed point."""
+def network(layers: Sequence[Layer]) -> tuple[Graph, Arrays, Arrays]:
+    """The layers side by side, inputs over all of their range, and what numpy makes of them in fixed point."""
     draft, random = Draft(), np.random.default_rng(2)
-    for build in LAYERS:
+    for build in layers:
         draft.graph.add_output(build(draft), build.__name__)
     inputs = {}
     for value in draft.graph.inputs:
@@ -144,28 +152,35 @@ def here(bundle: Bundle, inputs: Arrays, folder: Path) -> Arrays:
 
 @pytest.mark.parametrize("core", [pytest.param(core, marks=runnable(core)) for core in CORES])
 def test_every_core_computes_the_same(core: str, tmp_path: Path) -> None:
-    graph, inputs, want = network()
+    graph, inputs, want = network(CORES[core])
     bundle = compile(graph, target=core, out=tmp_path / "fw", name="net")
     schedules = [layer["schedule"] for layer in bundle.report["layers"]]
-    assert sum(schedule.startswith("channels-last-") for schedule in schedules) == len(LAYERS)
+    assert sum(schedule.startswith("channels-last-") for schedule in schedules) == len(CORES[core])
     (outputs,) = EmulatedFirmware(bundle).run([inputs])
     assert_same(outputs, want)
 
 
-@pytest.mark.parametrize("strip", [IN_PLACE, LINES, WINDOWS])
-@pytest.mark.parametrize("core", ["cortex-m3", "cortex-m4f"])
+@pytest.mark.parametrize(
+    ("core", "strip"),
+    [
+        ("cortex-m3", IN_PLACE),
+        ("cortex-m3", LINES),
+        ("cortex-m3", WINDOWS),
+        ("cortex-m4f", LINES),
+        ("cortex-m4f", WINDOWS),
+    ],
+)
 def test_every_strip_holds_the_same(
     core: str, strip: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And every tile, layer by layer another one; where a strip is impossible, any other is taken."""
+    """And every tile, layer by layer another one."""
     turn = iter(range(1000))
 
     def some(layer: Sums, inner: Inner) -> Iterator[Plan]:
-        found = list(plans(layer, inner))
-        wanted = [plan for plan in found if plan.strip == strip] or found
+        wanted = [plan for plan in plans(layer, inner) if plan.strip == strip]
         yield wanted[next(turn) % len(wanted)]
 
     monkeypatch.setattr(convolution, "plans", some)
-    graph, inputs, want = network()
+    graph, inputs, want = network(CASES[strip])
     bundle = compile(graph, target=core, out=tmp_path / "fw", name="net", keep_inputs=True)
     assert_same(here(bundle, inputs, tmp_path), want)
