@@ -32,6 +32,12 @@ static inline int32_t words_outer(int32_t a, int32_t b) {
     return a;
 }
 
+/* Products of both halves, added to a sum. */
+static inline int32_t words_both(int32_t a, int32_t b, int32_t sum) {
+    __asm__("smlad %0, %1, %2, %3" : "=r"(sum) : "r"(a), "r"(b), "r"(sum));
+    return sum;
+}
+
 /* The first of two pixels of four channels, or the second, beside a number. */
 static inline void words_depthwise_first(int32_t *to, int32_t plane, int32_t pixel, int32_t second) {
     const int32_t even = words_even(pixel), odd = words_odd(pixel);
@@ -143,5 +149,64 @@ __attribute__((noinline)) static void words_depthwise_three(int8_t *y, const int
             *to = words_byte(words_scaled(one, filter->multiplier, layer->zero_point));
             to += line;
         } while (to != end);
+    }
+}
+
+/* A tap of a row, or zero where there is none. */
+static inline int32_t words_tap(const int8_t *row, int32_t tap, int32_t count) {
+    return tap >= 0 && tap < count ? row[tap] : 0;
+}
+
+/* Taps two by two as they meet the words of a plane, from top to bottom: for a window that begins with a word, then for
+ * one that begins in the middle of it. */
+static void words_depthwise_taps(int32_t *pairs, const struct words_filter *filter,
+                                 const struct words_depthwise *layer) {
+    const int32_t count = layer->kernel_columns, bytes = (count + 3) / 4 * 4;
+    for (int32_t tap = 0; tap <= count; tap += 2) {
+        const int8_t *row = (const int8_t *)filter->taps;
+        for (int32_t rows = layer->kernel_rows; rows > 0; rows--, row += bytes, pairs += 2) {
+            const int32_t middle = words_tap(row, tap, count);
+            pairs[0] = words_lower(middle, words_tap(row, tap + 1, count));
+            pairs[1] = words_lower(words_tap(row, tap - 1, count), middle);
+        }
+    }
+}
+
+/* Kernels of any size whose taps along a row have no gaps. */
+__attribute__((noinline)) static void words_depthwise_gapless(int8_t *y, const int16_t *plane,
+                                                              const struct words_filter *filter, int32_t *pairs,
+                                                              int32_t rows, const struct words_depthwise *layer) {
+    const int32_t step = layer->channels * layer->filters, below = layer->row_dilation, height = layer->height;
+    const int32_t *line = (const int32_t *)(const void *)plane, *const end = pairs + 2 * layer->kernel_rows;
+    const int32_t last = 2 * layer->kernel_rows * (layer->kernel_columns / 2);
+    words_depthwise_taps(pairs, filter, layer);
+    for (; rows > 0; rows--, line += layer->row_stride) {
+        int32_t place = 0, left = layer->made_columns;
+        for (; layer->stride == 1 && left > 1; left -= 2, place += 2, y += 2 * step) {
+            const int32_t *words = line + place / 2 * height, *taps = pairs;
+            int32_t one = filter->start, two = one;
+            for (const int32_t *to = end; to <= end + last; to += end - pairs, words += height) {
+                const int32_t *from = words;
+                do {
+                    int32_t word, even, odd;
+                    __asm__("ldr %2, [%6]\n ldrd %3, %4, [%5], #8\n smlad %0, %2, %3, %0\n smlad %1, %2, %4, %1\n"
+                            : "+&r"(one), "+&r"(two), "=&r"(word), "=&r"(even), "=&r"(odd), "+&r"(taps)
+                            : "r"(from)
+                            : "memory");
+                    from += below;
+                } while (taps != to);
+            }
+            y[0] = words_byte(words_scaled(one, filter->multiplier, layer->zero_point));
+            y[step] = words_byte(words_scaled(two, filter->multiplier, layer->zero_point));
+        }
+        for (; left > 0; left--, place += layer->stride, y += step) {
+            const int32_t *words = line + place / 2 * height, *taps = pairs + (place & 1);
+            int32_t sum = filter->start;
+            for (const int32_t *to = end + (place & 1); to <= end + last + 1; to += end - pairs, words += height) {
+                const int32_t *from = words;
+                for (; taps != to; taps += 2, from += below) sum = words_both(*from, *taps, sum);
+            }
+            *y = words_byte(words_scaled(sum, filter->multiplier, layer->zero_point));
+        }
     }
 }

@@ -67,6 +67,15 @@ class Planes:
     def bytes(self, band: int) -> int:
         return self.count * self.elements(band) * self.lanes
 
+    @property
+    def of_taps(self) -> int:
+        """Elements behind the planes: the taps of a filter in pairs, twice, unless all of them are in registers."""
+        window, (rows, columns) = self.window, self.window.kernel
+        in_registers = (rows, columns) == (3, 3) and window.strides in ((1, 1), (2, 2))
+        if self.lanes == 1 or window.dilations[1] > 1 or (in_registers and window.dilations[0] == 1):
+            return 0
+        return 2 * 2 * rows * (columns // 2 + 1)
+
     def best_band(self, moved: int) -> int:
         """Rows at once, in equal parts, for a layer that moves so many bytes."""
         rows = self.window.result[0]
@@ -161,7 +170,7 @@ class WordsDepthwise:
 
     def _emit(self, buffers: Buffers, band: int) -> None:
         planes, (output,) = self.planes, self.body.outputs
-        elements = planes.count * planes.elements(band)
+        elements = planes.count * planes.elements(band) + planes.of_taps
         workspace = T.alloc_buffer((elements,), planes.dtype)
         # TVM keeps as much of a buffer as it sees in use.
         T.buffer_store(workspace, tirx.const(0, planes.dtype), [elements - 1])
