@@ -123,7 +123,8 @@ def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
     copy = graph.clone()
     inline_fused(copy)
     layout = AssignLayout(block=block, narrow=narrow, dtype=dtype.label)
-    Pipeline((RecentreBytes(target.multiplies_signed), layout, EliminateDeadCode())).run(copy)
+    sign = RecentreBytes(target.multiplies_signed, everything=target.is_channels_last)
+    Pipeline((sign, layout, EliminateDeadCode())).run(copy)
     return copy
 
 

@@ -10,9 +10,10 @@
     quant::LSTM(h) {h_zero_point: z}   -->  quant::LSTM(h') {h_zero_point: z - 128}   its results too; GRU alike
     x of anyone else                   -->  Cast(x xor 128)                   inputs and outputs keep their types
 
-Only what a product reads is recentred, as far as it is moved about before. The second operand of a product of two
-computed matrices takes the part of weights, and becomes int8 everywhere. Sums with a zero point get a bias, of zeros if
-need be, for kernels fold the one into the other.
+Only what a product reads is recentred, as far as it is moved about before; with `everything` also whatever is made of
+integers and read by nobody who would have to convert it, so that a kernel meets bytes of one sign. The second operand
+of a product of two computed matrices takes the part of weights, and becomes int8 everywhere. Sums with a zero point get
+a bias, of zeros if need be, for kernels fold the one into the other.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ class RecentreBytes(Pass):
 
     name: ClassVar[str] = "recentre-bytes"
     signed: bool = True
+    everything: bool = False
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
-        work = _Recentring(graph, DType.int8 if self.signed else DType.uint8, self.name)
+        sign = DType.int8 if self.signed else DType.uint8
+        work = _Recentring(graph, sign, self.everything, self.name)
         for node in list(graph.nodes):
             fired = work.recentre(node)
             statistics.tried[self.name] += 1
@@ -63,10 +66,10 @@ class RecentreBytes(Pass):
 class _Recentring:
     """`twins` leads from values to what they are with the other sign."""
 
-    def __init__(self, graph: Graph, wanted: DType, rule: str) -> None:
+    def __init__(self, graph: Graph, wanted: DType, everything: bool, rule: str) -> None:
         self.graph = graph
         self.rule = rule
-        self.wanted = _wanted(graph, wanted)
+        self.wanted = _wanted(graph, wanted, everything)
         self.twins: dict[Value, Value] = {}
 
     def recentre(self, node: Node) -> bool:
@@ -265,10 +268,11 @@ def _flipped(build: Builder, x: Value) -> Value:
     return build.op("BitwiseXor", build.op("Cast", x, to=DType.uint8.onnx_code), mask)
 
 
-def _wanted(graph: Graph, wanted: DType) -> set[Value]:
-    """What must have its other sign: what products read and do not find as they want it, and where that comes from."""
+def _wanted(graph: Graph, wanted: DType, everything: bool) -> set[Value]:
+    """What must have its other sign: what products read and do not find as they want it, and where that comes from;
+    with `everything` what may have it, too."""
     found: set[Value] = set()
-    waiting = list(_multiplied(graph, wanted))
+    waiting = [*_multiplied(graph, wanted), *(_made(graph, wanted) if everything else ())]
     while waiting:
         value = waiting.pop()
         if value in found or value.constant is not None:
@@ -284,6 +288,20 @@ def _wanted(graph: Graph, wanted: DType) -> set[Value]:
 def _carries(node: Node) -> bool:
     """Operands and results of bytes have one sign."""
     return node.is_op(*CARRIERS) or node.is_op(*RECURRENT, domain=QUANT)
+
+
+def _made(graph: Graph, wanted: DType) -> Iterator[Value]:
+    """What is made of integers, for those who read either sign."""
+    for node in graph.nodes:
+        if not node.is_op("Lookup", *FIXED_POINT, domain=QUANT) or node.output.dtype is not _other(wanted):
+            continue
+        if not node.output.is_graph_output and all(map(_reads_either, node.output.users)):
+            yield node.output
+
+
+def _reads_either(node: Node) -> bool:
+    is_number = node.is_op("Cast") and node.output.dtype is DType.int32
+    return is_number or node.domain == QUANT or node.is_op("DequantizeLinear")
 
 
 def _multiplied(graph: Graph, wanted: DType) -> Iterator[Value]:

@@ -90,6 +90,25 @@ def test_everything_multiplied_has_the_sign() -> None:
     assert len(flips) == 3 and "x0" in read
 
 
+def test_what_is_made_of_integers_has_it_too_if_asked() -> None:
+    """A residual and its sum, which no product reads; means of them."""
+    g = Draft()
+    x = g.input(2, 5, 8, dtype=DType.uint8)
+    y = quantized(g, product(g, dequantized(g, x, 3), 8), 9, DType.uint8)
+    z = quantized(g, g.op("Add", dequantized(g, y, 9), product(g, dequantized(g, x, 3), 8)), 2, DType.uint8)
+    g.output(quantized(g, g.op("Add", dequantized(g, y, 9), dequantized(g, z, 2)), 7, DType.uint8))
+    graph = legalized(g.graph, fixed_point=True)
+    copy = graph.clone()
+    Pipeline((RecentreBytes(True, everything=True), EliminateDeadCode())).run(copy)
+    verify(copy)
+    unsigned = {v for v in copy.values() if v.dtype is DType.uint8 and not v.is_graph_output and v.producer}
+    assert all(v.constant is not None or v.producer.is_op("BitwiseXor") for v in unsigned)
+    for seed in range(3):
+        inputs = {"x0": np.random.default_rng(seed).integers(0, 256, (2, 5, 8)).astype(np.uint8)}
+        for name, expected in run(graph, inputs).items():
+            np.testing.assert_array_equal(run(copy, inputs)[name], expected)
+
+
 def test_weights_of_attention_become_signed_everywhere() -> None:
     graph = network(DType.uint8)
     Pipeline((LowerInteger(), TabulateActivations())).run(graph)

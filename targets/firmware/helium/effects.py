@@ -91,6 +91,16 @@ def _add(a: int, b: int, elements: int, *others: int) -> Effects:
     return elements, (Effect(0, 1, 1, late=0), Effect(1, 1, 1, late=0), _store(7, 1, 1))
 
 
+def _add_sums(sums: int, row: int, packed: int, channels: int, pixels: int, *others: int) -> Effects:
+    """As `_add`."""
+    return pixels * channels, (
+        Effect(0, 0, _run(pixels, row, channels)),
+        Effect(2, 0, 2 * channels),
+        Effect(5, 1, 1, late=0),
+        _store(9, 1, 1),
+    )
+
+
 def _sum_pool(
     x: int, row_step: int, step: int, rows: int, columns: int, channels: int, *others: int
 ) -> Effects:
@@ -103,6 +113,7 @@ def _max_pool(x: int, row_step: int, step: int, rows: int, columns: int, channel
 
 _EFFECTS: dict[str, Callable[..., Effects]] = {
     "add": _add,
+    "add_sums": _add_sums,
     "columns": _columns,
     "depthwise": _depthwise,
     "depthwise_sums": _depthwise_sums,

@@ -140,6 +140,8 @@ def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_every_layer_has_a_kernel(odd: tuple[Graph, Bundle]) -> None:
+    text = (odd[1].path / "net_kernels.c").read_text()
+    assert ("helium_add_sums(" in text) == (len(odd[0].outputs) == 4)
     moved = ["Pack"], ["Unpack"]
     found = {layer["schedule"] for layer in odd[1].report["layers"] if layer["operators"] not in moved}
     kinds = "addition convolution depthwise pool product".split()

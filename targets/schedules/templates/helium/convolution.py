@@ -20,8 +20,8 @@ from graphopt.targets.schedules.templates.helium.packing import (
     product_words,
     starts,
 )
-from graphopt.targets.schedules.templates.helium.requantization import Tail, has_helium, values_of
-from graphopt.targets.schedules.templates.helium.rest import Rest
+from graphopt.targets.schedules.templates.helium.requantization import Blend, Tail, has_helium, values_of
+from graphopt.targets.schedules.templates.helium.rest import Rest, Sums
 from graphopt.targets.schedules.templates.helium.strip import Strip
 from graphopt.targets.schedules.templates.kernel import Buffers, build_kernel, repeated
 from graphopt.targets.schedules.templates.window import Window, window_of_image
@@ -39,6 +39,7 @@ class HeliumConvolution:
     channels: int
     filters: int
     tail: Tail | None
+    blend: Blend | None
 
     @classmethod
     def match(
@@ -49,19 +50,20 @@ class HeliumConvolution:
             return None
         known = values_of(body, constants)
         tail = Tail.of(body, anchor.node, known)
-        operands = Operands.of(body, anchor.node, tail, known)
+        groups = anchor.groups
+        blend = Blend.of(body, anchor.node, known) if tail is None and groups == 1 else None
+        operands = Operands.of(body, anchor.node, tail or blend, known)
         if operands is None:
             return None
         window = window_of_image(anchor.node, anchor.image, anchor.kernel)
         if window.is_pointwise and tail is not None and tail.added is None:
             window = window.flat()
-        groups = anchor.groups
         sizes = groups, anchor.channels // groups, anchor.made.channels // groups
-        return cls(body, anchor.node, operands, window, *sizes, tail)
+        return cls(body, anchor.node, operands, window, *sizes, tail, blend)
 
     @property
     def name(self) -> str:
-        return "helium-convolution" if self.tail else "helium-convolution-sums"
+        return "helium-convolution" if self.tail or self.blend else "helium-convolution-sums"
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {}
@@ -111,10 +113,12 @@ class HeliumConvolution:
             pack_product(rows[group], *(array[group] for array in numbers))
             for group in (slice(g * self.filters, (g + 1) * self.filters) for g in range(self.groups))
         ]
+        parts += [] if self.blend is None else [self.blend.packed()]
         return self.operands.packed(np.concatenate(parts))
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
-        sizes, types = self.operands.declared(self.groups * self.words)
+        numbers = 0 if self.blend is None else 2 * self.made
+        sizes, types = self.operands.declared(self.groups * self.words + numbers)
         return build_kernel(self.body, self._emit, sizes, types)
 
     # --- the kernel ---
@@ -128,7 +132,10 @@ class HeliumConvolution:
         strip = None if self.is_direct else self.strip.made()
         rows, columns = self.window.result
         elements = columns * self.made
-        if self.tail is None:
+        rest: Rest | Sums
+        if self.blend is not None:
+            rest = Sums(self.filters)
+        elif self.tail is None:
             rest = Rest(self.body, self.anchor, buffers, self.filters)
         else:
             finish = Finish(self.tail, buffers, elements)
@@ -174,7 +181,7 @@ class HeliumConvolution:
         self,
         buffers: Buffers,
         windows: Windows,
-        rest: Rest,
+        rest: Rest | Sums,
         image: Expr | int,
         group: Expr | int,
         row: Expr,
@@ -190,7 +197,22 @@ class HeliumConvolution:
         def place(pixel: Expr, channel: Expr) -> list[Expr | int]:
             return [image, 0, *self.window.pixel(row, pixel + start), group * self.filters + channel]
 
-        rest.finish(count, self.filters, sums, place)
+        def blended(first: Expr, pixels: int) -> None:
+            assert self.blend is not None
+            line = (image * self.window.result[0] + row) * self.window.result[1] + start
+            self._blend(self.blend, buffers, rest, (line + first) * self.made, pixels)
+
+        if isinstance(rest, Rest):
+            rest.finish(count, self.filters, sums, place)
+        else:
+            rest.tiles(count, sums, blended)
+
+    def _blend(self, blend: Blend, buffers: Buffers, made: Sums, start: Expr, pixels: int) -> None:
+        numbers = at(buffers[self.operands.weights], self.words)
+        x, y = at(buffers[blend.image], start), at(buffers[self.body.outputs[0]], start)
+        sums = at(made.made, 0), made.room, numbers, self.filters, pixels
+        scales = blend.factor, blend.offset, int(blend.end.multiplier[0])
+        call("add_sums", *sums, x, *scales, y, *blend.end.cut)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphopt.ir import Graph, Node, Value
 from graphopt.targets.schedules.templates.helium.packing import fits_bytes
-from graphopt.targets.schedules.templates.helium.requantization import Tail
+from graphopt.targets.schedules.templates.helium.requantization import Blend, Tail
 
 NOTHING = 1
 """Elements that are left of a constant that is packed with the weights."""
@@ -27,7 +27,7 @@ class Operands:
 
     @classmethod
     def of(
-        cls, body: Graph, anchor: Node, tail: Tail | None, known: Mapping[Value, np.ndarray]
+        cls, body: Graph, anchor: Node, tail: Tail | Blend | None, known: Mapping[Value, np.ndarray]
     ) -> Operands | None:
         """None where weights or bias are not constant, or weights are no bytes. Without a tail what follows the sums
         keeps its constants."""

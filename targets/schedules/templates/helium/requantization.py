@@ -2,8 +2,10 @@
 
     Requantize(sums, M)
     Requantize(Cast(Requantize(sums, M)) f + Cast(v) g + o, N)                M by channel or single, f, g, o, N single
+    Requantize(Requantize(sums, M, shift) + Cast(v) g + o, N)                 the inner one to int32
 
-A routine does the first while it stores; `helium_add` does the second where the first was stored.
+A routine does the first while it stores; `helium_add` does the second where the first was stored, and `helium_add_sums`
+the third of sums.
 """
 
 from __future__ import annotations
@@ -63,10 +65,12 @@ class Sum:
         end = Requantization.of(value.producer, {})
         if end is None or value.producer is None or end.multiplier.size != 1:
             return None
-        terms = _terms(value.producer.input(0))
+        terms = terms_of(value.producer.input(0))
         if terms is None:
             return None
         parts, offset = terms
+        if any(x.dtype is not DType.int8 for x in parts):
+            return None
         shapes = {x.static_shape for x in parts}
         if len(parts) != 2 or shapes != {value.static_shape}:
             return None
@@ -107,6 +111,49 @@ class Tail:
         return np.broadcast_to(self.first.multiplier, channels).astype(np.int32)
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Sums with a multiplier and a shift for each channel, plus `factor` times an image and an offset; then `end`."""
+
+    multipliers: np.ndarray
+    shifts: np.ndarray
+    image: Value
+    factor: int
+    offset: int
+    end: Requantization
+
+    @classmethod
+    def of(cls, body: Graph, anchor: Node, constants: Mapping[Value, np.ndarray]) -> Blend | None:
+        """None where the body makes anything else of the anchor's sums."""
+        if len(body.outputs) != 1 or len(anchor.output.users) != 1 or anchor.output.is_graph_output:
+            return None
+        (output,) = body.outputs
+        end, (first,) = Requantization.of(output.producer, {}), anchor.output.users
+        if end is None or end.multiplier.size != 1 or output.producer is None or len(first.output.users) != 1:
+            return None
+        terms = terms_of(output.producer.input(0))
+        if terms is None or len(terms[0]) != 2 or terms[0].get(first.output) != 1:
+            return None
+        (image,) = (x for x in terms[0] if x is not first.output)
+        multiplier, shift = known(first.input(1), constants), known(first.input(2), constants)
+        if multiplier is None or (first.input(2) is not None and shift is None):
+            return None
+        channels = anchor.output.static_shape[-1]
+        sizes = {a.size for a in (multiplier, shift) if a is not None}
+        is_given = image.producer is None and image not in constants and image.dtype is DType.int8
+        if not sizes <= {1, channels} or not is_given or image.static_shape != anchor.output.static_shape:
+            return None
+        shifts = np.zeros(1, np.int32) if shift is None else shift
+        multiplier, shifts = (
+            np.broadcast_to(a.reshape(-1), channels).astype(np.int32) for a in (multiplier, shifts)
+        )
+        return cls(multiplier, shifts, image, terms[0][image], terms[1], end)
+
+    def packed(self) -> np.ndarray:
+        """As `helium_add_sums` reads them."""
+        return np.concatenate([self.multipliers, self.shifts])
+
+
 def has_helium(target: Target) -> bool:
     """Firmware for a core whose vectors are Helium's."""
     return target.is_firmware and target.triple.startswith(HELIUM)
@@ -124,8 +171,8 @@ def known(value: Value | None, constants: Mapping[Value, np.ndarray]) -> np.ndar
     return value.constant if value.constant is not None else constants.get(value)
 
 
-def _terms(value: Value | None) -> tuple[dict[Value, int], int] | None:
-    """Factors of bytes by value, and what is added to them."""
+def terms_of(value: Value | None) -> tuple[dict[Value, int], int] | None:
+    """Factors of bytes, and of sums that are requantised to int32, by value; and what is added to them."""
     if value is None:
         return None
     number = value.scalar()
@@ -134,12 +181,17 @@ def _terms(value: Value | None) -> tuple[dict[Value, int], int] | None:
     node = value.producer
     if node is None:
         return None
+    if node.is_op("Requantize", domain=QUANT):
+        is_plain = (
+            node.output.dtype is DType.int32 and not node.int("zero_point") and node.attr("low") is None
+        )
+        return ({value: 1}, 0) if is_plain else None
     if node.is_op("Cast"):
         x = node.input(0)
         return None if x is None or x.dtype is not DType.int8 else ({x: 1}, 0)
     if not node.is_op("Add", "Mul"):
         return None
-    one, other = (_terms(v) for v in node.inputs)
+    one, other = (terms_of(v) for v in node.inputs)
     if one is None or other is None:
         return None
     if node.is_op("Add"):
