@@ -1,6 +1,6 @@
 """Copies of bytes and of what lies around an image, as C functions.
 
-copy_int8(to, from, count)       bytes as they are
+copy_int8(to, from, count)       numbers as they are; copy_int16 alike
 widen_int8(to, from, count)      int16 of each byte: four of a word at a time with the DSP extension
 fill_int16(to, value, count)     one number everywhere; fill_int8 alike
 """
@@ -8,12 +8,6 @@ fill_int16(to, value, count)     one number everywhere; fill_int8 alike
 from __future__ import annotations
 
 from graphopt.targets.firmware.c_products import HAS_DSP
-
-COPY = """\
-static inline void copy_int8(int8_t *to, const int8_t *from, int32_t count) {
-    memcpy(to, from, (size_t)count);
-}
-"""
 
 WIDEN = f"""\
 static inline void widen_int8(int16_t *to, const int8_t *from, int32_t count) {{
@@ -44,4 +38,11 @@ def copies(name: str) -> str | None:
             "    for (int32_t i = 0; i < count; i++) to[i] = value;\n"
             "}\n"
         )
-    return {"copy_int8": COPY, "widen_int8": WIDEN}.get(name)
+    if name.startswith("copy_"):
+        kind = f"{name.removeprefix('copy_')}_t"
+        return (
+            f"static inline void {name}({kind} *to, const {kind} *from, int32_t count) {{\n"
+            "    memcpy(to, from, (size_t)count * sizeof *to);\n"
+            "}\n"
+        )
+    return WIDEN if name == "widen_int8" else None

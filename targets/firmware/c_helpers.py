@@ -45,7 +45,7 @@ def helpers_text(names: Iterable[str]) -> list[str]:
     if any(name.startswith(NEEDS_DSP) for name in wanted):
         others = [helper(name) for name in WORDS if name not in wanted]
         text = [PREAMBLE, *text, f"#if defined({HAS_DSP})", *others, DSP, "#endif"]
-    elif any(name.startswith("products") for name in wanted):
+    elif any("products_" in name for name in wanted):
         text = [PREAMBLE, *text]
     for family in FAMILIES:
         text += family.in_front_of(wanted)

@@ -1,6 +1,7 @@
 """The innermost loops of integer kernels as C functions, named for the tile of sums that they add to.
 
     products_4x2(sums, x, step, weights, count)         sums[p * 2 + c] += x[p * step + k] * weights[k * 2 + c]
+    short_products_4x2(...)                             the same, where x is int16
     dual_products_4x2(sums, x, step, weights, pairs)    the same two k at once: x is int16, and two k of two channels
                                                         are a word of weights
 
@@ -35,7 +36,7 @@ PREAMBLE = f"""\
 #endif
 """
 
-_NAME = re.compile(r"(?:dual_)?products_(\d+)x(\d+)")
+_NAME = re.compile(r"(?:dual_|short_)?products_(\d+)x(\d+)")
 
 
 def tile_of(name: str) -> tuple[int, int] | None:
@@ -54,16 +55,17 @@ def products(name: str) -> str | None:
 
 def _plain(name: str, pixels: int, channels: int) -> str:
     """Most k in turns of four; those that are left over first."""
+    kind = "int16_t" if name.startswith("short_") else "int8_t"
     lines = [
         f"{INLINE} void {name}(",
-        "    int32_t *sums, const int8_t *x, int32_t step, const int8_t *weights, int32_t count) {",
+        f"    int32_t *sums, const {kind} *x, int32_t step, const int8_t *weights, int32_t count) {{",
         "    (void)step;",
         *_registers(pixels * channels),
     ]
     for left in (1, 2):
         lines += [f"    if (count & {left}) {{", *_steps(pixels, channels, left), "    }"]
     lines += [
-        "    for (const int8_t *const end = x + (count & ~3); x != end;) {",
+        f"    for (const {kind} *const end = x + (count & ~3); x != end;) {{",
         *_steps(pixels, channels, 4),
     ]
     return "\n".join([*lines, "    }", *_stored(pixels * channels), "}", ""])

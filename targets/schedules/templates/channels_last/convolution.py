@@ -31,7 +31,7 @@ class ChannelsLastConvolution:
         layer = convolution_of(body, constants)
         if layer is None or (layer.groups > 1 and layer.channels == layer.filters == 1):
             return None
-        return cls(layer, inner_for(target))
+        return cls(layer, inner_for(target, layer.dtype))
 
     @property
     def name(self) -> str:

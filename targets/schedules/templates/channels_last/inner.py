@@ -59,11 +59,11 @@ class Inner(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """Any core: bytes are multiplied one by one."""
+    """Any core: numbers are multiplied one by one."""
 
     shapes: Sequence[Shape]
+    element: str
     name: str = "plain"
-    element: str = "int8"
     depth: int = 1
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
@@ -72,7 +72,8 @@ class Plain:
     def add(
         self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
     ) -> None:
-        call(f"products_{shape[0]}x{shape[1]}", sums, x, step, weights, run)
+        kind = "products" if self.element == "int8" else "short_products"
+        call(f"{kind}_{shape[0]}x{shape[1]}", sums, x, step, weights, run)
 
     def instructions(self, shape: Shape, run: int) -> float:
         pixels, channels = shape
@@ -109,13 +110,13 @@ EIGHT_REGISTERS: Sequence[Shape] = ((2, 1), (1, 2), (1, 1))
 MANY_REGISTERS: Sequence[Shape] = ((4, 4), *SIXTEEN_REGISTERS)
 
 
-def inner_for(target: Target) -> Inner:
-    """The best one that the target's processor has."""
+def inner_for(target: Target, dtype: str) -> Inner:
+    """The best one that the target's processor has, for images of `dtype`."""
     if target.family == "arm" and "dsp" in features_of(target):
         return Dual()
     if target.family != "arm":
-        return Plain(MANY_REGISTERS)
-    return Plain(EIGHT_REGISTERS if target.triple.startswith("thumbv6m") else SIXTEEN_REGISTERS)
+        return Plain(MANY_REGISTERS, dtype)
+    return Plain(EIGHT_REGISTERS if target.triple.startswith("thumbv6m") else SIXTEEN_REGISTERS, dtype)
 
 
 def call(name: str, *operands: tirx.Var | Pointer | Expr | int) -> None:

@@ -35,6 +35,13 @@ class Layer:
     """The pixels of the result may be counted as one row, by whatever is in the body."""
 
     @property
+    def dtype(self) -> str:
+        """Of the image."""
+        x = self.operand(0)
+        assert x is not None
+        return x.dtype.label
+
+    @property
     def width(self) -> int:
         """Channels of the image."""
         return self.groups * self.channels
@@ -71,13 +78,15 @@ class Layer:
 
 
 def convolution_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | None:
-    """The convolution of int8 with int8 that a body computes, channels-last; None for anything else."""
+    """The convolution with int8 that a body computes, channels-last; None for anything else."""
     anchor = Anchor.of_bytes(body)
     if anchor is None or anchor.read is None or anchor.read.blocks > 1 or anchor.made.blocks > 1:
         return None
     node, groups = anchor.node, anchor.groups
     whole = anchor.read.block == anchor.read.channels and anchor.made.block == anchor.made.channels
-    if not whole or not _are_constant(body, node, constants) or anchor.x.dtype is not DType.int8:
+    if not whole or not _are_constant(body, node, constants):
+        return None
+    if not _is_multiplied(anchor.x.dtype, node.int("x_zero_point")):
         return None
     window = window_of_image(node, anchor.image, anchor.kernel)
     is_whole = not reads_by_pixel(body, node, range(2, 2 + len(anchor.kernel)))
@@ -92,13 +101,15 @@ def convolution_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | 
 
 
 def product_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | None:
-    """The product of rows of int8 with constant int8 as a layer whose pixels are the rows; None for anything else."""
-    node = product_of_bytes(body, (DType.int8, DType.int32))
+    """The product of rows with constant int8 as a layer whose pixels are the rows; None for anything else."""
+    node = product_of_bytes(body, (DType.int8, DType.int16, DType.int32))
     if node is None or not _are_constant(body, node, constants):
         return None
     a, b = node.inputs[0], node.inputs[1]
     assert a is not None and b is not None
     if b.rank != 2 or (a.rank or 0) < 2 or a.producer is not None or node.int("b_zero_point"):
+        return None
+    if not _is_multiplied(a.dtype, node.int("a_zero_point")):
         return None
     depth, width = b.static_shape
     rows = math.prod(a.static_shape[:-1])
@@ -111,6 +122,11 @@ def product_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | None
         return [*(0,) * before, column, channel]
 
     return Layer(body, node, window, 1, 1, depth, width, node.int("a_zero_point"), place)
+
+
+def _is_multiplied(dtype: DType, zero: int) -> bool:
+    """Sums of such numbers fit int32 on the way too: where nothing is taken off them, or there are few bits."""
+    return dtype is DType.int8 or (dtype is DType.int16 and zero == 0)
 
 
 def _are_constant(body: Graph, node: Node, constants: Mapping[int, np.ndarray]) -> bool:

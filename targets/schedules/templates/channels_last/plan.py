@@ -185,4 +185,5 @@ def _is_possible(layer: Layer, inner: Inner, strip: int) -> bool:
     in_one_piece = layer.is_contiguous or (strip == IN_PLACE and layer.window.kernel[1] == 1)
     if strip == LINES:
         return in_one_piece
-    return in_one_piece and not layer.is_padded and inner.element == "int8"
+    whole = Plan(layer, inner, 1, 1, strip).run % inner.depth == 0
+    return in_one_piece and not layer.is_padded and whole and inner.element == layer.dtype

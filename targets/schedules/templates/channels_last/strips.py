@@ -11,8 +11,12 @@ from graphopt.targets.schedules.templates.channels_last.plan import IN_PLACE, LI
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 from graphopt.targets.schedules.templates.kernel import either, repeated, settled, taken_apart
 
-COPIES = {"int8": "copy_int8", "int16": "widen_int8"}
-"""The function that copies int8 into elements of this type."""
+COPIES = {
+    ("int8", "int8"): "copy_int8",
+    ("int8", "int16"): "widen_int8",
+    ("int16", "int16"): "copy_int16",
+}
+"""The function that copies elements of the first type into a strip of the second."""
 
 
 class Strips:
@@ -104,7 +108,7 @@ class Strips:
     def _copy(self, to: Expr, image: Expr, group: Expr, line: Expr, column: Expr, columns: Expr) -> None:
         pixel = (image * self.window.image[0] + line) * self.window.image[1] + column
         source = Pointer(self.x, pixel * self.layer.width + group * self.layer.channels)
-        copy = COPIES[self.plan.inner.element]
+        copy = COPIES[self.layer.dtype, self.plan.inner.element]
         call(copy, Pointer(self.strip, to), source, columns * self.layer.channels)
 
     def _pad(self, to: Expr, columns: Expr) -> None:
