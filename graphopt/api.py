@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError, UsageError, did_you_mean
-from graphopt.ir import Graph
+from graphopt.ir import Graph, Value
 from graphopt.pipeline import Pass, Pipeline, PipelineRecord, parse_pipeline
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def compile(
     c_only: bool = False,
     ram: int | None = None,
     flash: int | None = None,
+    patch: bool | None = None,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -117,8 +118,9 @@ def compile(
     "float16" computes in float16 where that is safe, on targets with arithmetic for it; inputs and outputs keep their
     types. Firmware has its inputs and outputs in the arena, where a run writes over inputs; with `keep_inputs` they are
     the caller's buffers, as those of a library always are; with `c_only` it is C99 and nothing else. `ram` and `flash`
-    are the bytes that a model may take there: what does not fit is refused. `explain` names rules whose misses the
-    bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
+    are the bytes that a model may take there: what does not fit is refused. With `patch` its first layers are computed
+    in bands of rows where that takes less RAM; by default only where it does not fit otherwise. `explain` names rules
+    whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
     Nothing is left at `out` when something fails. Raises GraphoptError.
     """
     from graphopt.preparation import grouped_for, halved, legalized
@@ -131,7 +133,7 @@ def compile(
 
     machine = target if isinstance(target, Target) else load_target(str(target))
     half = computes_in_half(precision, machine)
-    asked = FirmwareOptions(keep_inputs, c_only, ram, flash)
+    asked = FirmwareOptions(keep_inputs, c_only, ram, flash, patch)
     if asked.given and not machine.is_firmware:
         hint = "leave it out, or name a target without an operating system, such as cortex-m4f"
         raise UsageError(f"{asked.given} is for firmware", where=f"target {machine.name}", hint=hint)
@@ -161,14 +163,14 @@ def compile(
         check_supported(graph, machine)
     if half:
         ready = [halved(graph) for graph in ready]
-    grouped = [grouped_for(graph, core, half=half) for graph in ready]
+    grouped = [] if machine.is_firmware else [grouped_for(graph, machine, half=half) for graph in ready]
     options = {
         "name": name,
         "threads": threads,
         "profile": profile,
         "winograd": winograd,
         "precision": precision,
-        **{key: value for key, value in vars(asked).items() if value not in (None, False)},
+        **asked.asked(),
         "input_shapes": [{key: list(shape) for key, shape in chosen.items()} for chosen in shapes if chosen],
     }
     extra = {"pipeline": str(steps), "options": options, "source": source_fingerprint(model)}
@@ -177,7 +179,6 @@ def compile(
         bundle = _firmware_bundle(
             originals[0],
             ready[0],
-            grouped[0],
             machine,
             core,
             title,
@@ -229,7 +230,6 @@ def check_firmware_options(target: Target, *, shapes: int, threads: int | None, 
 def _firmware_bundle(
     original: Graph,
     ready: Graph,
-    grouped: Graph,
     machine: Target,
     core: Target,
     name: str,
@@ -242,24 +242,33 @@ def _firmware_bundle(
     """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from, `core` the
     machine as kernels are chosen for it."""
     from graphopt.data import input_specs
+    from graphopt.patching import compile_patched
+    from graphopt.preparation import grouped_for
     from graphopt.report.layers import bundle_report
     from graphopt.runtime import reference
     from graphopt.targets.bundle import write_files
-    from graphopt.targets.firmware.compile import compile_firmware
+    from graphopt.targets.firmware.compile import CompiledFirmware, compile_firmware
     from graphopt.targets.firmware.interface import quantizations
-    from graphopt.targets.firmware.layer_checks import layer_checks, on_steps
+    from graphopt.targets.firmware.layer_checks import Check, layer_checks, on_steps
     from graphopt.targets.firmware.selftest import Sample
     from graphopt.verification import random_sample
 
+    def make(graph: Graph) -> tuple[CompiledFirmware, Mapping[Value, Check]]:
+        grouped = grouped_for(graph, core)
+        checks = layer_checks(grouped, inputs)  # before weights are packed
+        return compile_firmware(grouped, core, name, options=options, progress=progress), checks
+
     inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
-    sample = Sample(inputs, reference.run(ready, inputs), layer_checks(grouped, inputs))
-    compiled = compile_firmware(grouped, core, name, options=options, progress=progress)
+    chosen = compile_patched(ready, make, machine, options)
+    compiled = chosen.compiled
+    sample = Sample(inputs, reference.run(ready, inputs), chosen.checks)
+    report = bundle_report(original, compiled.program, compiled.schedules, result.record, machine)
     return write_files(
         destination,
         compiled.abi,
         compiled.files(machine, quantizations(original), sample),
         target=machine,
-        report=bundle_report(original, compiled.program, compiled.schedules, result.record, machine),
+        report=report | chosen.told(),
         manifest_extra={**extra, "weights_bytes": len(compiled.program.weights.blob)},
         optimized=exported(result.graph),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 
 from graphopt.analysis.storage import Storage
 from graphopt.ir import Node, Value
@@ -56,33 +57,27 @@ def plan_arena(
 
     `copies` are the bytes of outputs that lie elsewhere and are copied behind the last call, by number.
     """
-    last_read: dict[Value, int] = {}
-    for number, call in enumerate(calls):
-        for value in call.node.inputs:
-            if value is not None:
-                last_read.update(dict.fromkeys(storage.made_in(value), number))
-    for value in outputs:
-        last_read.update(dict.fromkeys(storage.made_in(value), len(calls)))
-    buffers: list[Buffer] = []
-    known: dict[Value, Buffer] = {}
+    reads = _Reads(calls, storage, outputs)
+    known: dict[Value, list[Buffer]] = {}
     for number, made in [(BEFORE, inputs), *((n, call.node.outputs) for n, call in enumerate(calls))]:
         for value in made:
-            root = storage.of(value).root
-            if root not in elsewhere:
-                buffer = _slot(value, storage, number, last_read.get(value, number), alignment)
-                known[root] = buffer
-                buffers.append(buffer)
+            if storage.of(value).root not in elsewhere:
+                known[value] = reads.pieces(value, number, alignment)
+    buffers = [piece for pieces in known.values() for piece in pieces]
     for number, call in enumerate(calls):
         for index, size in enumerate(call.workspaces):
             buffers.append(Buffer(_workspace(number, index), size, number, number))
     for index, size in (copies or {}).items():
         buffers.append(Buffer(_copy(index), size, len(calls), len(calls)))
-    lives = {buffer.name: buffer for buffer in buffers}
     allowed: dict[tuple[str, str], Overlap] = {}
     for call in calls:
-        allowed.update(_allowed(call, storage, lives))
+        allowed.update(_allowed(call, storage, known))
     placement = plan(buffers, alignment, allowed)
-    offsets = {root: placement.offsets[buffer.name] - buffer.offset for root, buffer in known.items()}
+    offsets = {
+        storage.of(value).root: placement.offsets[pieces[0].name] - pieces[0].offset
+        for value, pieces in known.items()
+        if pieces
+    }
     scratch = [
         [placement.offsets[_workspace(number, index)] for index in range(len(call.workspaces))]
         for number, call in enumerate(calls)
@@ -99,31 +94,67 @@ def _workspace(number: int, index: int) -> str:
     return f"{number}:workspace {index}"
 
 
-def _slot(value: Value, storage: Storage, first: int, last: int, alignment: int) -> Buffer:
-    """The buffer of a computed value; those that are joined belong to one region."""
-    size = storage_bytes(value)
-    if storage.is_alone(value):
-        return Buffer(value.name, aligned(size, alignment), first, last)
-    stretch = storage.of(value)
-    start = stretch.offset * value.dtype.numpy.itemsize
-    return Buffer(value.name, size, first, last, stretch.root.name, start)
+class _Reads:
+    """Which calls read which elements of what is computed, or given: where only parts are read, what lies between their
+    ends has a life of its own.
+    """
+
+    def __init__(self, calls: Sequence[Work], storage: Storage, outputs: Sequence[Value]) -> None:
+        self._storage = storage
+        self._by: dict[Value, list[tuple[int, int, int]]] = {}
+        for number, call in enumerate(calls):
+            for value in call.node.inputs:
+                if value is not None:
+                    self._note(value, number)
+        for value in outputs:
+            self._note(value, len(calls))
+
+    def _note(self, value: Value, number: int) -> None:
+        start = self._storage.of(value).offset
+        for made in self._storage.made_in(value):
+            first = start - self._storage.of(made).offset
+            span = max(first, 0), min(first + value.size, made.size), number
+            self._by.setdefault(made, []).append(span)
+
+    def pieces(self, value: Value, first: int, alignment: int) -> list[Buffer]:
+        """The buffer of a value; or several, in one region, which what is joined belongs to as well."""
+        reads, width = self._by.get(value, []), value.dtype.numpy.itemsize
+        ends = sorted({0, value.size, *(end for low, high, _ in reads for end in (low, high))})
+        stretch = self._storage.of(value)
+        if len(ends) <= 2 and self._storage.is_alone(value):
+            last = max((number for *_, number in reads), default=first)
+            return [Buffer(value.name, aligned(storage_bytes(value), alignment), first, last)]
+        found = []
+        for low, high in pairwise(ends):
+            last = max((n for start, end, n in reads if start < high and low < end), default=first)
+            name = value.name if len(ends) == 2 else f"{value.name}[{low}:{high}]"
+            place = (stretch.offset + low) * width
+            found.append(Buffer(name, (high - low) * width, first, last, stretch.root.name, place))
+        return found
 
 
-def _allowed(call: Work, storage: Storage, lives: Mapping[str, Buffer]) -> dict[tuple[str, str], Overlap]:
+def _allowed(
+    call: Work, storage: Storage, known: Mapping[Value, Sequence[Buffer]]
+) -> dict[tuple[str, str], Overlap]:
     """What buffers that a call reads last may share with those that it writes; each operand has its say."""
     node, overlaps = call.node, call.overlaps or {}
     read = [value for value in node.inputs if value is not None]
     found: dict[tuple[str, str], list[Overlap | None]] = {}
-    for number, written in enumerate(node.outputs, len(read)):
+    for number, made in enumerate(node.outputs, len(read)):
         for operand, value in enumerate(read):
             overlap = overlaps.get((operand, number))
-            for made in [] if value.constant is not None else storage.made_in(value):
-                if made.name in lives and written.name in lives:
-                    ahead = (storage.of(made).offset - storage.of(value).offset) * value.dtype.numpy.itemsize
-                    moved = overlap.moved(ahead) if overlap else None
-                    found.setdefault((made.name, written.name), []).append(moved)
+            start = storage.of(value).offset * value.dtype.numpy.itemsize
+            sources = [] if value.constant is not None else storage.made_in(value)
+            for x in (piece for source in sources for piece in known.get(source, ())):
+                for y in known.get(made, ()):
+                    if (
+                        x.last == y.first
+                        and x.offset < start + storage_bytes(value)
+                        and start < x.offset + x.size
+                    ):
+                        begins = y.offset - storage.of(made).offset * made.dtype.numpy.itemsize
+                        moved = overlap.moved(x.offset - start - begins) if overlap else None
+                        found.setdefault((x.name, y.name), []).append(moved)
     return {
-        (a, b): reduce(Overlap.both, [one for one in said if one])
-        for (a, b), said in found.items()
-        if all(said) and lives[a].last == lives[b].first
+        pair: reduce(Overlap.both, [one for one in said if one]) for pair, said in found.items() if all(said)
     }

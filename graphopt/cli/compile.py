@@ -81,6 +81,14 @@ def compile_model(
             "--flash", metavar="BYTES", help="Firmware: the flash it may take, code included, as 256K."
         ),
     ] = None,
+    patch: Annotated[
+        bool | None,
+        typer.Option(
+            "--patch/--no-patch",
+            help="Firmware: compute the first layers in bands of rows, for less RAM; else only where it must.",
+            show_default=False,
+        ),
+    ] = None,
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
@@ -144,6 +152,7 @@ def compile_model(
             c_only=c_only,
             ram=None if ram is None else bytes_of(ram, "--ram"),
             flash=None if flash is None else bytes_of(flash, "--flash"),
+            patch=patch,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,

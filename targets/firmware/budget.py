@@ -30,6 +30,15 @@ class Limit:
     source: str
 
 
+class OverBudget(UnsupportedError):
+    """The `program` takes more than there is, of RAM where `of_ram`."""
+
+    def __init__(self, what: str, *, hint: str, program: Program, of_ram: bool) -> None:
+        super().__init__(what, hint=hint)
+        self.program = program
+        self.of_ram = of_ram
+
+
 def limits(target: Target, options: FirmwareOptions) -> dict[str, Limit]:
     """Of "ram" and "flash": the option's where there is one, unless the board has less."""
     found = {}
@@ -48,7 +57,7 @@ def _where(target: Target, kind: str) -> str:
 
 
 def check_data(program: Program, target: Target, options: FirmwareOptions) -> None:
-    """Raise UnsupportedError where constants, or what a run needs at once, are too large without code and stack."""
+    """Raise OverBudget where constants, or what a run needs at once, are too large without code and stack."""
     _check(program, 0, 0, "without code and stack", target, options)
 
 
@@ -83,7 +92,8 @@ def _check(
             said.append(f"it needs {needed:,} bytes of {kind} {how}, {allowed[kind].source}{reason}")
             ways += [way for way in more if way not in ways]
     if said:
-        raise UnsupportedError("; ".join(said), hint=", or ".join(ways))
+        of_ram = any(" bytes of ram " in text for text in said)
+        raise OverBudget("; ".join(said), hint=", or ".join(ways), program=program, of_ram=of_ram)
 
 
 def passed_bytes(program: Program) -> int:
@@ -106,6 +116,7 @@ def _ram(program: Program, stack: int, limit: Limit, options: FirmwareOptions) -
     named = "; ".join(_layer(taken, call) for taken, call in over[:MOST_NAMED])
     more = f"; {len(over) - MOST_NAMED} more" if len(over) > MOST_NAMED else ""
     ways = ["compile without --keep-inputs"] if options.keep_inputs else []
+    ways += ["compile without --no-patch"] if options.patch is False else []
     ways += [
         "give smaller input shapes",
         "quantise the model" if _is_float(program) else "name a larger board",
