@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphopt.ir import Graph
     from graphopt.pruning import prune
     from graphopt.quantization import quantize
+    from graphopt.recovery.recover import recover
     from graphopt.runtime.module import Module
     from graphopt.targets.bundle import Bundle
 
@@ -30,6 +31,7 @@ _HOMES = {
     "optimize": "graphopt.api",
     "prune": "graphopt.pruning",
     "quantize": "graphopt.quantization",
+    "recover": "graphopt.recovery.recover",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "optimize",
     "prune",
     "quantize",
+    "recover",
 ]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphopt.factorization import FactorizeResult
     from graphopt.passes.pruning.refit import Fit
     from graphopt.pruning import PruneResult
+    from graphopt.recovery.recover import RecoverResult
 
 
 def change_tables(title: str, change: Change, notes: Sequence[str]) -> list[Any]:
@@ -82,6 +83,24 @@ def factorize_data(result: FactorizeResult) -> dict[str, Any]:
     return {
         "layers": [asdict(layer) for layer in result.layers],
         "fits": [asdict(fit) for fit in result.fits],
+        "notes": list(result.notes),
+        **change_data(result.change),
+    }
+
+
+def recover_tables(result: RecoverResult, title: str) -> list[Any]:
+    """How learning went, then the student beside its teacher."""
+    course = result.course
+    told = {
+        "loss held back": f"{course.best:.4g}, {course.first:.4g} before learning",
+        "epochs": f"{course.epochs}: {course.ended}",
+    }
+    return [facts("Learning", told), *change_tables(title, result.change, result.notes)]
+
+
+def recover_data(result: RecoverResult) -> dict[str, Any]:
+    return {
+        "course": asdict(result.course),
         "notes": list(result.notes),
         **change_data(result.change),
     }

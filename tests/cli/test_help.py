@@ -13,6 +13,7 @@ COMMANDS = [
     "quantize",
     "prune",
     "factorize",
+    "recover",
     "compile",
     "run",
     "verify",
