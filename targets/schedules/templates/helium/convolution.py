@@ -237,4 +237,6 @@ def anchor_of(body: Graph, target: Target) -> Anchor | None:
         or anchor.x.producer is not None
     ):
         return None
+    if not anchor.node.output.type or not anchor.node.output.type.size or not anchor.channels:
+        return None
     return anchor if anchor.read.blocks == anchor.made.blocks == 1 else None
