@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import cache
 
 from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
@@ -25,9 +27,17 @@ def routine_of(name: str) -> str:
 
 def written_parameters(name: str, count: int) -> tuple[bool, ...]:
     """For each of `count` parameters of a routine, whether it points to what the routine writes."""
-    if helium.is_routine(name):
-        return helium.written_parameters(name)
+    for family in (helium, words):
+        if family.is_routine(name):
+            return _written(name, family.routine_text(name))
     return (True, *(False,) * (count - 1))
+
+
+@cache
+def _written(name: str, text: str) -> tuple[bool, ...]:
+    found = re.search(rf"^static void {name}\(([^)]*)\)", text, re.MULTILINE)
+    assert found is not None, name
+    return tuple("*" in parameter and "const" not in parameter for parameter in found[1].split(","))
 
 
 def effects(name: str, arguments: Sequence[int]) -> Effects:

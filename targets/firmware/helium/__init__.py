@@ -6,7 +6,6 @@ the same results anywhere else. Only those that a model's kernels call are writt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
@@ -38,11 +37,3 @@ def in_front_of(names: Iterable[str]) -> list[str]:
     routines = [name.removeprefix(PREFIX) for name in names if is_routine(name)]
     needed = sorted({NEEDED[name] for name in routines if name in NEEDED})
     return [routine_text(file) for file in ([COMMON, *needed] if routines else [])]
-
-
-@cache
-def written_parameters(name: str) -> tuple[bool, ...]:
-    """For each parameter of a routine, whether it points to what the routine writes."""
-    found = re.search(rf"^static void {name}\(([^)]*)\)", routine_text(name), re.MULTILINE)
-    assert found is not None, name
-    return tuple("*" in parameter and "const" not in parameter for parameter in found[1].split(","))

@@ -29,7 +29,7 @@ def routine_text(name: str) -> str:
     """The definition of a routine, and of what it calls; of `COMMON`."""
     stem, _, kind = name.removeprefix(PREFIX).partition("_")
     if stem != "depthwise":
-        return _file(stem)
+        return _file(name.removeprefix(PREFIX))
     lanes = LANES[kind]
     three = _file("depthwise_three")
     if lanes > 1:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt.ir import DType, Graph
+from graphopt.ir import DType, Graph, Value
 from graphopt.preparation import legalized
 from graphopt.runtime.reference import run
 from graphopt.targets.bundle import Bundle
@@ -21,6 +21,7 @@ from tests.passes.helpers import Draft
 from tests.targets.conftest import runnable
 from tests.targets.firmware.conftest import STRICT, Firmware, clang
 from tests.targets.firmware.test_helium import PADS, STACK_OF_CALL, convolved, kernel_of, layer
+from tests.targets.lower.test_quant import dequantized, quantized
 
 CORES = ("cortex-m0plus", "cortex-m4f", "rv32imac")
 """Without products of 64 bits, with pairs of 16 bits, with neither."""
@@ -28,9 +29,9 @@ CORES = ("cortex-m0plus", "cortex-m4f", "rv32imac")
 ON_BOARDS = pytest.mark.parametrize("core", [pytest.param(core, marks=runnable(core)) for core in CORES])
 
 
-def depthwise() -> Graph:
+def network() -> Graph:
     """Kernels of all kinds, pads on some sides and rows outside, strides, dilations, several filters a channel, one
-    axis, two images, odd channels, rows that take several bands, the lowest weights."""
+    axis, two images, odd channels, rows that take several bands, the lowest weights; pools, one of over 255 pixels."""
     g = Draft()
     image = g.input(2, 7, 11, 9, dtype=DType.int8)
     first = convolved(g, image, 7, (3, 3), group=7, zero=-9, **PADS)
@@ -44,10 +45,20 @@ def depthwise() -> Graph:
     )
     line = g.input(1, 6, 33, dtype=DType.int8)
     g.output(convolved(g, convolved(g, line, 6, (5,), group=6, pads=(2, 2)), 6, (3,), group=6, strides=(2,)))
+    _pool(g, first)
     wide = g.input(1, 8, 20, 23, dtype=DType.int8)
     x = convolved(g, wide, 8, (3, 3), group=8, **PADS)
     g.output(convolved(g, x, 8, (3, 3), group=8, strides=(2, 2), **PADS))
+    pixel = quantized(g, g.op("GlobalAveragePool", dequantized(g, x, 4)), 6, np.int8)
+    g.output(pixel, quantized(g, g.op("GlobalMaxPool", dequantized(g, x, 4)), 4, np.int8))
     return g.graph
+
+
+def _pool(g: Draft, x: Value) -> None:
+    """Seven channels, pads, an activation's range."""
+    largest = g.op("MaxPool", dequantized(g, x, -9), kernel_shape=(3, 2), strides=(2, 2), **PADS)
+    mean = g.op("AveragePool", dequantized(g, x, -9), kernel_shape=(3, 3), strides=(2, 1), pads=(1, 0, 0, 1))
+    g.output(quantized(g, largest, -9, np.int8), quantized(g, g.op("Relu", mean), -7, np.int8))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +68,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle
     def get(core: str) -> Bundle:
         if core not in bundles:
             out = tmp_path_factory.mktemp(core) / "fw"
-            bundles[core] = graphopt.compile(depthwise(), target=core, out=out, name="net")
+            bundles[core] = graphopt.compile(network(), target=core, out=out, name="net")
         return bundles[core]
 
     return get
@@ -66,9 +77,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle
 @ON_BOARDS
 def test_odd_shapes(compiled: Firmware, core: str) -> None:
     """Bit for bit what numpy computes in fixed point, at both ends of the bytes too; in the self-test as well."""
-    graph, bundle = depthwise(), compiled(core)
+    graph, bundle = network(), compiled(core)
     found = {layer["schedule"].partition("{")[0] for layer in bundle.report["layers"]}
-    assert "words-depthwise" in found and found <= {"words-depthwise", "generic"}
+    assert found - {"generic"} == {"words-depthwise", "words-pool"}
     random = np.random.default_rng(3)
     samples = [
         {v.name: random.integers(low, high, v.static_shape).astype(np.int8) for v in graph.inputs}

@@ -13,9 +13,9 @@ Pointer = Expr
 """The address of an element."""
 
 
-def call(routine: str, *operands: Expr | int) -> None:
+def call(routine: str, *operands: Expr | int, family: str = "helium") -> None:
     """A statement; pointers are made by `at`."""
-    T.evaluate(T.call_extern("int32", f"helium_{routine}", *operands))
+    T.evaluate(T.call_extern("int32", f"{family}_{routine}", *operands))
 
 
 def at(buffer: tirx.Var, index: Expr | int) -> Pointer:

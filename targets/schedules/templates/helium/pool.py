@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from tvm import tirx
@@ -31,12 +32,20 @@ class HeliumPool:
     window: Window
     channels: int
     end: Requantization | None
-    name: str = "helium-pool"
+    family: ClassVar[str] = "helium"
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}-pool"
+
+    @classmethod
+    def serves(cls, target: Target) -> bool:
+        return has_helium(target)
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> HeliumPool | None:
         nodes = list(body.nodes)
-        if not has_helium(target) or not nodes:
+        if not cls.serves(target) or not nodes:
             return None
         anchor, end = nodes[0], None
         x, made = anchor.input(0), blocked_of(anchor.output.type)
@@ -101,11 +110,19 @@ class HeliumPool:
             x, y = at(buffers[self._image], begin), at(buffers[self.body.outputs[0]], place)
             taps = x, line, step, down, across, channels
             if self.end is None:
-                call("max_pool", *taps, y)
+                call("max_pool", *taps, y, family=self.family)
             else:
                 zero_point = self.anchor.int("x_zero_point")
                 start = 0 if zero_point == 0 else down * across * -zero_point
-                call("sum_pool", *taps, start, self._multiplier(buffers, row, column), y, *self.end.cut)
+                call(
+                    "sum_pool",
+                    *taps,
+                    start,
+                    self._multiplier(buffers, row, column),
+                    y,
+                    *self.end.cut,
+                    family=self.family,
+                )
 
     @property
     def _image(self) -> Value:
