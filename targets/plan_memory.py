@@ -223,13 +223,16 @@ def _shared(buffers: Sequence[Buffer], overlaps: Overlaps, alignment: int) -> di
     return found
 
 
-# The last one is for overlaps: what is written lies in front of what is read, so a chain is placed from its end.
+# The third from the end is for overlaps: what is written lies in front of what is read, so a chain is placed from its
+# end. The last two place first what grows and shrinks, and then what fits beside it at each step.
 _ORDERS: tuple[Callable[[Region], tuple], ...] = (
     lambda b: (-b.size, b.first, b.name),
     lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
     lambda b: (-(b.last - b.first), -b.size, b.first, b.name),
     lambda b: (b.first, -b.size, b.name),
     lambda b: (-b.last, -b.first, -b.size, b.name),
+    lambda b: (len(b.buffers) == 1, -b.last, -b.size, b.name),
+    lambda b: (len(b.buffers) == 1, -b.size, -b.last, b.name),
 )
 
 

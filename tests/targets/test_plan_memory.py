@@ -163,6 +163,15 @@ def test_a_search_finds_what_greedy_orders_and_moves_do_not() -> None:
     assert max(start + size for start, size in zip(starts, sizes, strict=True)) == 5
 
 
+def test_bands_of_a_result_take_the_place_of_rows_that_were_read() -> None:
+    """Patches: an image is read from its beginning on, the result is written from its beginning on."""
+    rows = [Buffer(f"x{i}", 1024, -1, 2 * i, "x", 1024 * i) for i in range(6)]
+    bands = [Buffer(f"y{i}", 768, 2 * i + 1, 20, "y", 768 * i) for i in range(6)]
+    between = [Buffer(f"b{i}", 1536, 2 * i, 2 * i + 1) for i in range(6)]
+    placement = plan([*rows, *between, *bands, Buffer("z", 1024, 20, 21)])
+    assert placement.size == placement.lower_bound == 6 * 1024 + 1536
+
+
 def test_two_operands_share_one_result() -> None:
     """Neither may share more than there is."""
     buffers = [Buffer("a", 640, 0, 1), Buffer("b", 640, 0, 1), Buffer("c", 640, 1, 2)]
