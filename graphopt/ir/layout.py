@@ -73,14 +73,14 @@ def to_blocks(array: np.ndarray, block: int) -> np.ndarray:
     """(N, C, spatial...) as (N, ceil(C / block), spatial..., block), filled up with zeros."""
     missing = -array.shape[1] % block
     padded = np.pad(array, [(0, 0), (0, missing), *[(0, 0)] * (array.ndim - 2)])
-    split = padded.reshape(array.shape[0], -1, block, *array.shape[2:])
+    split = padded.reshape(array.shape[0], padded.shape[1] // block, block, *array.shape[2:])
     return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
 
 def from_blocks(array: np.ndarray, channels: int) -> np.ndarray:
     """Inverse of `to_blocks`."""
     joined = np.moveaxis(array, -1, 2)
-    flat = joined.reshape(array.shape[0], -1, *joined.shape[3:])
+    flat = joined.reshape(array.shape[0], joined.shape[1] * joined.shape[2], *joined.shape[3:])
     return np.ascontiguousarray(flat[:, :channels])
 
 

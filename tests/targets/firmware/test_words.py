@@ -137,3 +137,11 @@ def test_what_is_left_to_others() -> None:
     assert kernel_of(layer(), "cortex-m55") == "helium-depthwise"
     # Scales from 1/2 on are shifted first.
     assert kernel_of(layer(scale=0.6), "cortex-m7") == "generic"
+
+
+def test_images_without_elements_are_left_to_others(tmp_path: Path) -> None:
+    g = Draft()
+    x = convolved(g, g.input(0, 8, 5, 5, dtype=DType.int8), 8, (3, 3), group=8)
+    g.output(x, quantized(g, g.op("MaxPool", dequantized(g, x, 4), kernel_shape=(2, 2)), 4, np.int8))
+    bundle = graphopt.compile(g.graph, target="cortex-m4f", out=tmp_path / "fw", name="net")
+    assert not any(layer["schedule"].startswith("words") for layer in bundle.report["layers"])

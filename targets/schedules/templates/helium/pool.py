@@ -55,6 +55,7 @@ class HeliumPool:
             or x.dtype is not DType.int8
             or x.producer is not None
             or made.blocks != 1
+            or not (x.type and x.type.size)
         ):
             return None
         if anchor.is_op("SumPool", domain=QUANT) and len(nodes) == 2:

@@ -104,6 +104,8 @@ class WordsDepthwise:
             return None
         if anchor.x.producer is not None or not anchor.read.blocks == anchor.made.blocks == 1:
             return None
+        if not (anchor.x.type and anchor.x.type.size) or not anchor.node.output.type.size:  # type: ignore[union-attr]
+            return None
         known = values_of(body, constants)
         tail = Tail.of(body, anchor.node, known)
         operands = Operands.of(body, anchor.node, tail, known)
