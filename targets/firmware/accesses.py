@@ -2,7 +2,8 @@
 
 Time is the number of elements that have been stored to parameters. Loops around such stores are followed round by
 round, all rounds at once in numpy: an access is an array of times and one of places, with an axis for each of those
-loops and one for the lanes of a vector. Loops that only read happen at one time, and read an interval.
+loops and one for the lanes of a vector. Loops that only read happen at one time; where they are long they read an
+interval.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ AXES = 24
 
 MOST_STORES = 4_000_000
 """Elements stored by a function that is looked at."""
+
+MOST_ROUNDS = 200_000
+"""Rounds of loops that only read, all loops around them counted, that are followed one by one."""
 
 
 class Unknown(Exception):
@@ -148,10 +152,11 @@ def accesses(function: tirx.PrimFunc, parameters: Parameters) -> Iterator[Access
 
 @dataclass(frozen=True)
 class _Loops:
-    """The loops around a statement that are followed: how many, and which of their rounds reach it."""
+    """The loops around a statement that are followed: how many, which of their rounds reach it, rounds in all."""
 
     depth: int
     reached: Array
+    rounds: int = 1
 
 
 class _Walk:
@@ -207,26 +212,43 @@ class _Walk:
             yield from self._reads(bound, time, loops, self._evaluate)
         start, extent = self._evaluate(loop.min), self._evaluate(loop.extent)
         inside = self._count(loop.body)
-        if not inside:
+        if not inside and not self._is_short(loop, start, loops):
             last = np.maximum(start.high + extent.high - 1, start.low)
             self._evaluate.known[loop.loop_var] = between(start.low, last)
             yield from self.statement(loop.body, time, loops)
             return
         if loops.depth + 2 > AXES or not start.is_exact:
             raise Unknown
-        count = _axis(self._count.rounds(loop), loops.depth)
+        rounds = self._count.rounds(loop)
+        count = _axis(rounds, loops.depth)
         self._evaluate.known[loop.loop_var] = exactly(start.low + count)
-        inner = _Loops(loops.depth + 1, loops.reached & (count < extent.high))
+        inner = _Loops(loops.depth + 1, loops.reached & (count < extent.high), loops.rounds * rounds)
         yield from self.statement(loop.body, time + count * inside, inner)
+        self._forget(loop, loops.depth)
+
+    def _is_short(self, loop: tirx.For, start: Interval, loops: _Loops) -> bool:
+        """A loop that only reads, of few rounds: it is followed too, for the very places that it reads."""
+        try:
+            rounds = self._count.rounds(loop) * loops.rounds
+        except Unknown:
+            return False
+        return start.is_exact and loops.depth + 3 < AXES and rounds <= MOST_ROUNDS
+
+    def _forget(self, loop: tirx.For, axis: int) -> None:
+        """Behind a loop a number that was stored inside is that of any round."""
+        for buffer in self._single & set(_stored(loop.body)):
+            known = self._evaluate.known.get(buffer)
+            if known is not None and not known.is_one_along(axis):
+                self._evaluate.known[buffer] = known.over(axis)
 
     def _branch(self, branch: tirx.IfThenElse, time: Array, loops: _Loops) -> Iterator[Access]:
         yield from self._reads(branch.condition, time, loops, self._evaluate)
         holds = self._evaluate(branch.condition)
-        yes = _Loops(loops.depth, loops.reached & (holds.high > 0))
+        yes = _Loops(loops.depth, loops.reached & (holds.high > 0), loops.rounds)
         self._single -= set(_stored(branch))
         yield from self.statement(branch.then_case, time, yes)
         if branch.else_case is not None:
-            no = _Loops(loops.depth, loops.reached & (holds.low == 0))
+            no = _Loops(loops.depth, loops.reached & (holds.low == 0), loops.rounds)
             yield from self.statement(branch.else_case, time + self._count(branch.then_case), no)
 
     def _store(self, store: tirx.BufferStore, time: Array, loops: _Loops) -> Iterator[Access]:

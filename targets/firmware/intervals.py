@@ -32,6 +32,17 @@ class Interval:
     def is_exact(self) -> bool:
         return self.low is self.high
 
+    def is_one_along(self, axis: int) -> bool:
+        """It does not depend on the round that the axis counts."""
+        return all(end.ndim <= axis or end.shape[axis] == 1 for end in (self.low, self.high))
+
+    def over(self, axis: int) -> Interval:
+        """What it may be in any of those rounds."""
+        low, high = (end if end.ndim > axis else np.expand_dims(end, 0) for end in (self.low, self.high))
+        if low.ndim <= axis or high.ndim <= axis:
+            return ANYTHING
+        return Interval(low.min(axis, keepdims=True), high.max(axis, keepdims=True))
+
 
 def exactly(values: Array | int) -> Interval:
     array = np.asarray(values, np.int64)

@@ -121,12 +121,13 @@ def _overlap(read: _Read, written: _Written) -> Overlap:
 
 
 def _is_in_place(read: _Read, written: _Written) -> bool:
-    """No element is read after the one at its place was written."""
-    if (read.size, read.element_bytes) != (written.size, written.element_bytes):
+    """No element is read after the one at its place was written, as far as both go."""
+    if read.element_bytes != written.element_bytes:
         return False
     if read.elements is None or written.elements is None:
         return False
-    return bool((read.elements <= written.elements).all())
+    common = min(read.elements.size, written.elements.size)
+    return bool((read.elements[:common] <= written.elements[:common]).all())
 
 
 def _may_alias(a: str, b: str) -> bool:

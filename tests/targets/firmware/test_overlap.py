@@ -79,6 +79,16 @@ def spread(x: tirx.Var, y: tirx.Var) -> None:
         B.buffer_store(y, x[0] + i, [i])
 
 
+def planes(x: tirx.Var, y: tirx.Var) -> None:
+    """Of pixels of 4 channels each channel in turn is copied, then every second pixel is written."""
+    plane = B.alloc_buffer((N // 4,), "int32", scope="local")
+    with B.serial(4) as c:
+        with B.serial(N // 4) as i:
+            B.buffer_store(plane, x[i * 4 + c], [i])
+        with B.serial(N // 8) as i:
+            B.buffer_store(y, plane[i * 2] + c, [i * 4 + c])
+
+
 def indexed(x: tirx.Var, y: tirx.Var) -> None:
     """The place that is read depends on data."""
     with B.serial(N) as i:
@@ -112,6 +122,16 @@ KERNELS: dict[str, tuple[Callable[..., None], int, int, Callable[[], list[Step]]
     "halves": (halves, N, N // 2, lambda: [([i * 2, i * 2 + 1], i) for i in range(N // 2)]),
     "doubled": (doubled, N // 2, N, lambda: [([i // 2], i) for i in range(N)]),
     "summed first": (summed_first, N, N, lambda: [(list(range(N)), 0), *(([], i) for i in range(1, N))]),
+    "planes": (
+        planes,
+        N,
+        N // 2,
+        lambda: [
+            ([i * 4 + c for i in range(N // 4)] if place == 0 else [], place * 4 + c)
+            for c in range(4)
+            for place in range(N // 8)
+        ],
+    ),
     "spread": (spread, N, N, lambda: [([0], i) for i in range(N)]),
 }
 """A kernel, the elements of its input and of its output, and what it reads and then writes, step by step."""
