@@ -73,7 +73,10 @@ class Parameters:
     def of(cls, function: tirx.PrimFunc) -> Parameters:
         """Raises Unknown."""
         found = cls({parameter: number for number, parameter in enumerate(function.params)})
-        tvm_ffi.structural_walk(function.body, (tirx.DeclBuffer, found._declare))
+        declarations: list[tirx.DeclBuffer] = []
+        tvm_ffi.structural_walk(function.body, (tirx.DeclBuffer, declarations.append))
+        for declaration in declarations:  # what is raised during a walk comes back as another error
+            found._declare(declaration)
         stored = _stored(function.body)
         called = [
             buffer for call in calls_of_routines(function.body) for buffer, e in call.passed() if e.is_store

@@ -17,6 +17,7 @@ import numpy as np
 from graphopt.ir import Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.reference import evaluate_node
+from graphopt.targets.lower.support import PACKED
 
 TOLERANCE = 1e-4
 """Of the sum of magnitudes: what another order of float sums may change."""
@@ -41,12 +42,16 @@ class Check:
 
 def layer_checks(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[Value, Check]:
     """For each computed value of a fused graph; without empty ones, and of those whose last bits depend on an order
-    without what is not finite or has a type that C cannot add."""
+    without what is not finite or has a type that C cannot add. Nothing is known behind a recurrence whose weights are
+    packed for its kernel."""
     arrays = {value: inputs[value.name] for value in graph.inputs}
     exact = {value: not value.dtype.is_float for value in graph.inputs}
     checks = {}
     for node in graph.nodes:
         operands = [None if v is None else arrays.get(v, v.constant) for v in node.inputs]
+        is_known = all(v is None or a is not None for v, a in zip(node.inputs, operands, strict=True))
+        if not is_known or any(member.key in PACKED for member in _members(node)):
+            continue
         results = evaluate_node(node, operands)
         certain = _is_exact(node, exact)
         for value, array in zip(node.outputs, results, strict=False):
@@ -80,12 +85,16 @@ def _quantisers(value: Value) -> list[Node]:
 
 def _is_exact(node: Node, exact: Mapping[Value, bool]) -> bool:
     """It reads exact values or the model's inputs on their steps, and computes with integers alone."""
-    nodes = body_of(node).nodes if is_fused(node) else [node]
+    nodes = _members(node)
     if all(n.is_op("QuantizeLinear") for n in nodes):
         return all(v is None or v.producer is None for v in node.inputs)
     made = [value for n in nodes for value in n.outputs]
     known = all(exact.get(v, True) for v in node.inputs if v is not None)
     return known and not any(value.dtype.is_float for value in made)
+
+
+def _members(node: Node) -> list[Node]:
+    return list(body_of(node).nodes) if is_fused(node) else [node]
 
 
 def _check(array: np.ndarray, exact: bool) -> Check | None:

@@ -5,9 +5,6 @@ What is printed for a core is compiled for this machine too, where the DSP exten
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from graphopt.api import compile, optimize
 from graphopt.ir import QUANT, DType, Graph, TensorType, Value
 from graphopt.preparation import legalized
 from graphopt.runtime.reference import run
-from graphopt.targets.bundle import Bundle
 from graphopt.targets.firmware.emulated import EmulatedFirmware
 from graphopt.targets.schedules.templates.channels_last import convolution
 from graphopt.targets.schedules.templates.channels_last.inner import Inner
@@ -26,7 +22,7 @@ from graphopt.targets.schedules.templates.channels_last.layer import Layer as Su
 from graphopt.targets.schedules.templates.channels_last.plan import IN_PLACE, LINES, WINDOWS, Plan, plans
 from tests.passes.helpers import Draft
 from tests.targets.conftest import runnable
-from tests.targets.firmware.conftest import STRICT
+from tests.targets.firmware.native import Arrays, here
 from tests.targets.layers.base import Layer
 from tests.targets.layers.integers import (
     channels_last,
@@ -121,7 +117,6 @@ CASES = {
 }
 """The layers that may have a strip of each kind."""
 CORES = {"cortex-m4f": LAYERS, "cortex-m0plus": LAYERS[::3], "rv32imac": LAYERS[1::3]}
-Arrays = dict[str, np.ndarray]
 
 
 def network(layers: Sequence[Layer]) -> tuple[Graph, Arrays, Arrays]:
@@ -142,24 +137,6 @@ def network(layers: Sequence[Layer]) -> tuple[Graph, Arrays, Arrays]:
 def assert_same(results: Arrays, want: Arrays) -> None:
     for name, right in want.items():
         np.testing.assert_array_equal(results[name], right, name)
-
-
-def here(bundle: Bundle, inputs: Arrays, folder: Path) -> Arrays:
-    """What the bundle's sources compute on this machine, compiled without a warning."""
-    name = bundle.abi.name
-    sources = [f"{name}.c", f"{name}_kernels.c", f"{name}_weights.c"]
-    command = [sys.executable, "-m", "ziglang", "cc", *STRICT, "-O1", "-shared", "-fPIC", *sources]
-    library = folder / "net.so"
-    done = subprocess.run([*command, "-o", str(library)], cwd=bundle.path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[:3000]
-    outputs = {spec.name: np.zeros(spec.shape, spec.dtype.numpy) for spec in bundle.abi.outputs}
-    arena = np.zeros(bundle.abi.workspace_bytes + 64, np.uint8)
-    start = -arena.ctypes.data % 64
-    given = [np.ascontiguousarray(inputs[spec.name]) for spec in bundle.abi.inputs]
-    pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (*given, *outputs.values(), arena[start:])]
-    size = ctypes.c_size_t(bundle.abi.workspace_bytes)
-    assert getattr(ctypes.CDLL(str(library)), f"{name}_run")(*pointers, size) == 0
-    return outputs
 
 
 @pytest.mark.parametrize("core", [pytest.param(core, marks=runnable(core)) for core in CORES])
