@@ -22,7 +22,7 @@ static void helium_depthwise(const int8_t *x, int32_t step, int32_t pixels, cons
         "vdup.8 q1, %[from]\n vmax.s8 q0, q0, q1\n vdup.8 q1, %[w]\n vmin.s8 q0, q0, q1\n"
         "5: vpst\n vstrbt.8 q0, [%[y]]\n"
         "add %[y], %[y_step]\n add %[x], %[step]\n subs %[pixels], #1\n bne 1b\n"
-        : [x] "+r"(x), [y] "+r"(y), [pixels] "+r"(pixels), [from] "+r"(channels), [w] "=&r"(w)
+        : [x] "+&r"(x), [y] "+&r"(y), [pixels] "+&r"(pixels), [from] "+&r"(channels), [w] "=&r"(w)
         : [step] "r"(step), [packed] "r"(packed), [y_step] "r"(y_step), [end] "r"(end)
         : "lr", HELIUM_VECTORS, "cc", "memory");
 #else

@@ -10,7 +10,7 @@ static void helium_depthwise_sums(const int8_t *x, int32_t step, int32_t pixels,
             "vmov q4, q1\n vmov q1, q2\n vmov q2, q4\n"
             "vst40.32 {q0, q1, q2, q3}, [%[sums]]\n vst41.32 {q0, q1, q2, q3}, [%[sums]]\n"
             "vst42.32 {q0, q1, q2, q3}, [%[sums]]\n vst43.32 {q0, q1, q2, q3}, [%[sums]]\n"
-            : [from] "+r"(from), [w] "+r"(w)
+            : [from] "+&r"(from), [w] "+&r"(w)
             : [taps] "r"(taps), [packed] "r"(packed), [sums] "r"(sums)
             : "lr", HELIUM_VECTORS, "cc", "memory");
 #else
