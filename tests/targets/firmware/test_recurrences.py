@@ -1,4 +1,4 @@
-"""Recurrences of floats in firmware: weights are packed for pairs of hidden units, and the self-test knows none of them."""
+"""Recurrences of floats in firmware: weights are packed for pairs of hidden units; the self-test knows none of them."""
 
 from __future__ import annotations
 
