@@ -108,11 +108,15 @@ def main() -> None:
     for name, path, kind, core in progress(rows, lambda row: " ".join((row[0], *row[2:]))):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             place = Path(folder)
-            if kind == "float32":
-                report.add(**float_row(name, path, core, place, absent))
-            else:
-                file = quantised_here(path, place) if kind == "ours" else path
-                report.add(**int8_row(name, file, core, place, absent, kind=kind))
+            try:
+                if kind == "float32":
+                    report.add(**float_row(name, path, core, place, absent))
+                else:
+                    file = quantised_here(path, place) if kind == "ours" else path
+                    report.add(**int8_row(name, file, core, place, absent, kind=kind))
+            except graphopt.GraphoptError as error:
+                report.add(model=name, kind=kind, core=core, exact=False)
+                absent.append(f"{name}, {kind}, on {core}: {error}")
     report.figures = figures(report.rows)
     for reason in dict.fromkeys(absent):
         report.title += f"\n{reason}"
