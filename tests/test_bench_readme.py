@@ -25,7 +25,7 @@ def test_a_page_without_the_section_is_left_alone(tmp_path: Path) -> None:
     assert page.read_text() == "nothing here\n"
 
 
-@pytest.mark.parametrize("name", ["bench.cpu", "bench.int8", "bench.quantisation", "bench.arm"])
+@pytest.mark.parametrize("name", ["bench.cpu", "bench.int8", "bench.quantisation", "bench.arm", "bench.mcu"])
 def test_the_readme_has_the_section(name: str) -> None:
     text = README.read_text(encoding="utf-8")
     assert text.index(f"<!-- {name} -->") < text.index(f"<!-- end of {name} -->")
