@@ -92,6 +92,10 @@ class Writer:
         outputs = self._node.outputs
         return self._memory.get(outputs[index]) if index < len(outputs) else None
 
+    def result_or_scratch(self, index: int, shape: Sequence[int]) -> Memory:
+        """Output `index`, indexed by `shape`; a temporary tensor where nobody reads it, but the kernel does."""
+        return self.optional_result(index) or self.scratch(shape, storage(self._node.outputs[index].dtype))
+
     def scratch(self, shape: Sequence[int], dtype: str) -> Memory:
         """A temporary tensor. Where it is made decides who shares it: inside a loop, one iteration."""
         return Memory(T.alloc_buffer(tuple(shape), dtype), dtype)

@@ -102,7 +102,8 @@ def _top_k(node: Node) -> tirx.PrimFunc:
     work = outer * along * inner
 
     def build(write: Writer) -> None:
-        data, values, places = write.operand(0), write.result(0), write.result(1)
+        data = write.operand(0)
+        values, places = (write.result_or_scratch(number, (outer, k, inner)) for number in (0, 1))
         order = Order(bool(node.int("largest", 1)), data.dtype)
         with write.each(outer * inner, work=work) as number:
             row, column = tirx.indexdiv(number, inner), tirx.indexmod(number, inner)

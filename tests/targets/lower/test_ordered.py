@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import graphopt
 from tests.targets.lower.data import data, whole
 from tests.targets.lower.kernels import Case, Outputs, assert_same, case, names, run_cases
 
@@ -71,3 +75,25 @@ def results() -> list[Outputs]:
 @pytest.mark.parametrize("number", range(len(CASES)), ids=names(CASES))
 def test_orders_as_the_reference_does(number: int, results: list[Outputs]) -> None:
     assert_same(results[number], CASES[number])
+
+
+@pytest.mark.parametrize("read", [0, 1], ids=["values", "places"])
+def test_half_of_a_result_may_be_read_by_nobody(read: int, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("TopK", ["x", "k"], ["values", "places"]),
+        helper.make_node("Identity", [("values", "places")[read]], ["y"]),
+    ]
+    made = (TensorProto.FLOAT, TensorProto.INT64)[read]
+    graph = helper.make_graph(
+        nodes,
+        "top",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (3, 9))],
+        [helper.make_tensor_value_info("y", made, (3, 4))],
+        [numpy_helper.from_array(np.array([4]), "k")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "top.onnx")
+    bundle = graphopt.compile(tmp_path / "top.onnx", out=tmp_path / "top.bundle")
+    x = data(3, 9)
+    order = np.argsort(-x, axis=1)[:, :4]
+    expected = (np.take_along_axis(x, order, 1), order)[read]
+    np.testing.assert_array_equal(graphopt.Module(bundle.path)({"x": x})["y"], expected)
