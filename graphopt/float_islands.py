@@ -16,7 +16,7 @@ from graphopt.ir import DType, Graph, Node
 from graphopt.passes.quantization.islands import float_nodes
 from graphopt.passes.quantization.layers import layer_name
 from graphopt.passes.quantization.operators import data_operands, is_float
-from graphopt.passes.quantization.parameters import for_range
+from graphopt.passes.quantization.parameters import SMALLEST_SCALE, for_range
 from graphopt.passes.quantization.placement import Bounds
 from graphopt.passes.quantization.scheme import Scheme
 from graphopt.runtime.stacked import Operand, Operands, evaluate, run, stacks_of
@@ -24,6 +24,9 @@ from graphopt.runtime.stacked import Operand, Operands, evaluate, run, stacks_of
 SAMPLES = 4
 WORK = 5e9
 """Multiplications after which kinds are not tried any more."""
+
+VANISHING = 255 * SMALLEST_SCALE
+"""Ranges below it have no scale in float32; their values stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def _outputs(
 def _in_bytes(x: np.ndarray, bounds: Bounds | None) -> np.ndarray:
     x = np.nan_to_num(x, posinf=0, neginf=0)
     low, high = bounds or (float(x.min()), float(x.max()))
+    if high - low < VANISHING:
+        return x
     parameters = for_range(low, high, DType.uint8, where="an operand")
     return parameters.dequantised(parameters.quantised(x))
 

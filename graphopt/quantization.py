@@ -28,10 +28,11 @@ from graphopt.ir import Graph, Node
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.balance import balance, channels_of
 from graphopt.passes.equalize import Pair
+from graphopt.passes.expand_quantized import SPELLINGS
 from graphopt.passes.quantization.layers import layers_of, weights_of
 from graphopt.passes.quantization.narrow_parameters import narrow_parameters
 from graphopt.passes.quantization.operators import PERCEPTIBLE, is_lookup, is_product
-from graphopt.passes.quantization.parameters import check_finite
+from graphopt.passes.quantization.parameters import SMALLEST_SCALE, check_finite
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
 from graphopt.quality import Quality, labels_of, measure_quality
@@ -46,9 +47,13 @@ if TYPE_CHECKING:
     from graphopt.passes.rounding.effect import Effect
     from graphopt.refinement import Refinement
 
-QUANTISED = frozenset(
-    "DequantizeLinear DynamicQuantizeLinear QuantizeLinear QLinearConv QLinearMatMul".split()
+QUANTISED = SPELLINGS.keys() | frozenset(
+    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QuantizeLinear".split()
 )
+"""Operators of a quantised model, by `node.key`."""
+
+VANISHING = 127 * SMALLEST_SCALE
+"""Weights below it are zero on any scale."""
 
 LISTED_AT_MOST = 3
 
@@ -255,13 +260,13 @@ def _by_channel(ranges: Ranges, pair: Pair) -> bool:
 
 
 def is_quantised(graph: Graph) -> bool:
-    return any(node.op_type in QUANTISED for node in graph.all_nodes())
+    return any(node.key in QUANTISED for node in graph.all_nodes())
 
 
 def refuse_quantised(graph: Graph) -> None:
     """Raise UsageError for a model that is quantised already."""
     for node in graph.all_nodes():
-        if node.op_type in QUANTISED:
+        if node.key in QUANTISED:
             raise UsageError(
                 "the model is quantised already",
                 where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
@@ -280,7 +285,11 @@ def check_weights(layers: Collection[Node]) -> list[str]:
     tensors = [value for node in layers for value in weights_of(node)]
     if not layers:
         raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")
-    zeros = [value for value in tensors if value.constant is not None and not value.constant.any()]
+    zeros = [
+        value
+        for value in tensors
+        if value.constant is not None and np.abs(value.constant).max(initial=0.0) < VANISHING
+    ]
     if zeros and len(zeros) == len(tensors):
         names = ", ".join(f"'{value.name}'" for value in zeros[:LISTED_AT_MOST])
         more = f" and {len(zeros) - LISTED_AT_MOST} more" if len(zeros) > LISTED_AT_MOST else ""

@@ -12,7 +12,7 @@ import pytest
 import graphopt
 from bench.tasks import samples
 from graphopt.errors import UsageError
-from graphopt.ir import Graph, Value
+from graphopt.ir import DType, Graph, Value
 from graphopt.onnx_io.write import to_bytes
 from tests.passes.helpers import Draft, made
 from tests.passes.quantization.test_placement import attention, residual
@@ -117,6 +117,34 @@ def test_a_quantised_model_is_refused() -> None:
     result = graphopt.quantize(graph, draws(graph, 2))
     with pytest.raises(UsageError, match=r"node .* the model is quantised already .*compile"):
         graphopt.quantize(result.graph, draws(graph, 2))
+
+
+@pytest.mark.parametrize("operator", ["MatMulInteger", "com.microsoft::QGemm"])
+def test_integer_operators_alone_are_a_quantised_model(operator: str) -> None:
+    def build(g: Draft) -> Value:
+        x, weights = g.input(1, 4, dtype=DType.uint8), g.const(np.ones((4, 3)), np.int8)
+        if operator == "MatMulInteger":
+            return g.op("MatMulInteger", x, weights)
+        scale = g.const(0.1)
+        zeros = [g.const(0, kind) for kind in (np.uint8, np.int8)]
+        domain, name = operator.split("::")
+        return g.op(name, x, scale, zeros[0], weights, scale, zeros[1], domain=domain)
+
+    with pytest.raises(UsageError, match="the model is quantised already"):
+        graphopt.quantize(made(build), np.ones((2, 4), np.uint8))
+
+
+def test_weights_too_small_for_any_scale_count_as_zeros() -> None:
+    with pytest.raises(UsageError, match="all its weights are zero: 'c'"):
+        graphopt.quantize(dense(np.full((4, 3), 1e-39)), draws(dense(np.ones((4, 3))), 2))
+
+
+def test_samples_whose_products_overflow_are_refused_by_name() -> None:
+    """Weights fitted to them would be no numbers."""
+    graph = dense(np.ones((4, 3)))
+    samples = [{name: 1e30 * x for name, x in sample.items()} for sample in draws(graph, 4)]
+    with pytest.raises(UsageError, match="node '.*': it reads numbers up to .*e.30.*--methods none"):
+        graphopt.quantize(graph, samples)
 
 
 def test_activations_need_data() -> None:

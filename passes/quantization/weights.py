@@ -77,7 +77,8 @@ def narrowed(build: Builder, weights: Value, scheme: Scheme) -> Value:
         wide = build.op("Cast", indices, to=DType.int32.onnx_code)
         return build.op("Gather", build.const(table, name=f"{weights.name}.table"), wide)
     dtype = DType[scheme.weights]
-    data = weights.constant.astype(dtype.numpy)
+    with np.errstate(over="ignore"):  # told below, by name
+        data = weights.constant.astype(dtype.numpy)
     if not np.isfinite(data.astype(np.float32)).all():
         hint = "choose bfloat16, which reaches as far as float32"
         raise UsageError(f"a number is too large for {scheme.weights}", where=where, hint=hint)

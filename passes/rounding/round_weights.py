@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphopt.errors import UsageError
 from graphopt.ir import Graph, Node, Value
 from graphopt.passes.quantization.narrow_parameters import FEW
 from graphopt.passes.rounding.effect import Effect, decibels
@@ -53,6 +54,7 @@ def round_weights(
     """Replace the integer weights, scales and biases of `graph`, in place.
 
     `inputs` are stacks of samples, `originals` the float weights behind the integers. Returns the effect on each layer.
+    Raises UsageError for samples whose products are beyond float32.
     """
     total = sum(1 for node in graph.all_nodes() if layer_of(node) is not None)
     effects: list[Effect] = []
@@ -119,10 +121,17 @@ def _round(
     node, weights = layer.node, originals[layer.weights]
     wanted = result_rows(node, results)
     per_sample = wanted.shape[1] // len(operands)
-    raw = Moments.of(
-        (rows, _part(wanted, chosen, per_sample))
-        for chosen, rows in operand_rows(node, operands, weights.shape)
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, by name
+        raw = Moments.of(
+            (rows, _part(wanted, chosen, per_sample))
+            for chosen, rows in operand_rows(node, operands, weights.shape)
+        )
+    if not (np.isfinite(raw.operands).all() and np.isfinite(raw.both).all()):
+        raise UsageError(
+            f"it reads numbers up to {np.abs(operands).max():.3g}, whose products are beyond float32",
+            where=f"node '{node.origin.known_as(node.name)}'",
+            hint="scale the samples, or fit no weights to them (--methods none, or methods='none')",
+        )
     is_inside = layer.bias is not None and layer.bias[0] is node
     bias = layer.bias_data.reshape(raw.result_mean.shape) if layer.bias is not None and is_inside else None
     grid, before = layer.grid, layer.grid.values(layer.integers)
