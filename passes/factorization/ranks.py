@@ -29,7 +29,8 @@ class Spectrum:
         """`operands` (inputs, inputs) are second moments; None for the identity."""
         weights = layer.weights
         if operands is None:
-            energies = np.square(np.linalg.svd(weights, compute_uv=False))
+            thin = weights if weights.shape[0] >= weights.shape[1] else weights.T
+            energies = np.maximum(np.linalg.eigvalsh(thin.T @ thin)[::-1], 0.0)
         else:
             values = np.linalg.eigvalsh(weights.T @ operands @ weights)[::-1]
             energies = np.maximum(values, 0.0)[: min(weights.shape)]
