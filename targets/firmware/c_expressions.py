@@ -225,7 +225,10 @@ class Expressions:
         raise UnsupportedError(f"C text has no {name}", where="kernel", hint="please report it")
 
     def _reinterpreted(self, x: Expr, kind: str, lane: int) -> str:
-        """The bits of `x` as another type; where that has wider elements, so many neighbours in memory."""
+        """The bits of `x` as another type; where that has wider elements, so many neighbours in memory.
+
+        Narrower elements are the parts of a word from its low end, as a little-endian memory has them.
+        """
         given = scalar_of(dtype_of(x))
         bits, width = tvm.DataType(kind).bits, tvm.DataType(given).bits
         if bits == width:
@@ -233,6 +236,9 @@ class Expressions:
         if bits > width and isinstance(x, TensorLoad) and isinstance(x.indices[0], tirx.Ramp):
             start = self.place(x.source, x.indices[0], lane * (bits // width))
             return self.read(x.source, start, f"{kind}:{given}")
+        if bits < width <= 32 and "int" in kind and "int" in given:
+            whole, part = divmod(lane, width // bits)
+            return f"(({C_TYPES[kind]})((uint32_t){self.scalar(x, whole)} >> {part * bits}))"
         raise UnsupportedError("C text cannot regroup bits", where="kernel", hint="please report it")
 
     def _help(self, name: str, *operands: str) -> str:

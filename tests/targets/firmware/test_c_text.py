@@ -108,6 +108,17 @@ def test_words_are_read_from_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, x.view(np.int32))
 
 
+def test_words_fall_apart_into_bytes(tmp_path: Path) -> None:
+    """The low byte first, as memory has them."""
+
+    def build(x: tirx.Var, y: tirx.Var) -> None:
+        B.buffer_store(y, tirx.reinterpret("int8x8", x[tirx.Ramp(0, 1, 2)]), [tirx.Ramp(0, 1, 8)])
+
+    x, y = np.array([0x0403_FF01, -2], np.int32), np.zeros(8, np.int8)
+    run(kernel(build, (2, "int32"), (8, "int8")), tmp_path, x, y)
+    np.testing.assert_array_equal(y, x.view(np.int8))
+
+
 def test_functions_and_extrema(tmp_path: Path) -> None:
     def build(x: tirx.Var, y: tirx.Var) -> None:
         with B.serial(4) as i:

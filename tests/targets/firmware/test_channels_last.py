@@ -64,12 +64,14 @@ def short_pointwise(g: Draft) -> Value:
     return requantized(g, y, zero=0, dtype=np.int16)
 
 
-def product(g: Draft, rows: int, depth: int, width: int, zero: int, *, bias: bool) -> Value:
+def product(
+    g: Draft, *rows: int, depth: int = 16, width: int = 21, zero: int = -11, bias: bool = False
+) -> Value:
     """quant::MatMul with constant weights, requantised by column."""
     w = g.const(g.random.integers(-128, 128, (depth, width)), np.int8)
-    operands = [g.input(rows, depth, dtype=DType.int8), w]
+    operands = [g.input(*rows, depth, dtype=DType.int8), w]
     operands += [g.const(g.random.integers(-1000, 1001, width), np.int32)] if bias else []
-    types = (TensorType(DType.int32, (rows, width)),)
+    types = (TensorType(DType.int32, (*rows, width)),)
     (y,) = g.ops("MatMul", *operands, outputs=1, domain=QUANT, types=types, a_zero_point=zero)
     scale = g.const(g.random.uniform(0.5, 1.5, width) / (140 * np.sqrt(depth)))
     v = g.op("Mul", g.op("Cast", y, to=DType.float32.onnx_code), scale)
@@ -77,11 +79,16 @@ def product(g: Draft, rows: int, depth: int, width: int, zero: int, *, bias: boo
 
 
 def one_row(g: Draft) -> Value:
-    return product(g, 1, 37, 21, -11, bias=False)
+    return product(g, 1, depth=37)
 
 
 def several_rows(g: Draft) -> Value:
-    return product(g, 7, 16, 3, 100, bias=True)
+    return product(g, 7, width=3, zero=100, bias=True)
+
+
+def row_of_each_step(g: Draft) -> Value:
+    """As a recurrence has it: steps, a batch of one, channels."""
+    return product(g, 6, 1)
 
 
 LAYERS: tuple[Layer, ...] = (
@@ -106,6 +113,7 @@ LAYERS: tuple[Layer, ...] = (
     short_image,
     short_photograph,
     short_pointwise,
+    row_of_each_step,
 )
 IN_PIECES = (dilated, grouped, channels_last, grouped_pointwise)
 PADDED = (odd_channels, uneven_pads, window_wider_than_image, long_row, one_dimension, six_bands, one_band)

@@ -116,10 +116,12 @@ def product_of(body: Graph, constants: Mapping[int, np.ndarray]) -> Layer | None
     if not (rows and depth and width) or reads_by_pixel(body, node, range((a.rank or 0) - 1)):
         return None
     window = Window(1, (1, rows), (1, rows))
-    before = (a.rank or 0) - 2
+    leading = a.static_shape[:-1]
+    counted = max((axis for axis, size in enumerate(leading) if size > 1), default=0)
 
     def place(image: Expr, row: Expr, column: Expr, channel: Expr) -> list[Expr]:
-        return [*(0,) * before, column, channel]
+        """Rows are counted along the last axis that has several: along one of a single row an index is none."""
+        return [*(column if axis == counted else 0 for axis in range(len(leading))), channel]
 
     return Layer(body, node, window, 1, 1, depth, width, node.int("a_zero_point"), place)
 
