@@ -22,6 +22,7 @@ from graphopt.analysis.ranges import Ranges
 from graphopt.api import Progress, load, optimize
 from graphopt.errors import UsageError
 from graphopt.evaluate import Judge
+from graphopt.finishing_products import finishing_products
 from graphopt.float_islands import float_islands
 from graphopt.integer_speed import Speed, measure_speed
 from graphopt.ir import Graph, Node
@@ -167,6 +168,8 @@ def quantize(
     loss = None
     if max_loss is not None:
         layers, loss = search.within(max_loss)
+    elif _finishes(methods):
+        layers = layers | finishing_products(graph, layers, machine)
     harms = search.harms() if explain else []
     done = tuple(summarised(graph, chosen, layers, offered))
     if machine is not None:
@@ -213,6 +216,12 @@ def _prepare(methods: str, graph: Graph, task: Task) -> None:
 
     if task.data is not None and switches_of(methods).intersection(BEFORE):
         prepare(methods, graph, task.samples(graph))
+
+
+def _finishes(methods: str) -> bool:
+    from graphopt.refinement import switches_of
+
+    return "finish" in switches_of(methods)
 
 
 def _refinement(methods: str, original: Graph, graph: Graph, scheme: Scheme, task: Task) -> Refinement | None:

@@ -10,6 +10,7 @@
     bias         biases take what is left on the mean, as samples show it
     analytic-bias   biases take what rounded weights are expected to add to the mean; samples are not needed
     zero-point   weights of few bits need not lie evenly about zero
+    finish       products behind the last LSTM or GRU read its states in 16 bits (`graphopt.finishing_products`)
 
 The first three change the float model, the others the quantised one. `default` is `balance` and the latter without
 `learn`; `none` rounds to nearest. A recipe is what is joined with `+`: `equalize+default`, `learn+bias`.
@@ -56,9 +57,9 @@ FEWEST = 16
 
 WITH_SAMPLES = ("ranges", "round", "refit", "learn", "bias", "zero-point")
 BEFORE, AFTER = ("equalize", "migrate"), (*WITH_SAMPLES, "analytic-bias")
-SWITCHES = (*BEFORE, "balance", *AFTER)
+SWITCHES = (*BEFORE, "balance", *AFTER, "finish")
 RECIPES: dict[str, frozenset[str]] = {
-    "default": frozenset({"balance", *AFTER}) - {"learn"},
+    "default": frozenset({"balance", *AFTER, "finish"}) - {"learn"},
     "none": frozenset(),
 }
 

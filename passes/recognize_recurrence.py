@@ -12,7 +12,8 @@ The contract, in the domain `graphopt.quant` (see `lower_integer`):
 - A step: p = float((h - h_zero_point) R + bias) * scale, the sum exact; the cell of the Scan's body on x and p, gate by
   gate in ONNX's order, each operation rounded by itself to float32; h' = saturate(round(float h' / h_scale) +
   h_zero_point), ties to even.
-- Results: the last h, of an LSTM the last c, and h after each step (steps, batch, hidden) at the place of its x.
+- Results: the last h, of an LSTM the last c, and h after each step (steps, batch, hidden) at the place of its x; the
+  latter as the next step reads it, or h' in float32, before it is quantised.
 """
 
 from __future__ import annotations

@@ -110,17 +110,14 @@ def _with_bias(product: Value, scale: np.ndarray) -> tuple[Value, np.ndarray]:
 
 
 def _ends_as(body: Graph, state: Dequantized) -> bool:
-    """The next state is quantised as the last was, and is what each step leaves behind."""
+    """The next state is quantised as the last was, and is what each step leaves behind, before or after that."""
     made, kept = body.outputs[0], body.outputs[-1]
     while kept.producer is not None and kept.producer.is_op("Identity"):
         kept = kept.producer.inputs[0]  # type: ignore[assignment]
     node = made.producer
-    if (
-        kept is not made
-        or node is None
-        or not node.is_op("QuantizeLinear")
-        or made.dtype is not state.x.dtype
-    ):
+    if node is None or not node.is_op("QuantizeLinear") or made.dtype is not state.x.dtype:
+        return False
+    if kept is not made and kept is not node.inputs[0]:
         return False
     scale, zero = node.inputs[1], node.input(2)
     origin = 0 if zero is None else zero.scalar()

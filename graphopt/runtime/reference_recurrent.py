@@ -12,13 +12,14 @@ from graphopt.ir import Node
 def recurrence(node: Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """The last states, then the state h after each step."""
     x, weights, bias, scale, *states = (operand for operand in operands if operand is not None)
-    kept = np.empty((*x.shape[:2], weights.shape[0]), states[0].dtype)
-    bounds = np.iinfo(kept.dtype)
+    kept = np.empty((*x.shape[:2], weights.shape[0]), node.outputs[-1].dtype.numpy)
+    bounds = np.iinfo(states[0].dtype)
     for time in times(node, len(x)):
         made, *cell = step(node, x[time], (weights, bias, scale), states)
         whole = np.rint(made / np.float32(node.float("h_scale"))) + node.int("h_zero_point")
-        kept[time] = np.clip(whole, bounds.min, bounds.max).astype(kept.dtype)
-        states = [kept[time], *cell]
+        h = np.clip(whole, bounds.min, bounds.max).astype(bounds.dtype)
+        kept[time] = h if kept.dtype == h.dtype else made
+        states = [h, *cell]
     return [*states, kept]
 
 

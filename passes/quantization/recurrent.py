@@ -4,6 +4,8 @@
     Scan: h R^T      one product a step; the state h is carried as integers, quantised as it is made
           gates      floats, in registers
 
+Where only products of wider integers read the states, each step keeps its state as floats for them, as it made it.
+
 ONNX's own operators have no place for the scale of their state, and ONNX Runtime's DynamicQuantizeLSTM finds the ranges
 of every step anew. Written out, each product is one of integers with known scales, and any run time gives the same
 numbers. Source: ONNX, LSTM-22, GRU-22, Scan-24.
@@ -11,7 +13,7 @@ numbers. Source: ONNX, LSTM-22, GRU-22, Scan-24.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,6 +102,17 @@ class _Recurrence:
     def state_constants(self) -> tuple[Value, Value]:
         return self.activations.constants_of(self.node.output, self.dtype)
 
+    @cached_property
+    def keeps_floats(self) -> bool:
+        """Whether the states of all steps are kept as they are made: for wider integers than those of the state."""
+        every, last = self.node.outputs[:1], self.node.outputs[1:2]
+        is_free = not every[0].uses and not every[0].is_graph_output
+        return self._is_for_wider(every) or (is_free and self._is_for_wider(last))
+
+    def _is_for_wider(self, values: Sequence[Value]) -> bool:
+        stored = [self.activations.placement.stored.get(value, set()) for value in values]
+        return any(stored) and all(dtype.bits > self.dtype.bits for dtypes in stored for dtype in dtypes)
+
     def write(self) -> dict[Value, Value]:
         node, build = self.node, self.build
         source = node.inputs[X]
@@ -111,11 +124,19 @@ class _Recurrence:
             for number, backward in enumerate(BACKWARD[node.str("direction", "forward")])
         ]
         every, last, cells = zip(*results, strict=True)
+        if self.keeps_floats and self._is_for_wider(node.outputs[1:2]):
+            last = tuple(
+                build.op(
+                    "Gather", kept, build.const(np.int64(0 if backward else kept.static_shape[0] - 1)), axis=0
+                )
+                for kept, backward in zip(every, BACKWARD[node.str("direction", "forward")], strict=True)
+            )
         made = {}
         for old, parts, axis in zip(node.outputs, (every, last), (1, 0), strict=False):
-            integers = self._joined(parts, axis)
-            made[old] = self._state_floats(build, integers)
-            self.activations.know(old, self.dtype, integers, made[old])
+            made[old] = joined = self._joined(parts, axis)
+            if joined.dtype is self.dtype:
+                made[old] = self._state_floats(build, joined)
+                self.activations.know(old, self.dtype, joined, made[old])
         if len(node.outputs) > 2:
             made[node.outputs[2]] = self._joined(cells, 0)
         return made
@@ -129,7 +150,7 @@ class _Recurrence:
     def _direction(
         self, number: int, backward: int, x: Value, source: Parameters
     ) -> tuple[Value, Value, Value]:
-        """All states and the last one, as integers, and the last cell (of a GRU: the state again)."""
+        """All states as they are kept, the last one as integers, and the last cell (of a GRU: the state again)."""
         node, build = self.node, self.build
         ahead, behind = self._biases(number)
         inputs, input_bias = self._weights(build, W, number, ahead, source)
@@ -161,7 +182,7 @@ class _Recurrence:
     def _step(
         self, build: Builder, carried: list[Value], x: Value, number: int, bias: np.ndarray | None
     ) -> list[Value]:
-        """The next state as integers, the next cell where there is one, and the state again to be kept."""
+        """The next state as integers, the next cell where there is one, and the state to be kept."""
         h = self._state_floats(build, carried[0])
         weights, recurrent_bias = self._weights(build, R, number, bias, self.state)
         product = build.op("MatMul", h, weights)
@@ -172,7 +193,7 @@ class _Recurrence:
         else:
             made, *cell = _gru(build, x, product, h)
         integers = build.op("QuantizeLinear", made, *self.state_constants)
-        return [integers, *cell, build.op("Identity", integers)]
+        return [integers, *cell, build.op("Identity", made if self.keeps_floats else integers)]
 
     def _biases(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         """What is added to the product with the input, and to that with the state. A GRU needs both."""

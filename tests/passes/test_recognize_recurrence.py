@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt.ir import QUANT, Graph, Node, Value, verify
+from graphopt.ir import QUANT, DType, Graph, Node, Value, verify
 from graphopt.passes.inline_branches import InlineBranches
 from graphopt.passes.recognize_recurrence import RecognizeRecurrence
 from graphopt.passes.recurrences import Recurrence, recurrence_of
@@ -17,7 +17,7 @@ from graphopt.preparation import legalized, obstacles
 from graphopt.runtime.reference import run
 from tests.passes.helpers import Draft, made
 from tests.passes.quantization.quantised import operators, quantised, samples_of
-from tests.passes.quantization.test_recurrent import CASES, STEPS, recurrent
+from tests.passes.quantization.test_recurrent import CASES, STEPS, read_in_16_bits, recurrent
 
 
 def recognised(graph: Graph) -> Graph:
@@ -41,6 +41,17 @@ def test_computes_what_the_scan_does(operator: str, direction: str, first: bool,
         want, got = run(graph, sample), run(found, sample)
         for name in want:
             np.testing.assert_allclose(got[name], want[name], rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize(("operator", "direction", "output"), [("LSTM", "reverse", 0), ("GRU", "forward", 1)])
+def test_states_may_be_kept_as_floats(operator: str, direction: str, output: int) -> None:
+    floats, graph = read_in_16_bits(operator, direction, output)
+    found = recognised(graph)
+    (node,) = (node for node in found.nodes if node.is_op(operator, domain=QUANT))
+    assert node.outputs[-1].dtype is DType.float32
+    for sample in samples_of(floats):
+        (want,), (got,) = run(graph, sample).values(), run(found, sample).values()
+        np.testing.assert_allclose(got, want, rtol=0, atol=16 * STEPS * np.finfo(np.float32).eps)
 
 
 def test_a_recurrence_is_not_unrolled() -> None:
@@ -77,9 +88,8 @@ def other_zero_point(scan: Node, body: Graph) -> None:
     node.set_input(2, body.add_constant(node.inputs[2].constant + np.uint8(1), "zero"))
 
 
-def floats_kept(scan: Node, body: Graph) -> None:
-    node = only(body, "QuantizeLinear")
-    body.set_output(len(body.outputs) - 1, node.inputs[0])  # type: ignore[arg-type]
+def state_before_kept(scan: Node, body: Graph) -> None:
+    body.set_output(len(body.outputs) - 1, only(body, "MatMul").inputs[0])  # type: ignore[arg-type]
 
 
 def other_direction(scan: Node, body: Graph) -> None:
@@ -109,7 +119,7 @@ REASONS: tuple[tuple[Callable[[Node, Graph], None], str], ...] = (
     (other_gate, "a step is not that of"),
     (other_function, "a step is not that of"),
     (other_zero_point, "does not quantise the state as it dequantises it"),
-    (floats_kept, "keeps another result"),
+    (state_before_kept, "keeps another result"),
     (other_direction, "different directions"),
     (other_axis, "along the first axis"),
     (another_product, "has not one product"),

@@ -53,6 +53,12 @@ class Case:
     dtype: DType = DType.int8
     zero: int = -5
     reverse: bool = False
+    keeps_floats: bool = False
+    """Of the states of all steps."""
+
+    @property
+    def kept(self) -> DType:
+        return DType.float32 if self.keeps_floats else self.dtype
 
     def add_to(self, g: Draft, name: str, outputs: Sequence[int]) -> None:
         """The node, with some of its outputs as those of the graph: the last states, and those of all steps (-1)."""
@@ -65,7 +71,7 @@ class Case:
             g.const(g.random.uniform(0.5, 1.0, columns) / (4000 * np.sqrt(self.hidden))),
             g.const(g.random.integers(bounds.min, bounds.max + 1, rows), self.dtype.numpy),
         ]
-        types = [TensorType(self.dtype, rows), TensorType(self.dtype, (self.steps, *rows))]
+        types = [TensorType(self.dtype, rows), TensorType(self.kept, (self.steps, *rows))]
         if self.op_type == "LSTM":
             operands.append(g.input(*rows))
             types.insert(1, TensorType(DType.float32, rows))
@@ -89,6 +95,8 @@ CASES = (
     unsigned("GRU", 5, 1, 1),
     Case("GRU", 7, 5, 21, reverse=True),
     unsigned("GRU", 20, 1, 48),
+    unsigned("LSTM", 6, 3, 13, reverse=True, keeps_floats=True),
+    Case("GRU", 7, 5, 21, keeps_floats=True),
 )
 
 
@@ -107,7 +115,11 @@ def check(node: Node, case: Case, inputs: Arrays, results: Arrays) -> None:
         made, *cell = step(node, x[time], product, states)
         error = count * ULPS * EPSILON * max([1.0, *(float(np.abs(c).max()) for c in cell)])
         exact = np.clip(made / np.float32(H_SCALE) + case.zero, bounds.min, bounds.max)
-        rounded = np.rint(exact).astype(case.dtype.numpy) if every is None else every[time]
+        if every is not None and case.keeps_floats:
+            np.testing.assert_allclose(every[time], made, rtol=0, atol=error)
+            exact = np.clip(every[time] / np.float32(H_SCALE) + case.zero, bounds.min, bounds.max)
+        is_known = every is not None and not case.keeps_floats
+        rounded = every[time] if is_known else np.rint(exact).astype(case.dtype.numpy)  # type: ignore[index]
         assert np.abs(rounded - exact).max() <= 0.5 + error / H_SCALE, case
         states = [rounded, *cell]
     assert every is None or len(np.unique(every)) > min(4, case.hidden)

@@ -199,7 +199,8 @@ class RecurrenceKernel:
         if every is not None:
             start = (place.time * self.batch + place.sequence) * self.hidden
             with T.vectorized(place.count) as lane:
-                T.buffer_store(every, bytes_[lane], [start + self._unit(place, lane)])
+                kept = bytes_ if every.dtype == self.stored else made
+                T.buffer_store(every, kept[lane], [start + self._unit(place, lane)])
 
     def _lstm(self, place: _Place) -> tirx.Var:
         """Gates in the order input, output, forget, candidate."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.ir import Graph, Value
+from graphopt.ir import DType, Graph, Value, verify
+from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.scheme import parse_scheme
 from graphopt.passes.quantization.weights import weight_parameters
+from graphopt.passes.quantize import insert_quantization
 from graphopt.runtime.reference import run
 from tests.passes.helpers import Draft, made
-from tests.passes.quantization.quantised import operators, quantised, samples_of, sqnr
+from tests.passes.quantization.quantised import bounds_of, operators, quantised, samples_of, sqnr
 
 GATES = {"LSTM": 4, "GRU": 3}
 STEPS, BATCH, WIDTH, HIDDEN = 5, 2, 3, 4
@@ -99,6 +101,44 @@ def test_the_state_goes_on_as_integers() -> None:
         value = value.producer.inputs[0]  # type: ignore[union-attr]
     assert passed == ["Reshape", "Unsqueeze"]
     assert operators(graph).count("QuantizeLinear") == 1
+
+
+def read_in_16_bits(operator: str, direction: str, output: int) -> tuple[Graph, Graph]:
+    """A product behind the states of all steps (0) or the last ones (1), and the same with 16 bits for these."""
+
+    def build(g: Draft) -> Value:
+        recurrent(operator, direction, outputs=2)(g)
+        states, count = g.graph.outputs[output], 2 if direction == "bidirectional" else 1
+        rows = g.op("Reshape", states, g.ints(-1 if output == 0 else count, BATCH, HIDDEN))
+        g.graph.clear_outputs()
+        return g.op("MatMul", rows, g.weight(HIDDEN, 3), name="product")
+
+    floats = made(build)
+    layers = layers_of(floats, parse_scheme("int8"))
+    layers[floats.node("product")] = parse_scheme("16x8")
+    graph = floats.clone()
+    chosen = {graph.node(node.name): scheme for node, scheme in layers.items()}
+    insert_quantization(graph, chosen, bounds_of(floats, samples_of(floats)))
+    verify(graph)
+    return floats, graph
+
+
+@pytest.mark.parametrize("operator", GATES)
+@pytest.mark.parametrize(("direction", "output"), [("reverse", 0), ("bidirectional", 1), ("forward", 1)])
+def test_wider_integers_are_made_of_the_floats_of_each_step(
+    operator: str, direction: str, output: int
+) -> None:
+    """No byte is between the states and a product that reads 16 bits; each step goes on with bytes."""
+    floats, graph = read_in_16_bits(operator, direction, output)
+    integers = graph.node("product").inputs[0].producer.inputs[0]  # type: ignore[union-attr]
+    assert integers is not None and integers.dtype is DType.int16
+    scans = [node for node in graph.nodes if node.op_type == "Scan"]
+    assert {node.outputs[0].dtype for node in scans} == {DType.uint8}
+    assert {node.outputs[-1].dtype for node in scans} == {DType.float32}
+    for sample in samples_of(floats):
+        (want,), (got,) = run(floats, sample).values(), run(graph, sample).values()
+        assert got.shape == want.shape
+        assert np.square(got - want).sum() < 10**-2.8 * np.square(want).sum()
 
 
 def test_weights_alone_stay_in_the_operator() -> None:
