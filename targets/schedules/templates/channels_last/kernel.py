@@ -54,7 +54,7 @@ class ChannelsLastKernel:
     def _tile(self, image: Expr, group: Expr, row: Expr, start: Expr, tile: Expr) -> None:
         layer, plan = self.layer, self.plan
         first = tile * plan.channels
-        if layer.filters % plan.channels:
+        if layer.filters % plan.channels and plan.tiles > 1:
             first = settled(tirx.min(first + tirx.const(0, "int32"), plan.last_filter))
         filter = group * layer.filters + first
         sums = T.alloc_buffer((plan.pixels * plan.channels,), "int32", scope="local")
