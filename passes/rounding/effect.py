@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Effect:
-    """The SQNR of a layer's results in dB, before and after."""
+    """The SQNR of a layer's results in dB, before and after. The layer has the name that reports give it."""
 
     layer: str
     before: float

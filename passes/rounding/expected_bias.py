@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphopt.ir import Graph, Node, Value
+from graphopt.passes.quantization.layers import layer_name
 from graphopt.passes.rounding.effect import Effect, decibels
 from graphopt.passes.rounding.expectations import Expectation, expectations
 from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
@@ -92,7 +93,7 @@ def _correct(layer: QuantisedLayer, weights: np.ndarray, operand: Expectation) -
     signal = (wanted**2 * variance).sum() + np.square((wanted * mean).sum(-1) + bias).sum()
     layer.replace(layer.integers, layer.grid, (bias - shift).reshape(-1))
     return Effect(
-        node.origin.known_as(node.name),
+        layer_name(node),
         decibels(signal, (noise + shift**2).sum()),
         decibels(signal, noise.sum()),
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from graphopt.errors import UsageError
 from graphopt.ir import Graph, Node, Value
+from graphopt.passes.quantization.layers import layer_name
 from graphopt.passes.quantization.narrow_parameters import FEW
 from graphopt.passes.rounding.effect import Effect, decibels
 from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
@@ -150,7 +151,7 @@ def _round(
     if is_free:
         new_bias = (shift if is_inside else layer.bias_data.reshape(shift.shape) + shift).reshape(-1)
     effect = Effect(
-        node.origin.known_as(node.name),
+        layer_name(node),
         _decibels(raw, mean_squared_error(raw, before, bias)),
         _decibels(raw, mean_squared_error(raw, made, shift if is_free else bias)),
     )
