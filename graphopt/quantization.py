@@ -138,6 +138,7 @@ def quantize(
         what = "labels and a function of your own both judge the model"
         raise UsageError(what, where="evaluate", hint="give one of them")
     task.check()
+    task.check_readable_again()
     if max_loss is not None and max_loss > 1 and task.is_share:
         hint = f"write {max_loss:g}%, or max_loss={max_loss / 100:g} in Python"
         raise UsageError(

@@ -17,6 +17,8 @@ from graphopt.api import Progress
 from graphopt.data import Samples, open_samples
 from graphopt.data.functions import function_named
 from graphopt.data.labels import read_labels
+from graphopt.data.sources import READABLE_AGAIN, Elements
+from graphopt.errors import UsageError
 from graphopt.evaluate import Judge, as_metric, evaluate, evaluate_with
 from graphopt.ir import Graph, Node
 from graphopt.metrics import Score
@@ -63,6 +65,14 @@ class Task:
         elif self.labels is not None:
             as_metric(self.metric)
             read_labels(self.labels, self.data)
+
+    def check_readable_again(self) -> None:
+        """Raises UsageError for an iterator: where several stages read the data, it would be spent after the first."""
+        source = self.data.source if isinstance(self.data, Samples) else self.data
+        elements = source.elements if isinstance(source, Elements) else source
+        if isinstance(elements, Iterator):
+            what = "it can be read once, and several stages read it"
+            raise UsageError(what, where=f"data, {type(elements).__name__}", hint=READABLE_AGAIN)
 
     def samples(self, inputs: Graph | tuple[Tensor, ...]) -> Samples:
         """The data for the inputs of a model. Raises UsageError."""

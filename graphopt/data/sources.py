@@ -27,6 +27,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 FORMS = "give a .npz or .npy file, FILE.npz:ARRAY, a folder of .npy files, or module:function"
 
+READABLE_AGAIN = "give a list, or a function that returns a new iterator each time"
+
 
 class Source(Protocol):
     """Pieces of data, as often as asked."""
@@ -138,8 +140,8 @@ class Elements:
 
     def __iter__(self) -> Iterator[Piece]:
         if self.is_spent:
-            hint = "give a list, or a function that returns a new iterator each time"
-            raise UsageError("it has been read already, and cannot be read again", where=self.name, hint=hint)
+            what = "it has been read already, and cannot be read again"
+            raise UsageError(what, where=self.name, hint=READABLE_AGAIN)
         with blamed(self.name):
             found = iter(self.elements)
             self.is_spent = found is self.elements
