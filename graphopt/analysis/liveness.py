@@ -72,7 +72,8 @@ class Liveness:
 def liveness(graph: Graph, *, alignment: int = 1, varying: bool = False) -> Liveness:
     """The lives of what `graph` computes in between; what nested graphs compute is not seen.
 
-    With `varying`, tensors that depend on constants alone are left out: those that folding would compute once.
+    A tensor of which parts are read counts whole up to the last of them; the plan of memory lets its stretches go one
+    by one. With `varying`, tensors that depend on constants alone are left out: those that folding would compute once.
     """
     steps = tuple(node for node in graph.nodes if not is_alias(node) and not _is_empty(node))
     storage = Storage(graph)
