@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError, UsageError, did_you_mean
-from graphopt.ir import Graph, Value
+from graphopt.ir import Graph, Node, Value
 from graphopt.pipeline import Pass, Pipeline, PipelineRecord, parse_pipeline
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _passes_done(
 
 def check_supported(graph: Graph, target: Target) -> None:
     """Raise UnsupportedError listing what stands in the way, before any work starts."""
-    from graphopt.preparation import CONTROL_FLOW_HINT, obstacles
+    from graphopt.preparation import obstacles
     from graphopt.targets.abi import TEXTS_HINT, not_passable
 
     for where, reason in not_passable(graph):
@@ -324,10 +324,19 @@ def check_supported(graph: Graph, target: Target) -> None:
         more = f"; and {len(problems) - LISTED_AT_MOST} more" if len(problems) > LISTED_AT_MOST else ""
         raise UnsupportedError(
             f"{target.name} cannot run {listed}{more}",
-            hint=CONTROL_FLOW_HINT
-            if all(node.subgraphs for node, _ in problems)
-            else f"`graphopt inspect MODEL --target {target.name}` lists them all",
+            hint=_way_out(problems, target),
         )
+
+
+def _way_out(problems: Sequence[tuple[Node, str]], target: Target) -> str:
+    from graphopt.preparation import CONTROL_FLOW_HINT
+    from graphopt.targets.lower.support import MICROSOFT, MICROSOFT_HINT
+
+    if all(node.subgraphs for node, _ in problems):
+        return CONTROL_FLOW_HINT
+    if all(node.domain == MICROSOFT for node, _ in problems):
+        return MICROSOFT_HINT
+    return f"`graphopt inspect MODEL --target {target.name}` lists them all"
 
 
 def identifier_of(model: object, graph: Graph, name: str | None) -> str:

@@ -4,9 +4,9 @@
     QLinearMatMul(a, s, z, b, r, y, t, u)    -->  Q(MatMul(DQ(a, s, z), DQ(b, r, y)), t, u)
 
 and those that ONNX Runtime's quantiser writes, of the domain `com.microsoft`: QLinearAdd, QLinearMul, QLinearConcat,
-QLinearWhere, the pools and activations of that kind, QGemm, MatMulIntegerToFloat, DynamicQuantizeMatMul, and
-QuantizeLinear and DequantizeLinear as they were for 16 bits before opset 21. ONNX Runtime knows them only by name, so
-that types of what follows are inferred here again.
+QLinearWhere, QLinearReduceMean, the pools and activations of that kind, QGemm, MatMulIntegerToFloat,
+DynamicQuantizeMatMul, and QuantizeLinear and DequantizeLinear as they were for 16 bits before opset 21. ONNX Runtime
+knows them only by name, so that types of what follows are inferred here again.
 """
 
 from __future__ import annotations
@@ -168,6 +168,14 @@ def _concat(s: Spelling) -> Value:
     return s.quantized(s.build.op("Concat", *parts, **s.attributes()), 0, 1, 2)
 
 
+def _reduce_mean(s: Spelling) -> Value:
+    axes = s.node.attributes.get("axes")
+    operands = [s.dequantized(0, 1, 2)]
+    if axes is not None:
+        operands.append(s.build.const(np.asarray(axes, np.int64), name="axes"))
+    return s.quantized(s.build.op("ReduceMean", *operands, **s.attributes("axes")), 3, 4, 0)
+
+
 def _where(s: Spelling) -> Value:
     chosen = s.build.op("Where", s.operand(0), s.dequantized(1, 2, 3), s.dequantized(4, 5, 6))
     return s.quantized(chosen, 7, 8, 1)
@@ -190,6 +198,7 @@ SPELLINGS: Mapping[str, Spell] = {
     f"{MICROSOFT}::QLinearGlobalAveragePool": _pool("GlobalAveragePool"),
     f"{MICROSOFT}::QLinearLeakyRelu": _unary("LeakyRelu"),
     f"{MICROSOFT}::QLinearMul": _binary("Mul"),
+    f"{MICROSOFT}::QLinearReduceMean": _reduce_mean,
     f"{MICROSOFT}::QLinearSigmoid": _unary("Sigmoid"),
     f"{MICROSOFT}::QLinearSoftmax": _softmax,
     f"{MICROSOFT}::QLinearWhere": _where,

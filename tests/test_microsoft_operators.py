@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 
 import graphopt
 from bench.oracles import onnx_runtime
+from graphopt.errors import UnsupportedError
 from graphopt.onnx_io.write import to_bytes
 from graphopt.verification import runner
 
@@ -122,3 +124,25 @@ def test_they_become_onnx() -> None:
     graph = graphopt.optimize(graphopt.load(model.SerializeToString()))
     assert {node.domain for node in graph.all_nodes()} <= {"", "graphopt.kernel"}
     assert onnx_runtime(to_bytes(graph))(data)
+
+
+@pytest.mark.parametrize("attributes", [{"axes": [2, 3]}, {"axes": [-1], "keepdims": 0}, {}])
+def test_reduce_mean(attributes: dict[str, object], tmp_path: Path) -> None:
+    """ONNX Runtime defines it and has no kernel: against exact numbers, which are rounded once."""
+    model, data = model_of([Case("QLinearReduceMean", (IMAGE, *S, *Y), (0,), attributes=attributes)])
+    got = runner(graphopt.compile(model.SerializeToString(), out=tmp_path / "m"))[0](data)["y0"]
+    axes, keep = attributes.get("axes"), bool(attributes.get("keepdims", 1))
+    mean = np.mean(IMAGE.astype(np.float64), axis=axes and tuple(axes), keepdims=keep)  # type: ignore[arg-type]
+    exact = (mean - 130) * 0.02 / 0.1 + 101
+    assert got.shape == exact.shape and np.abs(got - exact).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize("operator", ["QAttention", "QEmbedLayerNormalization", "DynamicQuantizeLSTM"])
+def test_what_has_no_spelling_is_named_with_the_way_out(operator: str) -> None:
+    model, _ = model_of([Case(operator, (FLOATS,), (0,))])
+    told = (
+        f"node '.*' \\(com.microsoft::{operator}\\): there is no kernel .*ONNX Runtime's own.*QuantFormat.QDQ"
+    )
+    with pytest.raises(UnsupportedError, match=told) as raised:
+        graphopt.compile(model.SerializeToString())
+    assert "\n" not in str(raised.value)

@@ -114,6 +114,14 @@ REFUSED = {
 }
 """Operators that will not have a kernel, and why."""
 
+MICROSOFT = "com.microsoft"
+"""The domain of what ONNX Runtime's tools write besides ONNX: see `passes/expand_quantized.py`."""
+
+MICROSOFT_HINT = (
+    "it is ONNX Runtime's own: quantise without it (`quantize_static` with QuantFormat.QDQ, without the fusions of "
+    "onnxruntime.transformers), or let `graphopt quantize` do it on the float model"
+)
+
 BLOCKED = frozenset(
     f"{KERNEL}::{name}"
     for name in "AveragePool Conv ConvTranspose GlobalAveragePool GlobalMaxPool MaxPool Pack Unpack".split()
