@@ -52,10 +52,10 @@ def fixed_point_oracle(graph: Graph, pipeline: str | None) -> Oracle | None:
     the one that the model was compiled with; None: the default one.
     """
     from graphopt.api import optimize
-    from graphopt.preparation import is_quantised, legalized
+    from graphopt.preparation import legalized, sums_integers
 
     exact = legalized(optimize(graph, pipeline), fixed_point=True)
-    if not is_quantised(exact):
+    if not sums_integers(exact):
         return None
     note = "ONNX Runtime requantises in floats"
     return Oracle("the reference evaluator in fixed point", lambda inputs: reference.run(exact, inputs), note)

@@ -19,6 +19,7 @@ from graphopt.passes.compute_in_half import ComputeInHalf
 from graphopt.passes.eliminate_common_subexpressions import EliminateCommonSubexpressions
 from graphopt.passes.eliminate_dead_code import EliminateDeadCode
 from graphopt.passes.expand_functions import ExpandFunctions
+from graphopt.passes.expand_quantized import QUANTISED
 from graphopt.passes.fold_constants import FoldConstants
 from graphopt.passes.fold_shapes import FoldShapes
 from graphopt.passes.inline_branches import InlineBranches, why_open
@@ -35,11 +36,6 @@ from graphopt.targets.lower.support import REFUSED, SUPPORTED, unsupported
 
 if TYPE_CHECKING:
     from graphopt.targets.device import Target
-
-QUANTISED = frozenset(
-    "ConvInteger DynamicQuantizeLinear DequantizeLinear MatMulInteger QLinearConv QLinearMatMul".split()
-)
-"""Operators that tell a quantised model."""
 
 BYTES = 16
 """Channels in a block of a quantised graph: a vector of bytes on the smallest machine, of sums on the largest."""
@@ -92,7 +88,7 @@ def halved(graph: Graph) -> Graph:
     Raises UnsupportedError for a quantised model: its sums are integers, which float16 does not hold.
     """
     for node in graph.nodes:
-        if node.domain == QUANT or node.op_type in QUANTISED:
+        if node.domain == QUANT or node.key in QUANTISED:
             raise UnsupportedError(
                 "the model is quantised, and sums of its integers are not exact in float16",
                 where=f"node '{node.origin.known_as(node.name)}' ({node.op_type})",
@@ -104,7 +100,7 @@ def halved(graph: Graph) -> Graph:
     return copy
 
 
-def is_quantised(graph: Graph) -> bool:
+def sums_integers(graph: Graph) -> bool:
     """Whether some sums are sums of integers, as `legalized` leaves them."""
     return any(node.domain == QUANT for node in graph.nodes)
 
@@ -116,7 +112,7 @@ def blocked_for(graph: Graph, target: Target, *, half: bool = False) -> Graph:
     quantised graph it has `BYTES` channels, or all of them where the target keeps images channels-last.
     """
     dtype = DType.float16 if half else DType.float32
-    quantised = is_quantised(graph)
+    quantised = sums_integers(graph)
     bytes = ALL_CHANNELS if target.is_channels_last else BYTES
     block = bytes if quantised else max(target.vector_bits // dtype.bits, PAIR)
     narrow = 0 if quantised or target.vector_bits < 2 * NARROWEST else block // 2

@@ -10,12 +10,10 @@ standard operators alone: ONNX Runtime runs it as it is, and `graphopt.compile` 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from graphopt.analysis.cost import cost_of_graph
 from graphopt.analysis.ranges import Ranges
@@ -25,15 +23,15 @@ from graphopt.evaluate import Judge
 from graphopt.finishing_products import finishing_products
 from graphopt.float_islands import float_islands
 from graphopt.integer_speed import Speed, measure_speed
-from graphopt.ir import Graph, Node
+from graphopt.ir import Graph
 from graphopt.passes import QUANTIZABLE
 from graphopt.passes.balance import balance, channels_of
 from graphopt.passes.equalize import Pair
-from graphopt.passes.expand_quantized import SPELLINGS
-from graphopt.passes.quantization.layers import layers_of, weights_of
+from graphopt.passes.expand_quantized import QUANTISED
+from graphopt.passes.quantization.check_weights import check_weights
+from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.narrow_parameters import narrow_parameters
-from graphopt.passes.quantization.operators import PERCEPTIBLE, is_lookup, is_product
-from graphopt.passes.quantization.parameters import SMALLEST_SCALE, check_finite
+from graphopt.passes.quantization.operators import is_lookup
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
 from graphopt.quality import Quality, labels_of, measure_quality
@@ -47,16 +45,6 @@ if TYPE_CHECKING:
 
     from graphopt.passes.rounding.effect import Effect
     from graphopt.refinement import Refinement
-
-QUANTISED = SPELLINGS.keys() | frozenset(
-    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QuantizeLinear".split()
-)
-"""Operators of a quantised model, by `node.key`."""
-
-VANISHING = 127 * SMALLEST_SCALE
-"""Weights below it are zero on any scale."""
-
-LISTED_AT_MOST = 3
 
 SECONDS = 0.3
 """How long each of two models is timed."""
@@ -282,40 +270,3 @@ def refuse_quantised(graph: Graph) -> None:
                 where=f"node '{node.origin.known_as(node.name)}' ({node.key})",
                 hint="`graphopt compile` takes it as it is; quantise the float model otherwise",
             )
-
-
-def check_weights(layers: Collection[Node]) -> list[str]:
-    """What to tell of weights that are zero, and of biases beyond all data.
-
-    Raises UsageError where all are, where there is no layer, and for constants with NaN or infinity.
-    """
-    for value in (value for node in layers for value in node.inputs):
-        if value is not None and value.constant is not None:
-            check_finite(value.constant, f"weights '{value.name}'")
-    tensors = [value for node in layers for value in weights_of(node)]
-    if not layers:
-        raise UsageError("the model has no layer to quantise", hint="it has no convolution or matrix product")
-    zeros = [
-        value
-        for value in tensors
-        if value.constant is not None and np.abs(value.constant).max(initial=0.0) < VANISHING
-    ]
-    if zeros and len(zeros) == len(tensors):
-        names = ", ".join(f"'{value.name}'" for value in zeros[:LISTED_AT_MOST])
-        more = f" and {len(zeros) - LISTED_AT_MOST} more" if len(zeros) > LISTED_AT_MOST else ""
-        hint = "export the trained model"
-        raise UsageError(f"all its weights are zero: {names}{more}", where="model", hint=hint)
-    notes = [f"weights '{value.name}' are all zero; they get a scale of 1" for value in zeros]
-    return notes + [note for node in layers for note in _vast_bias(node)]
-
-
-def _vast_bias(node: Node) -> Iterator[str]:
-    """What to tell of a bias that no sum of products reaches: exact beside it are only zeros."""
-    bias = node.input(2) if is_product(node) else None
-    if bias is None or bias.constant is None:
-        return
-    channel = int(np.abs(bias.constant).argmax())
-    most = float(bias.constant.flat[channel])
-    if abs(most) >= PERCEPTIBLE:
-        told = f"bias '{bias.name}' is {most:g} in channel {channel}"
-        yield f"{told}, beside which its weights round to zero; is the model trained?"

@@ -206,6 +206,11 @@ SPELLINGS: Mapping[str, Spell] = {
 }
 """By `node.key`."""
 
+QUANTISED = SPELLINGS.keys() | frozenset(
+    "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QuantizeLinear".split()
+)
+"""Operators that tell a quantised model, by `node.key`."""
+
 
 @dataclass(frozen=True)
 class ExpandQuantized(Pass):

@@ -83,9 +83,9 @@ def inspect_model(
 
 def _in_floats(graph: Graph, target: Target) -> tuple[Problem, ...]:
     from graphopt.passes.requantize_fixed import left_in_floats
-    from graphopt.preparation import is_quantised
+    from graphopt.preparation import sums_integers
 
-    if not target.is_fixed_point or not is_quantised(graph):
+    if not target.is_fixed_point or not sums_integers(graph):
         return ()
     return tuple(_problem(node, reason) for node, reason in left_in_floats(graph).items())
 
