@@ -119,11 +119,11 @@ def _node_proto(node: Node, names: dict[Value, str]) -> onnx.NodeProto:
         inputs.pop()
     proto.input.extend("" if v is None else names.get(v, v.name) for v in inputs)
     outputs = list(node.outputs)
-    while len(outputs) > 1 and _unread(outputs[-1]):
+    left_out = [_unread(value) and _may_be_left_out(schema, index) for index, value in enumerate(outputs)]
+    while len(outputs) > 1 and left_out[len(outputs) - 1]:
         outputs.pop()
-    for index, value in enumerate(outputs):
-        optional = schema is not None and index < len(schema.outputs) and _is_optional(schema.outputs[index])
-        proto.output.append("" if optional and _unread(value) else names[value])
+    for value, is_left_out in zip(outputs, left_out, strict=False):
+        proto.output.append("" if schema is not None and is_left_out else names[value])
     for key in sorted(node.attributes):
         value_of = node.attributes[key]
         if isinstance(value_of, Graph):
@@ -155,6 +155,11 @@ def _rename_reads(proto: onnx.GraphProto, renamed: dict[str, str]) -> None:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 _rename_reads(attribute.g, renamed)
+
+
+def _may_be_left_out(schema: onnx.defs.OpSchema | None, index: int) -> bool:
+    """Output `index` of an operator; of those that a Split, a Scan or an If has, the number says something."""
+    return schema is None or index < len(schema.outputs) and _is_optional(schema.outputs[index])
 
 
 def _is_optional(parameter: onnx.defs.OpSchema.FormalParameter) -> bool:

@@ -64,6 +64,27 @@ def test_nested_names_follow_outputs() -> None:
         assert np.array_equal(got[name], array)
 
 
+def test_a_last_result_that_nobody_reads_stays_where_their_number_counts() -> None:
+    graph = Graph("last", opset=24)
+    x = graph.add_input("x", TensorType(DType.float32, (4, 6)))
+    half, vector = (TensorType(DType.float32, shape) for shape in ((4, 3), (3,)))
+    halves = graph.add("Split", [x], {"axis": 1, "num_outputs": 2}, types=[half, half])
+    body = Graph("step", opset=24, parent=graph)
+    state = body.add_input("state", vector)
+    row = body.add_input("row", vector)
+    total = body.add("Add", [state, row], types=[vector]).output
+    body.add_output(total, "total")
+    body.add_output(body.add("Neg", [total], types=[vector]).output, "kept")
+    first = graph.add_constant(np.zeros(3, np.float32), "first")
+    attributes = {"body": body, "num_scan_inputs": 1}
+    sums = graph.add("Scan", [first, halves.outputs[0]], attributes, types=[vector, half])
+    graph.add_output(sums.outputs[0], "y")
+    model = to_model(graph)
+    check_file(model)
+    given = np.arange(24, dtype=np.float32).reshape(4, 6)
+    assert np.array_equal(onnxruntime_outputs(model, {"x": given})["y"], given[:, :3].sum(0))
+
+
 def test_groups_are_taken_apart() -> None:
     graph = read_model(cnn())
     plain = to_bytes(graph)
