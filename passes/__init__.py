@@ -29,6 +29,7 @@ PASSES: dict[str, str] = {
     "migrate-outliers": "migrate_outliers:MigrateOutliers",
     "multiply-by-scales": "multiply_by_scales:MultiplyByScales",
     "normalize-matmul": "normalize_matmul:NormalizeMatMul",
+    "patch-rows": "patch_rows:PatchRows",
     "pool-first": "pool_first:PoolFirst",
     "prune-channels": "prune_channels:PruneChannels",
     "quantize": "quantize:Quantize",

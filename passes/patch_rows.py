@@ -36,8 +36,8 @@ class PatchRows(Pass):
 
     name: ClassVar[str] = "patch-rows"
 
-    until: str
-    bands: int
+    until: str = ""
+    bands: int = 2
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
         cuts = {cut.value.name: cut for cut in cuts_of(graph)}

@@ -124,7 +124,8 @@ class ModelAbi:
     `workspace_bytes` is enough for any of them. `profiled_layers` is the number of layers that
     `<model>_run_profiled` tells the time of; 0: there is no such function. The workspace starts at a multiple of
     `alignment`. Where inputs and outputs are in the workspace, `inputs_at` and `outputs_at` are the bytes in front of
-    each; otherwise the caller passes them.
+    each; otherwise the caller passes them. `arenas` are regions of RAM and the bytes that it takes of each, where none
+    holds it as a whole; places count as if they lay one behind the other.
     """
 
     name: str
@@ -135,6 +136,7 @@ class ModelAbi:
     alignment: int = ALIGNMENT
     inputs_at: tuple[int, ...] = ()
     outputs_at: tuple[int, ...] = ()
+    arenas: tuple[tuple[str, int], ...] = ()
 
     @property
     def passes_tensors(self) -> bool:
@@ -173,6 +175,7 @@ class ModelAbi:
             **({"more_shapes": more} if more else {}),
             "workspace_bytes": self.workspace_bytes,
             "workspace_alignment": self.alignment,
+            **({"arenas": [list(arena) for arena in self.arenas]} if self.arenas else {}),
             "default_threads": self.default_threads,
             **({"profiled_layers": self.profiled_layers} if self.profiled_layers else {}),
             **(
@@ -187,8 +190,10 @@ class ModelAbi:
         """The contract that `describe` told. Raises KeyError, TypeError or ValueError for anything else."""
         sizes = (int(data["workspace_bytes"]), int(data["default_threads"]))
         layers, alignment = int(data.get("profiled_layers", 0)), int(data["workspace_alignment"])
-        at = (tuple(map(int, data.get(side, ()))) for side in ("inputs_at", "outputs_at"))
-        return cls(str(data["model"]), signatures(data), *sizes, layers, alignment, *at)
+        inputs_at, outputs_at = (tuple(map(int, data.get(side, ()))) for side in ("inputs_at", "outputs_at"))
+        arenas = tuple((str(name), int(size)) for name, size in data.get("arenas", ()))
+        name = str(data["model"])
+        return cls(name, signatures(data), *sizes, layers, alignment, inputs_at, outputs_at, arenas)
 
 
 def _describe_signature(signature: Signature) -> dict[str, Any]:

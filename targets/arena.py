@@ -14,6 +14,10 @@ from itertools import pairwise
 from graphopt.analysis.storage import Storage
 from graphopt.ir import Node, Value
 from graphopt.targets.plan_memory import Buffer, Overlap, Plan, aligned, plan
+from graphopt.targets.several_arenas import Room, spread
+
+WORKSPACE_USES = 8
+"""How often a kernel is taken to go over its workspace: strips are written for what is read again and again."""
 
 BEFORE = -1
 """The step at which the caller writes inputs."""
@@ -52,10 +56,12 @@ def plan_arena(
     inputs: Sequence[Value] = (),
     outputs: Sequence[Value] = (),
     copies: Mapping[int, int] | None = None,
+    rooms: Sequence[Room] = (),
 ) -> Arena:
     """Place what is computed and not `elsewhere`; `inputs` and `outputs` are the graph's that are in the arena.
 
-    `copies` are the bytes of outputs that lie elsewhere and are copied behind the last call, by number.
+    `copies` are the bytes of outputs that lie elsewhere and are copied behind the last call, by number. What fits none
+    of the `rooms` is spread over them, if they hold it together.
     """
     reads = _Reads(calls, storage, outputs)
     known: dict[Value, list[Buffer]] = {}
@@ -66,13 +72,16 @@ def plan_arena(
     buffers = [piece for pieces in known.values() for piece in pieces]
     for number, call in enumerate(calls):
         for index, size in enumerate(call.workspaces):
-            buffers.append(Buffer(_workspace(number, index), size, number, number))
+            name = _workspace(number, index)
+            buffers.append(Buffer(name, size, number, number, uses=WORKSPACE_USES))
     for index, size in (copies or {}).items():
         buffers.append(Buffer(_copy(index), size, len(calls), len(calls)))
     allowed: dict[tuple[str, str], Overlap] = {}
     for call in calls:
         allowed.update(_allowed(call, storage, known))
     placement = plan(buffers, alignment, allowed)
+    if is_too_large(placement, rooms):
+        placement = spread(buffers, rooms, alignment, allowed) or placement
     offsets = {
         storage.of(value).root: placement.offsets[pieces[0].name] - pieces[0].offset
         for value, pieces in known.items()
@@ -84,6 +93,11 @@ def plan_arena(
     ]
     copied = {index: placement.offsets[_copy(index)] for index in copies or {}}
     return Arena(placement, offsets, scratch, copied)
+
+
+def is_too_large(placement: Plan, rooms: Sequence[Room]) -> bool:
+    """It is one arena, and there are rooms of which none holds it."""
+    return bool(rooms) and not placement.arenas and placement.size > max(room.bytes for room in rooms)
 
 
 def _copy(index: int) -> str:
@@ -123,13 +137,15 @@ class _Reads:
         stretch = self._storage.of(value)
         if len(ends) <= 2 and self._storage.is_alone(value):
             last = max((number for *_, number in reads), default=first)
-            return [Buffer(value.name, aligned(storage_bytes(value), alignment), first, last)]
+            size = aligned(storage_bytes(value), alignment)
+            return [Buffer(value.name, size, first, last, uses=1 + len(reads))]
         found = []
         for low, high in pairwise(ends):
             last = max((n for start, end, n in reads if start < high and low < end), default=first)
             name = value.name if len(ends) == 2 else f"{value.name}[{low}:{high}]"
             place = (stretch.offset + low) * width
-            found.append(Buffer(name, (high - low) * width, first, last, stretch.root.name, place))
+            uses = 1 + sum(start < high and low < end for start, end, _ in reads)
+            found.append(Buffer(name, (high - low) * width, first, last, stretch.root.name, place, uses))
         return found
 
 

@@ -106,16 +106,15 @@ class Target:
     def shortages(self, *, flash: int, ram: int) -> list[str]:
         """Which of these bytes of constants, and of what a run needs at once, the regions cannot hold; none without.
 
-        Constants are many arrays, which may lie in several regions; the arena is one, which lies in the largest.
+        Constants are many arrays, which may lie in several regions, and buffers may be spread over several arenas: what
+        is more than all regions together is told.
         """
         if not self.regions:
             return []
-        largest = self.largest_of("ram")
-        among = " in its largest region" if largest < self.bytes_of("ram") else ""
-        has = {"flash": (flash, self.bytes_of("flash"), ""), "ram": (ram, largest, among)}
+        has = {"flash": (flash, self.bytes_of("flash")), "ram": (ram, self.bytes_of("ram"))}
         return [
-            f"it needs {needed:,} bytes of {kind} without code and stack, {self.name} has {there:,}{where}"
-            for kind, (needed, there, where) in has.items()
+            f"it needs {needed:,} bytes of {kind} without code and stack, {self.name} has {there:,}"
+            for kind, (needed, there) in has.items()
             if needed > there
         ]
 

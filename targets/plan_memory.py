@@ -33,7 +33,8 @@ SEARCH_ROUNDS = 400
 class Buffer:
     """`size` bytes that must stay intact from step `first` to step `last`, both included.
 
-    They lie `offset` bytes behind the start of `region`, where they belong to one.
+    They lie `offset` bytes behind the start of `region`, where they belong to one. They are written and read `uses`
+    times in all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Buffer:
     last: int
     region: str = ""
     offset: int = 0
+    uses: int = 1
 
     def meets(self, other: Buffer) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -84,7 +86,8 @@ Overlaps = Mapping[tuple[str, str], Overlap]
 class Plan:
     """Byte offset of each buffer, the arena's size, and the liveness bound it is measured against.
 
-    `is_best`: no placement of these buffers is smaller.
+    `is_best`: no placement of these buffers is smaller. `arenas` are the names and sizes of several arenas, which the
+    offsets take for one behind the other; empty where there is one.
     """
 
     offsets: dict[str, int]
@@ -92,6 +95,7 @@ class Plan:
     lower_bound: int
     buffers: tuple[Buffer, ...] = ()
     is_best: bool = False
+    arenas: tuple[tuple[str, int], ...] = ()
 
     @property
     def over_bound(self) -> float:
@@ -109,16 +113,14 @@ def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT, overlaps: Overla
     the latter count rounded up to it, in the bound too. Without `overlaps` what lives together shares nothing.
     """
     allowed = overlaps or {}
-    wanted = [
-        replace(b, size=b.size if b.region else aligned(b.size, alignment)) for b in buffers if b.size > 0
-    ]
+    wanted = rounded(buffers, alignment)
     bound = lower_bound(wanted, allowed, alignment)
-    regions = _regions(wanted, alignment)
-    nearby = _Nearby(regions, allowed)
+    regions = joined(wanted, alignment)
+    nearby = Nearby(regions, allowed)
     best_order: list[Region] = []
     best: dict[str, int] = {}
     best_size = -1
-    for key in _ORDERS:
+    for key in ORDERS:
         order = sorted(regions, key=key)
         starts, size = _first_fit(order, nearby)
         if best_size < 0 or size < best_size:
@@ -134,6 +136,13 @@ def plan(buffers: Sequence[Buffer], alignment: int = ALIGNMENT, overlaps: Overla
             best_size = max(best[region.name] + region.size for region in regions)
     offsets = {b.name: best.get(b.region or b.name, 0) + b.offset for b in buffers}
     return Plan(offsets, max(best_size, 0), bound, tuple(buffers), is_best)
+
+
+def rounded(buffers: Sequence[Buffer], alignment: int) -> list[Buffer]:
+    """Those that have bytes; the sizes of those that belong to no region up to the alignment."""
+    return [
+        replace(b, size=b.size if b.region else aligned(b.size, alignment)) for b in buffers if b.size > 0
+    ]
 
 
 @dataclass(frozen=True)
@@ -157,14 +166,15 @@ class Region:
         return max(b.last for b in self.buffers)
 
 
-def _regions(buffers: Sequence[Buffer], alignment: int) -> list[Region]:
+def joined(buffers: Sequence[Buffer], alignment: int) -> list[Region]:
+    """The regions of the buffers; one of its own for each that belongs to none."""
     members: dict[str, list[Buffer]] = {}
     for buffer in buffers:
         members.setdefault(buffer.region or buffer.name, []).append(buffer)
     return [Region(name, tuple(found), alignment) for name, found in members.items()]
 
 
-class _Nearby:
+class Nearby:
     """For two regions, the distances from the second's start to the first's at which buffers that live together
     share bytes: open intervals."""
 
@@ -225,7 +235,7 @@ def _shared(buffers: Sequence[Buffer], overlaps: Overlaps, alignment: int) -> di
 
 # The third from the end is for overlaps: what is written lies in front of what is read, so a chain is placed from its
 # end. The last two place first what grows and shrinks, and then what fits beside it at each step.
-_ORDERS: tuple[Callable[[Region], tuple], ...] = (
+ORDERS: tuple[Callable[[Region], tuple], ...] = (
     lambda b: (-b.size, b.first, b.name),
     lambda b: (-b.size * (b.last - b.first + 1), b.first, b.name),
     lambda b: (-(b.last - b.first), -b.size, b.first, b.name),
@@ -236,7 +246,7 @@ _ORDERS: tuple[Callable[[Region], tuple], ...] = (
 )
 
 
-def _first_fit(order: Sequence[Region], nearby: _Nearby) -> tuple[dict[str, int], int]:
+def _first_fit(order: Sequence[Region], nearby: Nearby) -> tuple[dict[str, int], int]:
     """Each region at the lowest offset where its buffers are free during their lives."""
     placed: list[tuple[int, Region]] = []
     size = 0
@@ -254,7 +264,7 @@ def _first_fit(order: Sequence[Region], nearby: _Nearby) -> tuple[dict[str, int]
 
 
 def _improve(
-    order: list[Region], starts: dict[str, int], size: int, bound: int, nearby: _Nearby
+    order: list[Region], starts: dict[str, int], size: int, bound: int, nearby: Nearby
 ) -> tuple[dict[str, int], int]:
     """Move one region at the top of the arena earlier in the order, keep what does not get worse."""
     chance = random.Random(0)

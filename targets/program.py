@@ -7,7 +7,7 @@ workspace gets a slot of the arena.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,9 +17,10 @@ from graphopt.ir import KERNEL, Graph, Node, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
-from graphopt.targets.arena import Work, plan_arena, storage_bytes
+from graphopt.targets.arena import Work, is_too_large, plan_arena, storage_bytes
 from graphopt.targets.execution_order import least_peak_order
 from graphopt.targets.plan_memory import Overlap, Plan
+from graphopt.targets.several_arenas import Room
 from graphopt.targets.weights import Weights
 
 
@@ -103,13 +104,15 @@ def build_program(
     overlaps: Mapping[str, Mapping[tuple[int, int], Overlap]] | None = None,
     tensors_in_arena: bool = False,
     reorder: bool = False,
+    rooms: Sequence[Room] = (),
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
     Its constants are added to `weights`, where other programs may have theirs. `overlaps` tells of each kernel which
     parameters may share memory, by their numbers; without it none may. With `tensors_in_arena` inputs and outputs have
     places in the arena, where a run may write over an input; otherwise they are the caller's buffers. With `reorder`
-    calls run in another order than the graph's where that takes a smaller arena.
+    calls run in another order than the graph's where that takes a smaller arena. What fits none of the `rooms` is
+    spread over them, if they hold it together.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -135,11 +138,12 @@ def build_program(
     work = [Work(node, workspaces[kernel_of[node]], (overlaps or {}).get(kernel_of[node])) for node in calls]
     sides = {"inputs": graph.inputs, "outputs": graph.outputs} if tensors_in_arena else {}
     copies = {index: outputs[index].nbytes for index in copied} if tensors_in_arena else {}
-    arena = plan_arena(work, storage, places, alignment, copies=copies, **sides)
+    arena = plan_arena(work, storage, places, alignment, copies=copies, rooms=rooms, **sides)
     if reorder:
         ordered = [work[number] for number in least_peak_order(work, storage, places, **sides)]
-        other = plan_arena(ordered, storage, places, alignment, copies=copies, **sides)
-        if other.plan.size < arena.plan.size:
+        other = plan_arena(ordered, storage, places, alignment, copies=copies, rooms=rooms, **sides)
+        keys = [(is_too_large(p, rooms), len(p.arenas), p.size) for p in (other.plan, arena.plan)]
+        if keys[0] < keys[1]:
             arena, work = other, ordered
     places.update((root, Place("arena", offset)) for root, offset in arena.offsets.items())
 

@@ -5,15 +5,18 @@ What does not fit is told with what would have to give: the layers that are over
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
-from graphopt.targets.arena import storage_bytes
+from graphopt.targets.arena import is_too_large, storage_bytes
 from graphopt.targets.device import Target
+from graphopt.targets.firmware.arenas import rooms_of
 from graphopt.targets.firmware.footprint import Footprint
 from graphopt.targets.firmware.memory import layer_bytes
 from graphopt.targets.firmware.options import FirmwareOptions
 from graphopt.targets.program import Call, Program
+from graphopt.targets.several_arenas import Room
 
 MOST_NAMED = 3
 """Layers that a message names."""
@@ -39,21 +42,25 @@ class OverBudget(UnsupportedError):
         self.of_ram = of_ram
 
 
-def limits(target: Target, options: FirmwareOptions) -> dict[str, Limit]:
-    """Of "ram" and "flash": the option's where there is one, unless the board has less."""
+def limits(target: Target, options: FirmwareOptions, *, several: bool = False) -> dict[str, Limit]:
+    """Of "ram" and "flash": the option's where there is one, unless the board has less. With `several` arenas all
+    regions of RAM count, otherwise the largest."""
     found = {}
     for kind, given in (("ram", options.ram), ("flash", options.flash)):
-        has = target.largest_of(kind) if kind == "ram" else target.bytes_of(kind)
+        has = target.largest_of(kind) if kind == "ram" and not several else target.bytes_of(kind)
         if has:
-            found[kind] = Limit(has, f"{target.name} has {has:,}{_where(target, kind)}")
+            found[kind] = Limit(has, f"{target.name} has {has:,}{_where(target, kind, several)}")
         if given is not None and (not has or given < has):
             found[kind] = Limit(given, f"--{kind} allows {given:,}")
     return found
 
 
-def _where(target: Target, kind: str) -> str:
-    several = sum(region.kind == kind for region in target.regions) > 1
-    return " in its largest region" if kind == "ram" and several else ""
+def _where(target: Target, kind: str, several: bool) -> str:
+    regions = [region for region in target.regions if region.kind == kind]
+    if kind == "flash" or len(regions) == 1:
+        return ""
+    listed = ", ".join(f"{region.name} {region.bytes:,}" for region in regions)
+    return f" in {listed}" if several else f" in its largest region (of {listed})"
 
 
 def check_data(program: Program, target: Target, options: FirmwareOptions) -> None:
@@ -82,18 +89,31 @@ def _check(
         "flash": len(program.weights.blob) + code,
         "ram": program.plan.size + passed_bytes(program) + stack,
     }
-    allowed = limits(target, options)
+    several = bool(program.plan.arenas)
+    allowed = limits(target, options, several=several)
+    rooms = rooms_of(target, options)
     said, ways = [], []
     for kind, needed in needs.items():
         if kind in allowed and needed > allowed[kind].bytes:
             reason, more = (
                 _flash(program) if kind == "flash" else _ram(program, stack, allowed[kind], options)
             )
-            said.append(f"it needs {needed:,} bytes of {kind} {how}, {allowed[kind].source}{reason}")
+            spread = is_too_large(program.plan, rooms) and kind == "ram"
+            beside = f", and buffers spread over {_names(rooms)} do not fit either" if spread else ""
+            said.append(f"it needs {needed:,} bytes of {kind} {how}, {allowed[kind].source}{beside}{reason}")
             ways += [way for way in more if way not in ways]
+    left = {room.name: room.bytes - dict(program.plan.arenas).get(room.name, 0) for room in rooms}
+    if several and not said and stack > max(left.values()):
+        listed = ", ".join(f"{name} {size:,}" for name, size in left.items())
+        said.append(f"it needs {stack:,} bytes of ram for the stack in one region, its arenas leave {listed}")
+        ways.append("name a larger board")
     if said:
         of_ram = any(" bytes of ram " in text for text in said)
         raise OverBudget("; ".join(said), hint=", or ".join(ways), program=program, of_ram=of_ram)
+
+
+def _names(rooms: Sequence[Room]) -> str:
+    return ", ".join(room.name for room in rooms)
 
 
 def passed_bytes(program: Program) -> int:

@@ -12,6 +12,7 @@ from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.firmware import board as board_files
+from graphopt.targets.firmware.arenas import definitions, given, input_call, output_call
 from graphopt.targets.firmware.interface import parameter_names, passed
 from graphopt.targets.memory_map import Region
 
@@ -40,7 +41,7 @@ def runner_text(abi: ModelAbi, *, selftest: bool) -> str:
             ("write", "out", outputs, abi.outputs),
         )
     )
-    arguments = [*(name for side in passed(abi) for name, _ in side), "arena", "sizeof arena"]
+    arguments = [*(name for side in passed(abi) for name, _ in side), *given(abi)]
     facts = {
         "MODEL": abi.name,
         "MACRO": abi.macro,
@@ -49,8 +50,9 @@ def runner_text(abi: ModelAbi, *, selftest: bool) -> str:
             for side in passed(abi)
             for name, spec in side
         ),
+        "ARENAS": "\n".join(definitions(abi, spare=1)),
         "POINTERS": "" if abi.passes_tensors else "\n".join(_pointers(abi)),
-        "SELFTEST": f"{abi.name}_selftest(arena, sizeof arena)" if selftest else "0",
+        "SELFTEST": f"{abi.name}_selftest({', '.join(given(abi))})" if selftest else "0",
         "RUN": f"{abi.name}_run({', '.join(arguments)})",
         "READS": reads,
         "WRITES": writes,
@@ -63,11 +65,11 @@ def _pointers(abi: ModelAbi) -> list[str]:
     inputs, outputs = parameter_names(abi)
     return [
         *(
-            f"    {c_type(spec)} *const {name} = {abi.name}_input_{number}(arena);"
+            f"    {c_type(spec)} *const {name} = {input_call(abi, number)};"
             for number, (name, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
         ),
         *(
-            f"    const {c_type(spec)} *const {name} = {abi.name}_output_{number}(arena);"
+            f"    const {c_type(spec)} *const {name} = {output_call(abi, number)};"
             for number, (name, spec) in enumerate(zip(outputs, abi.outputs, strict=True))
         ),
     ]

@@ -11,6 +11,7 @@ from graphopt.ir import Graph, Node
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
+from graphopt.targets.firmware.arenas import rooms_of
 from graphopt.targets.firmware.budget import check_data, check_program
 from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.footprint import footprint
@@ -85,7 +86,7 @@ class CompiledFirmware:
         told = footprint(encoded, target, name)
         if told is not None:
             check_program(self.program, told, f"{name}_run", target, self.options)
-        taken = memory_data(self.abi, self.program, told)
+        taken = memory_data(self.abi, self.program, told, rooms_of(target, self.options))
         return {
             **encoded,
             "memory.json": (json.dumps(taken, indent=1) + "\n").encode(),
@@ -114,6 +115,7 @@ def compile_firmware(
         progress("printing kernels", 0, 1)
     kernels = print_kernels(lowered.functions, target.triple, _operands(lowered.name_of))
     weights = Weights(FIRMWARE_ALIGNMENT)
+    rooms = rooms_of(target, options)
     program = build_program(
         graph,
         lowered.name_of,
@@ -123,12 +125,13 @@ def compile_firmware(
         overlaps=kernels.overlaps,
         tensors_in_arena=not options.keep_inputs,
         reorder=True,
+        rooms=rooms,
     )
     check_data(program, target, options)
-    places = () if options.keep_inputs else (program.input_places, program.output_places)
-    at = [tuple(place.offset for place in side) for side in places]
+    sides = ((), ()) if options.keep_inputs else (program.input_places, program.output_places)
+    inputs_at, outputs_at = (tuple(place.offset for place in side) for side in sides)
     sizes = (program.plan.size, 1, 0, FIRMWARE_ALIGNMENT)
-    abi = ModelAbi(name, (program.signature,), *sizes, *at)
+    abi = ModelAbi(name, (program.signature,), *sizes, inputs_at, outputs_at, program.plan.arenas)
     return CompiledFirmware(abi, program, kernels, lowered.schedules, options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphopt.targets.abi import ModelAbi, c_type
+from graphopt.targets.firmware.arenas import arenas_of, holding, pointers
 from graphopt.targets.firmware.c_statements import Parameter
 from graphopt.targets.firmware.header import run_prototype
 from graphopt.targets.firmware.interface import parameter_names, passed
@@ -44,7 +45,7 @@ class Entry:
         inputs, outputs = passed(self.abi)
         lines = []
         if self.abi.workspace_bytes:
-            lines.append("    unsigned char *const base = arena;")
+            lines += pointers(self.abi)
         for name, spec in (*inputs, *outputs):
             lines.append(f"    if (!{name}) return {macro}_ERROR_NULL;")
             if spec.dtype.numpy.itemsize > 1:
@@ -55,7 +56,7 @@ class Entry:
         return [*lines, *arena_checks(self.abi)]
 
     def statement(self, step: Call | Copy) -> str:
-        """A step as C; `base` is the arena."""
+        """A step as C; `base` is the arena, or one of several."""
         if isinstance(step, Copy):
             bytes_ = Parameter("", "void", True)
             source, target = self.argument(step.source, bytes_), self.argument(step.target, bytes_)
@@ -67,7 +68,9 @@ class Entry:
     def argument(self, place: Place, wanted: Parameter) -> str:
         """The pointer to a place, as a kernel takes it."""
         if place.region == "arena":
-            return f"(void *)(base + {place.offset})" if self.abi.workspace_bytes else "arena"
+            arena = holding(self.abi, place.offset)
+            offset = place.offset - arena.start
+            return f"(void *)({arena.base} + {offset})" if self.abi.workspace_bytes else arena.name
         if place.region == "weights":
             name, kind, offset = self.weights.at(place.offset)
             return _pointer(name, kind, offset, wanted, "const ")
@@ -79,13 +82,17 @@ class Entry:
 
 
 def arena_checks(abi: ModelAbi, sign: str = "") -> list[str]:
-    """Statements that return an error, with `sign` in front, where the arena is none."""
+    """Statements that return an error, with `sign` in front, where an arena is none."""
     macro = abi.macro
-    return [
-        f"    if (!arena) return {sign}{macro}_ERROR_NULL;",
-        f"    if ((uintptr_t)arena % {macro}_ARENA_ALIGNMENT) return {sign}{macro}_ERROR_ALIGNMENT;",
-        f"    if (arena_bytes < {macro}_ARENA_BYTES) return {sign}{macro}_ERROR_ARENA;",
-    ]
+    lines = []
+    for arena in arenas_of(abi):
+        name = arena.name
+        lines += [
+            f"    if (!{name}) return {sign}{macro}_ERROR_NULL;",
+            f"    if ((uintptr_t){name} % {macro}_ARENA_ALIGNMENT) return {sign}{macro}_ERROR_ALIGNMENT;",
+            f"    if ({name}_bytes < {arena.macro}_BYTES) return {sign}{arena.error};",
+        ]
+    return lines
 
 
 def _pointer(name: str, kind: str, offset: int, wanted: Parameter, constness: str) -> str:

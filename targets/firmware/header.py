@@ -6,6 +6,16 @@ from collections.abc import Mapping
 
 from graphopt.targets.abi import ModelAbi, c_type
 from graphopt.targets.bundle_files import render
+from graphopt.targets.firmware.arenas import (
+    declared,
+    definitions,
+    errors_of,
+    given,
+    holding,
+    input_call,
+    output_call,
+    sizes_text,
+)
 from graphopt.targets.firmware.c_expressions import constant
 from graphopt.targets.firmware.interface import (
     FIRMWARE_ERRORS,
@@ -27,12 +37,13 @@ def firmware_header(abi: ModelAbi, known: Mapping[str, Quantization], *, layers:
     facts = {
         "MODEL": abi.name,
         "MACRO": abi.macro,
-        "ARENA_BYTES": str(abi.workspace_bytes),
+        "ARENAS": sizes_text(abi),
+        "PARAMETERS": ", ".join(declared(abi)),
         "ALIGNMENT": str(abi.alignment),
         "LAYERS": str(layers),
         "ERRORS": "\n".join(
             f"#define {abi.macro}_{'OK' if code == 0 else f'ERROR_{suffix}'} {code} /* {text} */"
-            for code, (suffix, text) in FIRMWARE_ERRORS.items()
+            for code, (suffix, text) in errors_of(abi, FIRMWARE_ERRORS).items()
         ),
         "DTYPES": DTYPES,
         "INPUTS": tensors_text(abi.macro, "INPUT", abi.inputs),
@@ -66,8 +77,7 @@ def run_prototype(abi: ModelAbi) -> str:
     arguments = [
         *(f"const {c_type(spec)} *{name}" for name, spec in inputs),
         *(f"{c_type(spec)} *{name}" for name, spec in outputs),
-        "void *arena",
-        "size_t arena_bytes",
+        *declared(abi),
     ]
     return f"int {abi.name}_run({', '.join(arguments)})"
 
@@ -75,22 +85,22 @@ def run_prototype(abi: ModelAbi) -> str:
 def usage(abi: ModelAbi) -> list[str]:
     """How a program runs the model: lines of C."""
     name, macro, (inputs, outputs) = abi.name, abi.macro, parameter_names(abi)
-    lines = [f"static unsigned char arena[{macro}_ARENA_BYTES] {macro}_ALIGNED;"]
+    lines = definitions(abi)
     if abi.passes_tensors:
-        return [*lines, f"int error = {name}_run({', '.join([*inputs, *outputs])}, arena, sizeof arena);"]
+        return [*lines, f"int error = {name}_run({', '.join([*inputs, *outputs, *given(abi)])});"]
     return [
         *lines,
         *(
-            f"{c_type(spec)} *{own} = {name}_input_{number}(arena);"
+            f"{c_type(spec)} *{own} = {input_call(abi, number)};"
             for number, (own, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
         ),
         *(
             f"for (size_t i = 0; i < {macro}_INPUT_{n}_ELEMENTS; i++) {own}[i] = ...;"
             for n, own in enumerate(inputs)
         ),
-        f"int error = {name}_run(arena, sizeof arena);",
+        f"int error = {name}_run({', '.join(given(abi))});",
         *(
-            f"const {c_type(spec)} *{own} = {name}_output_{number}(arena);"
+            f"const {c_type(spec)} *{own} = {output_call(abi, number)};"
             for number, (own, spec) in enumerate(zip(outputs, abi.outputs, strict=True))
         ),
     ]
@@ -106,7 +116,9 @@ def _accessors(abi: ModelAbi) -> str:
         ("output", abi.outputs, abi.outputs_at),
     ):
         for number, (spec, place) in enumerate(zip(specs, places, strict=True)):
-            facts = {"NUMBER": str(number), "KIND": c_type(spec), "OFFSET": str(place)}
+            arena = holding(abi, place)
+            facts = {"NUMBER": str(number), "KIND": c_type(spec), "OFFSET": str(place - arena.start)}
+            facts["ARENA"] = arena.name
             blocks.append(render(f"firmware_{side}.in", {**facts, "MODEL": abi.name, "MACRO": abi.macro}))
     return "\n" + "\n".join(blocks)
 

@@ -10,13 +10,14 @@ import numpy as np
 from graphopt.ir import Graph, Node, Value
 from graphopt.runtime.manifest import Tensor
 from graphopt.targets.abi import ModelAbi, identifier
+from graphopt.targets.firmware.arenas import arenas_of
 from graphopt.targets.firmware.c_statements import KEYWORDS
 
 FIRMWARE_ERRORS = {
     0: ("OK", "success"),
-    1: ("NULL", "an input, an output or the arena is a null pointer"),
+    1: ("NULL", "an input, an output or an arena is a null pointer"),
     2: ("ARENA", "the arena is too small"),
-    3: ("ALIGNMENT", "the arena, an input or an output is not aligned"),
+    3: ("ALIGNMENT", "an arena, an input or an output is not aligned"),
 }
 """Return code -> (suffix of the C constant, text)."""
 
@@ -68,7 +69,7 @@ def _of(operands: Sequence[Value | None]) -> Quantization | None:
 
 def parameter_names(abi: ModelAbi) -> tuple[list[str], list[str]]:
     """The C names of the inputs and of the outputs, all different."""
-    taken: set[str] = set(RESERVED)
+    taken: set[str] = set(RESERVED) | {name for arena in arenas_of(abi) for name in arena.names}
     sides = []
     for side, specs in (("input", abi.inputs), ("output", abi.outputs)):
         names = []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.firmware.footprint import Footprint
-from graphopt.targets.plan_memory import aligned
+from graphopt.targets.plan_memory import Plan, aligned
 from graphopt.targets.program import Program
+from graphopt.targets.several_arenas import Room
 
 
-def memory_data(abi: ModelAbi, program: Program, taken: Footprint | None) -> dict[str, Any]:
-    """What `memory.json` holds; sizes are bytes. Of code and stack only where the compiler told."""
+def memory_data(
+    abi: ModelAbi, program: Program, taken: Footprint | None, rooms: Sequence[Room] = ()
+) -> dict[str, Any]:
+    """What `memory.json` holds; sizes are bytes. Of code and stack only where the compiler told. Where the board has
+    several regions of RAM, `rooms`, what each holds of the arena."""
     arena = {"arena": program.plan.size, "arena_lower_bound": program.plan.lower_bound}
     tensors = {
         "inputs": sum(spec.nbytes for spec in abi.inputs),
@@ -24,12 +29,27 @@ def memory_data(abi: ModelAbi, program: Program, taken: Footprint | None) -> dic
     if taken is not None:
         flash["code"] = sum(taken.code.values())
         ram["stack_bound"] = taken.stack_bound(f"{abi.name}_run")
+    used = rooms_used(program.plan, rooms)
     return {
         "flash": flash,
         "ram": ram,
+        **({"regions": [_region(program, room) for room in used]} if used else {}),
         "compiler": taken.compiler if taken else None,
         "layers": _layers(abi, program, taken),
     }
+
+
+def rooms_used(plan: Plan, rooms: Sequence[Room]) -> list[tuple[Room, int]]:
+    """The rooms that hold the arenas, and how many bytes; the first that holds a single one."""
+    if plan.arenas:
+        sizes = dict(plan.arenas)
+        return [(room, sizes[room.name]) for room in rooms if room.name in sizes]
+    return [(room, plan.size) for room in rooms if plan.size <= room.bytes][:1]
+
+
+def _region(program: Program, used: tuple[Room, int]) -> dict[str, Any]:
+    room, size = used
+    return {"region": room.name, "arena": size, "region_bytes": room.bytes}
 
 
 def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[dict[str, Any]]:
@@ -64,6 +84,9 @@ def memory_text(data: dict[str, Any], name: str) -> str:
     lines += [f"| {key} | {size} |" for key, size in data["flash"].items()]
     lines += ["", "| RAM | bytes |", "|---|---:|"]
     lines += [f"| {key.replace('_', ' ')} | {size} |" for key, size in data["ram"].items()]
+    if "regions" in data:
+        lines += ["", "| region | its arena | all of it |", "|---|---:|---:|"]
+        lines += [f"| {r['region']} | {r['arena']} | {r['region_bytes']} |" for r in data["regions"]]
     told = data["compiler"]
     lines += [
         "",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from graphopt.errors import UnsupportedError, UsageError, did_you_mean
 from graphopt.targets.bundle import Bundle, put_folder
+from graphopt.targets.firmware.arenas import definitions, given
 from graphopt.targets.firmware.packages import render
 
 VERSION = "1.0.0"
@@ -37,6 +38,8 @@ class Package:
         abi, target = self.bundle.abi, self.bundle.target
         told = f"The neural network {abi.name} as C for {target.name}, compiled by graphopt."
         texts = {"VERSION": self.version, "VENDOR": self.vendor, "URL": self.url, "DESCRIPTION": told}
+        texts["ARENAS_INDENTED"] = "\n    ".join(definitions(abi, spare=1))
+        texts |= {"ARENAS": "\n".join(definitions(abi, spare=1)), "GIVEN": ", ".join(given(abi))}
         return {"MODEL": abi.name, "MACRO": abi.macro, **texts}
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 from graphopt.ir import Value
 from graphopt.runtime.manifest import Tensor
 from graphopt.targets.abi import ModelAbi, c_type
+from graphopt.targets.firmware.arenas import arenas_of, declared, input_call, output_call
 from graphopt.targets.firmware.c_arrays import definition, length
 from graphopt.targets.firmware.c_expressions import constant
 from graphopt.targets.firmware.entry import Entry, arena_checks
@@ -53,25 +54,28 @@ def selftest_text(entry: Entry, sample: Sample) -> str:
         lines += definition(f"static const {c_type(spec)} wanted_{name}[{length(array)}]", array)
         if abi.passes_tensors:
             lines += [f"static {c_type(spec)} made_{name}[{max(spec.elements, 1)}];", ""]
-    arguments = ", ".join([*_passed(abi), "arena"])
-    given = [] if abi.passes_tensors else ["    give(arena);"]
+    arenas = [arena.name for arena in arenas_of(abi)]
+    arguments = ", ".join([*_passed(abi), *arenas])
+    run = ", ".join([*_passed(abi), *(part for name in arenas for part in (name, f"{name}_bytes"))])
+    given = [] if abi.passes_tensors else [f"    give({', '.join(arenas)});"]
+    read = ", ".join(f"const void *{name}" for name in arenas)
     return "\n".join(
         [
             *lines,
             *layers_text(entry, sample.layers),
             *([] if abi.passes_tensors else _giving(abi)),
             "/* The number of the first output that is not as it should be, counted from 1; 0: there is none. */",
-            f"static int wrong_output({'void' if abi.passes_tensors else 'const void *arena'}) {{",
+            f"static int wrong_output({'void' if abi.passes_tensors else read}) {{",
             *_comparisons(abi, sample),
             "    return 0;",
             "}",
             "",
-            f"int {abi.name}_selftest(void *arena, size_t arena_bytes) {{",
+            f"int {abi.name}_selftest({', '.join(declared(abi))}) {{",
             *([] if abi.passes_tensors else arena_checks(abi, "-")),
             *given,
-            f"    const int error = {abi.name}_run({arguments}, arena_bytes);",
+            f"    const int error = {abi.name}_run({run});",
             "    if (error) return -error;",
-            f"    const int output = wrong_output({'' if abi.passes_tensors else 'arena'});",
+            f"    const int output = wrong_output({'' if abi.passes_tensors else ', '.join(arenas)});",
             *given,
             f"    const int layer = wrong_layer({arguments});",
             f"    return layer ? layer : output ? {abi.macro}_LAYERS + output : 0;",
@@ -84,13 +88,19 @@ def selftest_text(entry: Entry, sample: Sample) -> str:
 def _comparisons(abi: ModelAbi, sample: Sample) -> list[str]:
     _, outputs = parameter_names(abi)
     rounded = rounded_outputs(sample.layers)
-    lines = []
+    lines = [] if abi.passes_tensors else _unused(abi)
     for number, (name, spec) in enumerate(zip(outputs, abi.outputs, strict=True), 1):
         if not abi.passes_tensors:
-            place = f"{abi.name}_output_{number - 1}(arena)"
+            place = output_call(abi, number - 1)
             lines.append(f"    const {c_type(spec)} *const made_{name} = {place};")
         lines += _comparison(number, name, spec, sample.outputs[spec.name], spec.name in rounded)
     return lines
+
+
+def _unused(abi: ModelAbi) -> list[str]:
+    """Of several arenas outputs are in some."""
+    arenas = arenas_of(abi)
+    return [f"    (void){arena.name};" for arena in arenas] if len(arenas) > 1 else []
 
 
 def _passed(abi: ModelAbi) -> list[str]:
@@ -99,13 +109,13 @@ def _passed(abi: ModelAbi) -> list[str]:
 
 
 def _giving(abi: ModelAbi) -> list[str]:
-    """A function that copies the sample into the arena."""
+    """A function that copies the sample into the arena, or the one of several that it lies in."""
     inputs, _ = parameter_names(abi)
     return [
-        "static void give(void *arena) {",
-        "    (void)arena;",
+        f"static void give({', '.join(f'void *{arena.name}' for arena in arenas_of(abi))}) {{",
+        *(f"    (void){arena.name};" for arena in arenas_of(abi)),
         *(
-            f"    memcpy({abi.name}_input_{number}(arena), given_{name}, {spec.nbytes}u);"
+            f"    memcpy({input_call(abi, number)}, given_{name}, {spec.nbytes}u);"
             for number, (name, spec) in enumerate(zip(inputs, abi.inputs, strict=True))
             if spec.nbytes
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from graphopt.ir import Value
 from graphopt.targets.abi import C_TYPES, c_type
+from graphopt.targets.firmware.arenas import arenas_of, pointers
 from graphopt.targets.firmware.c_expressions import constant
 from graphopt.targets.firmware.c_statements import Parameter
 from graphopt.targets.firmware.entry import Entry
@@ -44,7 +45,7 @@ STRETCH = 64
 
 
 def layers_text(entry: Entry, checks: Mapping[Value, Check]) -> list[str]:
-    """Helpers, and `wrong_layer` with the parameters of a run but the last."""
+    """Helpers, and `wrong_layer` with the parameters of a run but the arenas' sizes."""
     abi, program = entry.abi, entry.program
     inputs, outputs = passed(abi)
     pairs = [*inputs, *outputs]
@@ -53,7 +54,7 @@ def layers_text(entry: Entry, checks: Mapping[Value, Check]) -> list[str]:
             f"{'const ' if n < len(inputs) else ''}{c_type(spec)} *{name}"
             for n, (name, spec) in enumerate(pairs)
         ),
-        "void *arena",
+        *(f"void *{arena.name}" for arena in arenas_of(abi)),
     ]
     body = []
     number = 0
@@ -68,7 +69,7 @@ def layers_text(entry: Entry, checks: Mapping[Value, Check]) -> list[str]:
         *_helpers(entry, checks),
         "/* The number of the first layer whose result is not as it should be, counted from 1; 0: there is none. */",
         f"static int wrong_layer({', '.join(parameters)}) {{",
-        *(["    unsigned char *const base = arena;"] if abi.workspace_bytes else ["    (void)arena;"]),
+        *(pointers(abi) if abi.workspace_bytes else ["    (void)arena;"]),
         *(f"    (void){name};" for name, _ in pairs),
         *body,
         "    return 0;",

@@ -57,12 +57,14 @@ def test_code_and_stack_count_where_the_compiler_is_there(tmp_path: Path) -> Non
 
 
 def test_the_boards_memory_is_the_limit_where_it_is_less(tmp_path: Path) -> None:
-    """Of several regions of RAM the arena takes one."""
+    """Of several regions each is told, and the layers that neither one nor all of them hold."""
     (tmp_path / "two.toml").write_text(
         'base = "cortex-m4f"\n'
         '[[regions]]\nname = "flash"\nkind = "flash"\nstart = 0\nbytes = 0x10_0000\n'
-        '[[regions]]\nname = "sram1"\nkind = "ram"\nstart = 0x2000_0000\nbytes = 2048\n'
-        '[[regions]]\nname = "sram2"\nkind = "ram"\nstart = 0x2001_0000\nbytes = 2048\n'
+        '[[regions]]\nname = "sram1"\nkind = "ram"\nstart = 0x2000_0000\nbytes = 1024\n'
+        '[[regions]]\nname = "sram2"\nkind = "ram"\nstart = 0x2001_0000\nbytes = 1024\n'
     )
-    with pytest.raises(UnsupportedError, match=r"two has 2,048 in its largest region"):
+    with pytest.raises(UnsupportedError, match=r"two has 1,024 in its largest region") as raised:
         graphopt.compile(residual(), target=str(tmp_path / "two.toml"), out=tmp_path / "fw", ram=1 << 20)
+    assert "sram1 1,024, sram2 1,024" in raised.value.what and "spread over sram1, sram2" in raised.value.what
+    assert "most of it in '" in raised.value.what and "scratch" in raised.value.what
