@@ -25,7 +25,6 @@ from graphopt.targets.plan_memory import (
     rounded,
 )
 
-
 FOR_STACK = 512
 """Bytes that one of the rooms had better leave to the stack."""
 
