@@ -57,6 +57,10 @@ class Grid:
             zero_point=np.where(mask, other.zero_point, self.zero_point),
         )
 
+    def swapped(self) -> Grid:
+        """Of as many groups as there were rows in a group, and the other way round."""
+        return replace(self, scale=self.scale.swapaxes(0, 1), zero_point=self.zero_point.swapaxes(0, 1))
+
     def spanning(self, rows: np.ndarray, share: float, *, symmetric: bool) -> Grid:
         """The grid that spans a `share` of the range of each group of `rows`; zeros alone get scale 1."""
         groups = range(self.scale.shape[-1])
