@@ -165,8 +165,9 @@ static void helium_tiles(struct helium_tile *tile, int32_t pixels) {
         const int32_t taken = 1;
         helium_one_pixel(tile);
 #endif
+        pixels -= taken;
+        if (pixels <= 0) break; /* no pointer goes beyond the last pixel */
         tile->x += taken * tile->step;
         tile->y = (int8_t *)tile->y + taken * tile->y_step;
-        pixels -= taken;
     }
 }
