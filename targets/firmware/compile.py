@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from graphopt.ir import Graph, Node
+from graphopt.errors import UnsupportedError
+from graphopt.ir import DType, Graph, Node
+from graphopt.ir.fused import body_of
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.bundle_files import render
 from graphopt.targets.device import Target
@@ -110,6 +112,7 @@ def compile_firmware(
 
     check_processor(target)
     groups = [node for node in graph.nodes if needs_kernel(node)]
+    _check_precision(groups)
     lowered = lower_groups(groups, target, progress, winograd=False, prefix=f"{name}_")
     if progress:
         progress("printing kernels", 0, 1)
@@ -133,6 +136,19 @@ def compile_firmware(
     sizes = (program.plan.size, 1, 0, FIRMWARE_ALIGNMENT)
     abi = ModelAbi(name, (program.signature,), *sizes, inputs_at, outputs_at, program.plan.arenas)
     return CompiledFirmware(abi, program, kernels, lowered.schedules, options)
+
+
+def _check_precision(groups: Sequence[Node]) -> None:
+    """Raise UnsupportedError for what computes in float64, which no core here has in its registers."""
+    for group in groups:
+        for node in body_of(group).nodes:
+            wide = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype is DType.float64]
+            if wide:
+                raise UnsupportedError(
+                    f"'{wide[0].name}' is float64, which microcontrollers do not compute in",
+                    where=f"node '{group.origin.known_as(group.name)}' ({node.op_type})",
+                    hint="export the model in float32, or cast what needs it",
+                )
 
 
 def _operands(name_of: Mapping[Node, str]) -> dict[str, set[int]]:

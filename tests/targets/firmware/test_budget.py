@@ -8,6 +8,7 @@ import pytest
 
 import graphopt
 from graphopt.errors import UnsupportedError, UsageError
+from graphopt.ir import DType, Graph, TensorType
 from graphopt.targets.firmware.options import bytes_of
 from tests.targets.firmware.conftest import DIGITS
 from tests.targets.firmware.residual import residual
@@ -68,3 +69,13 @@ def test_the_boards_memory_is_the_limit_where_it_is_less(tmp_path: Path) -> None
         graphopt.compile(residual(), target=str(tmp_path / "two.toml"), out=tmp_path / "fw", ram=1 << 20)
     assert "sram1 1,024, sram2 1,024" in raised.value.what and "spread over sram1, sram2" in raised.value.what
     assert "most of it in '" in raised.value.what and "scratch" in raised.value.what
+
+
+def test_what_computes_in_float64_is_refused(tmp_path: Path) -> None:
+    graph = Graph("wide", opset=24)
+    x = graph.add_input("x", TensorType(DType.float64, (4,)))
+    graph.add_output(graph.add("Exp", [x], types=[x.type], name="grow").output, "y")
+    with pytest.raises(UnsupportedError, match="is float64") as raised:
+        graphopt.compile(graph, target="cortex-m7", out=tmp_path / "fw")
+    assert raised.value.where == "node 'grow' (Exp)" and "float32" in raised.value.hint
+    assert not (tmp_path / "fw").exists()
