@@ -24,7 +24,7 @@ from graphopt.errors import UsageError, did_you_mean
 from graphopt.evaluate import Judge
 from graphopt.ir import Graph
 from graphopt.passes import PRUNABLE
-from graphopt.passes.prune_channels import BY_WEIGHTS, check_multiple, one_aim, prunable, removed
+from graphopt.passes.prune_channels import BY_WEIGHTS, check_kinds, check_multiple, one_aim, prunable, removed
 from graphopt.passes.pruning.choose import without
 from graphopt.passes.pruning.importance import Ranking, by_weights
 from graphopt.passes.pruning.kept import Kept
@@ -89,6 +89,7 @@ def prune(
     multiple: int | None = None,
     exclude: Sequence[str] = (),
     coupled: bool = False,
+    only: Sequence[str] = (),
     labels: object = None,
     metric: str | None = None,
     evaluate: Judge | str | None = None,
@@ -105,7 +106,8 @@ def prune(
     of each group that goes. `data` may have any form that `graphopt.data.open_samples` takes. `importance` is
     "reconstruction" unless there are no data, then "l2". `recovery` is "refit" (weights and biases), "bias" or "none".
     Widths become multiples of `multiple`, the target's vectors unless given. Channels of nodes that `exclude` names
-    stay, `*` standing for any letters. With `coupled`, widths that normalisations run along may shrink too.
+    stay, `*` standing for any letters. With `coupled`, widths that normalisations run along may shrink too. `only`
+    names kinds of groups: "heads" of attention, "inner" widths between dense layers, "channels" of any other.
 
     With `measure`, or labels or anything to judge by, the result runs beside the whole model (`graphopt.compression`).
 
@@ -115,6 +117,7 @@ def prune(
     aim, share = one_aim({name: value for name, value in given.items() if value is not None})
     task = Task(data, labels, metric or Task.metric, evaluate, preprocess, limit)
     criterion = importance or ("reconstruction" if data is not None else "l2")
+    check_kinds(only)
     _check(criterion, recovery, task, data, measure, importance is None)
     machine = target if isinstance(target, Target) else load_target(str(target or "host"))
     lanes = max(machine.vector_bits // FLOATS, 1) if multiple is None else multiple
@@ -126,7 +129,7 @@ def prune(
     if progress:
         progress("finding groups", 0, 1)
     graph = optimize(original, _pipeline(criterion))
-    groups = prunable(channel_groups(graph), exclude, coupled)
+    groups = prunable(channel_groups(graph), exclude, coupled, only)
     stacks, count = samples_of(graph, task, SAMPLES) if data is not None else ({}, 0)
     if progress:
         progress("ranking channels", 0, 1)

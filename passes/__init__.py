@@ -32,6 +32,7 @@ PASSES: dict[str, str] = {
     "patch-rows": "patch_rows:PatchRows",
     "pool-first": "pool_first:PoolFirst",
     "prune-channels": "prune_channels:PruneChannels",
+    "prune-heads": "prune_heads:PruneHeads",
     "quantize": "quantize:Quantize",
     "recentre-bytes": "recentre_bytes:RecentreBytes",
     "recognize-activations": "recognize_activations:RecognizeActivations",

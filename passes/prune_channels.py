@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphopt.analysis.groups.find import Group, Groups, channel_groups
+from graphopt.analysis.groups.kinds import KINDS, kind_of
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.ir import Graph, Node, Use
 from graphopt.passes.pruning.choose import Aim, by_ratio, choose
@@ -42,6 +43,7 @@ class PruneChannels(Pass):
     importance: str = "l2"
     multiple: int = 1
     exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def run(self, graph: Graph, statistics: Statistics) -> None:
         wanted = {name: getattr(self, name) for name in ("ratio", *AIMS) if getattr(self, name)}
@@ -52,7 +54,7 @@ class PruneChannels(Pass):
             raise UsageError(
                 f"no importance '{self.importance}' looks at weights", where="importance", hint=hint
             )
-        groups = prunable(channel_groups(graph), self.exclude)
+        groups = prunable(channel_groups(graph), self.exclude, only=self.only)
         removal = removed(graph, by_weights(groups, self.importance), name, share, self.multiple)
         shrink(graph, removal)
         statistics.fired[self.name] += sum(len(units) for units in removal.values())
@@ -76,6 +78,14 @@ def check_multiple(multiple: int) -> None:
         raise UsageError(f"{multiple} channels make no vector", where="multiple", hint="write 1 or more")
 
 
+def check_kinds(only: Sequence[str]) -> None:
+    """Raises UsageError."""
+    for kind in only:
+        if kind not in KINDS:
+            hint = did_you_mean(kind, KINDS, f"one of {', '.join(KINDS)}")
+            raise UsageError(f"there are no groups of kind '{kind}'", where="only", hint=hint)
+
+
 def removed(
     graph: Graph, rankings: Sequence[Ranking], name: str, share: float, multiple: int
 ) -> dict[Group, np.ndarray]:
@@ -85,13 +95,22 @@ def removed(
     return choose(graph, rankings, Aim(name, share), multiple)
 
 
-def prunable(found: Groups, exclude: Sequence[str] = (), coupled: bool = False) -> list[Group]:
+def prunable(
+    found: Groups, exclude: Sequence[str] = (), coupled: bool = False, only: Sequence[str] = ()
+) -> list[Group]:
     """The groups that may lose channels; `exclude` names nodes whose channels stay, made or read.
 
-    Coupled groups stay unless they are asked for. Raises UsageError for a name that fits nothing, and where no group
-    is left.
+    Coupled groups stay unless they are asked for, and groups of other kinds (`graphopt.analysis.groups.kinds`) than
+    `only` names, if it names any. Raises UsageError for a name that fits nothing, and where no group is left.
     """
+    check_kinds(only)
     groups = [group for group in found.groups if coupled or not group.coupled]
+    if only and groups:
+        groups = [group for group in groups if kind_of(group) in only]
+        if not groups:
+            told = " or ".join(f"'{kind}'" for kind in only)
+            hint = "leave --only out, or see `graphopt inspect --groups`"
+            raise UsageError(f"nothing can be pruned: no group is {told}", where="only", hint=hint)
     names = {group: _names(group) for group in groups}
     left_out: set[Group] = set()
     for pattern in exclude:

@@ -68,6 +68,14 @@ def prune(
     coupled: Annotated[
         bool, typer.Option("--coupled", help="Also shrink widths that normalisations run along.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="KIND",
+            help="`heads` of attention, `inner` widths between dense layers, or other `channels`. Repeatable.",
+        ),
+    ] = None,
     target: Annotated[str | None, target_option("Else host.")] = None,
     input_shape: InputShapes = None,
     layers: Annotated[bool, typer.Option("--layers", help="What fitting did to each layer.")] = False,
@@ -79,6 +87,8 @@ def prune(
     any run time gains. One of --macs, --parameters, --size and --ratio says how much.
 
     Example: `graphopt prune model.onnx --macs 50% --data samples.npz:images --labels labels -o small.onnx`
+
+    Example: `graphopt prune vit.onnx --parameters 60% --only heads --only inner --data samples.npz -o small.onnx`
     """
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
@@ -104,6 +114,7 @@ def prune(
             multiple=multiple,
             exclude=exclude or (),
             coupled=coupled,
+            only=only or (),
             labels=labels,
             metric=metric,
             evaluate=evaluate,

@@ -148,6 +148,25 @@ class Network:
         x = self.whole(draft.op("Add", x, self.dense(inner, x.static_shape[-1])))
         return self.dense(draft.op("ReduceMax", x, draft.ints(1), keepdims=0), 3)
 
+    def separate_attention(self) -> Value:
+        """Queries, keys and values from products of their own."""
+        draft, heads, width = self.draft, 3, 2
+        x = self.tokens()
+        q, k, v = (
+            draft.op(
+                "Transpose",
+                draft.op("Reshape", self.whole(self.dense(x, heads * width)), draft.ints(0, 0, heads, width)),
+                perm=(0, 2, 1, 3),
+            )
+            for _ in range(3)
+        )
+        scores = draft.op("MatMul", q, draft.op("Transpose", k, perm=(0, 1, 3, 2)))
+        scaled = draft.op("Mul", scores, draft.const(width**-0.5))
+        mixed = draft.op("MatMul", draft.op("Softmax", scaled, axis=-1), v)
+        joined = draft.op("Reshape", draft.op("Transpose", mixed, perm=(0, 2, 1, 3)), draft.ints(0, 0, -1))
+        inner = draft.op("Relu", self.dense(self.whole(joined), 5))
+        return self.dense(inner, 3)
+
     def fused_attention(self) -> Value:
         """The operator Attention on three axes; two heads of queries share keys and values."""
         x = self.tokens()
@@ -191,7 +210,13 @@ LAYERS: dict[str, Callable[[Network], Value]] = {
 }
 HEADS: dict[str, Callable[[Network], Value]] = {
     head.__name__: head
-    for head in (Network.flat, Network.attention, Network.fused_attention, Network.recurrent)
+    for head in (
+        Network.flat,
+        Network.attention,
+        Network.separate_attention,
+        Network.fused_attention,
+        Network.recurrent,
+    )
 }
 
 
