@@ -19,6 +19,7 @@ import numpy as np
 
 from graphopt.analysis.groups.find import Group, channel_groups
 from graphopt.api import Progress, load, optimize
+from graphopt.block_pruning import Removed, chosen_blocks, without_blocks
 from graphopt.compression import Change, change, samples_of
 from graphopt.errors import UsageError, did_you_mean
 from graphopt.evaluate import Judge
@@ -65,7 +66,8 @@ class Width:
 class PruneResult:
     """The smaller graph, what each group lost, and what that changed.
 
-    `fits` tell what fitting did to each layer. `notes` are what to know of it.
+    `fits` tell what fitting did to each layer, `blocks` which went, where whole ones were asked for. `notes` are what
+    to know of it.
     """
 
     graph: Graph
@@ -73,6 +75,7 @@ class PruneResult:
     change: Change
     importance: str
     fits: tuple[Fit, ...] = ()
+    blocks: tuple[Removed, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -90,6 +93,7 @@ def prune(
     exclude: Sequence[str] = (),
     coupled: bool = False,
     only: Sequence[str] = (),
+    blocks: bool = False,
     labels: object = None,
     metric: str | None = None,
     evaluate: Judge | str | None = None,
@@ -108,6 +112,8 @@ def prune(
     Widths become multiples of `multiple`, the target's vectors unless given. Channels of nodes that `exclude` names
     stay, `*` standing for any letters. With `coupled`, widths that normalisations run along may shrink too. `only`
     names kinds of groups: "heads" of attention, "inner" widths between dense layers, "channels" of any other.
+    With `blocks`, whole residual blocks go instead of channels, those whose absence changes outputs least on `data`; a
+    `ratio` is then the share of blocks that goes.
 
     With `measure`, or labels or anything to judge by, the result runs beside the whole model (`graphopt.compression`).
 
@@ -118,7 +124,9 @@ def prune(
     task = Task(data, labels, metric or Task.metric, evaluate, preprocess, limit)
     criterion = importance or ("reconstruction" if data is not None else "l2")
     check_kinds(only)
-    _check(criterion, recovery, task, data, measure, importance is None)
+    _check(criterion, recovery, task, data, measure)
+    if blocks:
+        _check_blocks(data, importance, multiple, coupled, only)
     machine = target if isinstance(target, Target) else load_target(str(target or "host"))
     lanes = max(machine.vector_bits // FLOATS, 1) if multiple is None else multiple
     check_multiple(lanes)
@@ -129,21 +137,39 @@ def prune(
     if progress:
         progress("finding groups", 0, 1)
     graph = optimize(original, _pipeline(criterion))
-    groups = prunable(channel_groups(graph), exclude, coupled, only)
+    groups = [] if blocks else prunable(channel_groups(graph), exclude, coupled, only)
     stacks, count = samples_of(graph, task, SAMPLES) if data is not None else ({}, 0)
-    if progress:
-        progress("ranking channels", 0, 1)
-    removal = removed(graph, _rankings(graph, groups, criterion, stacks), aim, share, lanes)
-    narrow = without(graph, removal)
-    fits: list[Fit] = []
-    if stacks and recovery != "none":
-        kept = Kept(removed_indices(removal))
-        fits = refit(narrow, graph, kept, stacks, weights=recovery == "refit", progress=progress)
-    fitted = count if fits or criterion in BY_SAMPLES else 0
+    widths: list[Width] = []
+    gone: list[Removed] = []
+    if blocks:
+        chosen, gone = chosen_blocks(graph, stacks, aim, share, exclude, progress)
+        narrow, fits = without_blocks(graph, chosen, stacks, recovery, progress)
+    else:
+        if progress:
+            progress("ranking channels", 0, 1)
+        removal = removed(graph, _rankings(graph, groups, criterion, stacks), aim, share, lanes)
+        narrow, fits = _narrowed(graph, removal, stacks, recovery, progress)
+        widths = [Width(g.name, g.size, g.size - len(units)) for g, units in removal.items()]
+    fitted = count if fits or blocks or criterion in BY_SAMPLES else 0
     is_measured = measure or task.has_metric
     changed = change(graph, narrow, task, fitted, machine, measure=is_measured, progress=progress)
-    widths = [Width(g.name, g.size, g.size - len(units)) for g, units in removal.items()]
-    return PruneResult(narrow, tuple(widths), changed, criterion, tuple(fits), tuple(_notes(fits, removal)))
+    notes = _notes(fits, widths)
+    return PruneResult(narrow, tuple(widths), changed, criterion, tuple(fits), tuple(gone), tuple(notes))
+
+
+def _narrowed(
+    graph: Graph,
+    removal: Mapping[Group, np.ndarray],
+    stacks: Environment,
+    recovery: str,
+    progress: Progress | None,
+) -> tuple[Graph, list[Fit]]:
+    """A copy without units, fitted to samples where there are any."""
+    narrow = without(graph, removal)
+    if not stacks or recovery == "none":
+        return narrow, []
+    kept = Kept(removed_indices(removal))
+    return narrow, refit(narrow, graph, kept, stacks, weights=recovery == "refit", progress=progress)
 
 
 def _pipeline(criterion: str) -> str:
@@ -151,7 +177,7 @@ def _pipeline(criterion: str) -> str:
     return PRUNABLE.replace("fold-batchnorm,", "") if criterion == "batchnorm" else PRUNABLE
 
 
-def _check(criterion: str, recovery: str, task: Task, data: object, measure: bool, is_default: bool) -> None:
+def _check(criterion: str, recovery: str, task: Task, data: object, measure: bool) -> None:
     """Raises UsageError, before any work."""
     for given, known, where in ((criterion, IMPORTANCE, "importance"), (recovery, RECOVERY, "recovery")):
         if given not in known:
@@ -167,6 +193,20 @@ def _check(criterion: str, recovery: str, task: Task, data: object, measure: boo
     task.check()
 
 
+def _check_blocks(
+    data: object, importance: str | None, multiple: int | None, coupled: bool, only: Sequence[str]
+) -> None:
+    """Raises UsageError for options of channels."""
+    given = {"importance": importance, "multiple": multiple, "coupled": coupled, "only": only}
+    for name, value in given.items():
+        if value:
+            hint = "leave out one of the two"
+            raise UsageError("it is about channels, and whole blocks are to go", where=name, hint=hint)
+    if data is None:
+        told = "what a block is worth is measured on samples, and there are none"
+        raise UsageError(told, where="data", hint="give --data, or data")
+
+
 def _rankings(graph: Graph, groups: Sequence[Group], criterion: str, stacks: Environment) -> list[Ranking]:
     if criterion in BY_WEIGHTS:
         return by_weights(groups, criterion)
@@ -174,12 +214,12 @@ def _rankings(graph: Graph, groups: Sequence[Group], criterion: str, stacks: Env
     return (by_activation if criterion == "activation" else by_reconstruction)(groups, observed)
 
 
-def _notes(fits: Sequence[Fit], removal: Mapping[Group, np.ndarray]) -> list[str]:
+def _notes(fits: Sequence[Fit], widths: Sequence[Width]) -> list[str]:
     notes = [
         f"layer '{fit.layer}' has more weights for an output than samples: they are held to what they were"
         for fit in fits
         if fit.few
     ]
-    if not any(len(units) for units in removal.values()):
+    if widths and all(width.before == width.after for width in widths):
         notes.append("no width changed: the next that kernels like is too far; give a smaller --multiple")
     return notes

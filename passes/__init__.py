@@ -33,6 +33,7 @@ PASSES: dict[str, str] = {
     "pool-first": "pool_first:PoolFirst",
     "prune-channels": "prune_channels:PruneChannels",
     "prune-heads": "prune_heads:PruneHeads",
+    "prune-layers": "prune_layers:PruneLayers",
     "quantize": "quantize:Quantize",
     "recentre-bytes": "recentre_bytes:RecentreBytes",
     "recognize-activations": "recognize_activations:RecognizeActivations",

@@ -76,6 +76,9 @@ def prune(
             help="`heads` of attention, `inner` widths between dense layers, or other `channels`. Repeatable.",
         ),
     ] = None,
+    blocks: Annotated[
+        bool, typer.Option("--blocks", help="Take out whole residual blocks, not channels; needs --data.")
+    ] = False,
     target: Annotated[str | None, target_option("Else host.")] = None,
     input_shape: InputShapes = None,
     layers: Annotated[bool, typer.Option("--layers", help="What fitting did to each layer.")] = False,
@@ -89,6 +92,8 @@ def prune(
     Example: `graphopt prune model.onnx --macs 50% --data samples.npz:images --labels labels -o small.onnx`
 
     Example: `graphopt prune vit.onnx --parameters 60% --only heads --only inner --data samples.npz -o small.onnx`
+
+    Example: `graphopt prune resnet.onnx --macs 80% --blocks --data samples.npz:images -o small.onnx`
     """
     from graphopt.cli.files import check_place
     from graphopt.cli.progress import progress
@@ -115,6 +120,7 @@ def prune(
             exclude=exclude or (),
             coupled=coupled,
             only=only or (),
+            blocks=blocks,
             labels=labels,
             metric=metric,
             evaluate=evaluate,

@@ -43,7 +43,11 @@ def _row(name: str, before: Any, after: Any, words: Any = None) -> list[Any]:
 
 
 def prune_tables(result: PruneResult, title: str) -> list[Any]:
-    """The widths of groups, then what that changed."""
+    """The widths of groups or the blocks that went, then what that changed."""
+    if result.blocks:
+        gone = [[b.name, b.layers, b.parameters, f"{100 * b.error:.2f} %"] for b in result.blocks]
+        columns = ("block, up to layer", "layers", "parameters", "error of outputs, before fitting")
+        return [table("Blocks taken out", columns, gone), *change_tables(title, result.change, result.notes)]
     rows = [[width.name, width.before, width.after] for width in result.widths]
     return [
         table(f"Channels by {result.importance}", ("group", "before", "after"), rows),
@@ -65,6 +69,7 @@ def change_data(change: Change) -> dict[str, Any]:
 def prune_data(result: PruneResult) -> dict[str, Any]:
     return {
         "importance": result.importance,
+        "blocks": [asdict(block) for block in result.blocks],
         "widths": [asdict(width) for width in result.widths],
         "fits": [asdict(fit) for fit in result.fits],
         "notes": list(result.notes),

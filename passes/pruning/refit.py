@@ -110,10 +110,10 @@ def _target(node: Node, twin: Node, kept: Kept, wanted: Environment, made: Envir
     """The stack of results that the layer should return, at the channels that stay."""
     target = _staying(twin.output, kept, wanted)
     found = _branch_beside(node, twin)
-    if found is None or found[0] not in made or found[1] not in wanted:
+    if found is None or found[1] not in wanted or (found[0].constant is None and found[0] not in made):
         return target
     ours, theirs = found
-    error = _staying(theirs, kept, wanted) - made[ours].data
+    error = _staying(theirs, kept, wanted) - (made[ours].data if ours.constant is None else ours.constant)
     return target + error if error.shape == target.shape else target
 
 
@@ -136,6 +136,8 @@ def _branch_beside(node: Node, twin: Node) -> tuple[Value, Value] | None:
         other = 1 - uses[0].index
         node, twin = uses[0].node, twin.output.uses[0].node
         ours, theirs = node.inputs[other], twin.inputs[other]
+        if ours is not None and ours.constant is not None and theirs is not None and theirs.constant is None:
+            return ours, theirs  # a branch that was taken out
         if ours is None or theirs is None or ours.shape != node.output.shape:
             if ours is None or ours.constant is None:
                 return None

@@ -66,6 +66,10 @@ def test_equal_runs_write_equal_bytes(cli: Cli, model: Path, data: Path, tmp_pat
         (["--macs", "50%", "--exclude", "*"], "nothing can be pruned: every group is excluded"),
         (["--macs", "50%", "-d", "DATA:x", "--labels", "z"], "no array 'z'"),
         (["--macs", "50%", "-d", "missing.npz"], "missing.npz"),
+        (["--macs", "50%", "--only", "heads"], "no group is 'heads'"),
+        (["--macs", "50%", "--only", "head"], "did you mean heads"),
+        (["--macs", "50%", "--blocks", "-d", "DATA:x"], "it has no residual block"),
+        (["--macs", "50%", "--blocks"], "there are none [give --data, or data]"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(
