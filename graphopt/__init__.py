@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graphopt.quantization import quantize
     from graphopt.recovery.recover import recover
     from graphopt.runtime.module import Module
+    from graphopt.sparsification import sparsify
     from graphopt.targets.bundle import Bundle
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOMES = {
     "prune": "graphopt.pruning",
     "quantize": "graphopt.quantization",
     "recover": "graphopt.recovery.recover",
+    "sparsify": "graphopt.sparsification",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "prune",
     "quantize",
     "recover",
+    "sparsify",
 ]
 
 

@@ -53,7 +53,7 @@ def chosen_blocks(
     """
     first = removable(graph, exclude)
     stacks = {value: Operand(o.data[:LOOKED_AT], o.is_stack) for value, o in inputs.items()}
-    wanted = _outputs(graph, graph, stacks)
+    wanted = outputs_of_stacks(graph, graph, stacks)
     cost = _counted(len({block.position for block in first})) if aim == "ratio" else _weighed(graph, aim)
     limit = 1 - share if aim == "ratio" else share
     chosen: list[Block] = []
@@ -68,7 +68,7 @@ def chosen_blocks(
         for number, block in enumerate(left):
             if progress:
                 progress(f"leaving out block {len(chosen) + 1}", number, len(left))
-            error = _error(wanted, _outputs(detached(graph, [*chosen, block]), graph, stacks))
+            error = error_share(wanted, outputs_of_stacks(detached(graph, [*chosen, block]), graph, stacks))
             saved = max(now - cost([*chosen, block]), LEAST)
             tried.append((error / saved, error, number))
         _, error, number = min(tried)
@@ -116,14 +116,14 @@ def _counted(count: int) -> Callable[[Sequence[Block]], float]:
     return lambda blocks: 1 - len(blocks) / count
 
 
-def _outputs(graph: Graph, whole: Graph, stacks: Environment) -> list[np.ndarray]:
-    """Those that are floats."""
+def outputs_of_stacks(graph: Graph, whole: Graph, stacks: Environment) -> list[np.ndarray]:
+    """The outputs of `graph` that are floats, for stacks of the inputs of `whole`, whose copy it is."""
     given = dict(zip(graph.inputs, (stacks[value] for value in whole.inputs), strict=True))
     made = run(graph, given)
     return [o.data.astype(np.float64) for o in made if o.data.dtype.kind == "f"]
 
 
-def _error(wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> float:
+def error_share(wanted: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> float:
     """The sum of squares of what is lost, as a share; infinite where it is no number."""
     shares = [
         np.square(a - b).sum() / max(np.square(a).sum(), np.finfo(np.float64).tiny)

@@ -47,6 +47,7 @@ PASSES: dict[str, str] = {
     "saturate-activations": "saturate_activations:SaturateActivations",
     "share-buffers": "share_buffers:ShareBuffers",
     "sink-transposes": "sink_transposes:SinkTransposes",
+    "sparsify": "sparsify:Sparsify",
     "squeeze-convolution": "squeeze_convolution:SqueezeConvolutions",
     "tabulate-activations": "tabulate_activations:TabulateActivations",
 }

@@ -1,4 +1,4 @@
-"""docs/pruning.md and docs/factorization.md tell the truth: their commands and their Python run."""
+"""docs/pruning.md, docs/factorization.md and docs/sparsity.md tell the truth: their commands and their Python run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from graphopt.pruning import IMPORTANCE
 from tests.cli.conftest import Cli, cli, network  # noqa: F401
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGE, FACTORS = ((DOCS / name).read_text(encoding="utf-8") for name in ("pruning.md", "factorization.md"))
-SHOWN, SHOWN_OF_FACTORS = (
-    [line[4:] for line in page.split("\n") if line.startswith("    ")] for page in (PAGE, FACTORS)
+PAGE, FACTORS, ZEROS = (
+    (DOCS / name).read_text(encoding="utf-8") for name in ("pruning.md", "factorization.md", "sparsity.md")
+)
+SHOWN, SHOWN_OF_FACTORS, SHOWN_OF_ZEROS = (
+    [line[4:] for line in page.split("\n") if line.startswith("    ")] for page in (PAGE, FACTORS, ZEROS)
 )
 COMMAND = "graphopt "
 
@@ -53,6 +55,19 @@ def test_factors_in_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_commands_of_factors(folder: Path, cli: Cli) -> None:  # noqa: F811
     commands = [shlex.split(line)[1:] for line in SHOWN_OF_FACTORS if line.startswith(COMMAND)]
+    for command, told in zip(commands, ("SQNR", "MACs"), strict=True):
+        shown = cli(*command)
+        assert (shown.code, shown.err) == (0, "") and told in shown.out
+    assert Path("model.passed.onnx").is_file()
+
+
+def test_zeros_in_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec("\n".join(line for line in SHOWN_OF_ZEROS if not line.startswith(COMMAND)), {})
+    assert "dense: " in capsys.readouterr().out and Path("model.sparse.onnx").is_file()
+
+
+def test_commands_of_zeros(folder: Path, cli: Cli) -> None:  # noqa: F811
+    commands = [shlex.split(line)[1:] for line in SHOWN_OF_ZEROS if line.startswith(COMMAND)]
     for command, told in zip(commands, ("SQNR", "MACs"), strict=True):
         shown = cli(*command)
         assert (shown.code, shown.err) == (0, "") and told in shown.out

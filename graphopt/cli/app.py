@@ -18,6 +18,7 @@ from graphopt.cli.prune import prune
 from graphopt.cli.quantize import quantize
 from graphopt.cli.recover import recover
 from graphopt.cli.run import run
+from graphopt.cli.sparsify import sparsify
 from graphopt.cli.targets import targets
 from graphopt.cli.verify import verify
 
@@ -46,7 +47,20 @@ def graphopt(
         typer.echo(context.get_help())
 
 
-for command in (inspect, optimize, quantize, prune, factorize, recover, run, verify, compare, bench, package):
+for command in (
+    inspect,
+    optimize,
+    quantize,
+    prune,
+    factorize,
+    sparsify,
+    recover,
+    run,
+    verify,
+    compare,
+    bench,
+    package,
+):
     app.command(no_args_is_help=True)(command)
 app.command("compile", no_args_is_help=True)(compile_model)
 app.add_typer(targets, name="targets")

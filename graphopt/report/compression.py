@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphopt.passes.pruning.refit import Fit
     from graphopt.pruning import PruneResult
     from graphopt.recovery.recover import RecoverResult
+    from graphopt.sparsification import SparsifyResult
 
 
 def change_tables(title: str, change: Change, notes: Sequence[str]) -> list[Any]:
@@ -86,6 +87,37 @@ def factorize_tables(result: FactorizeResult, title: str) -> list[Any]:
 
 def factorize_data(result: FactorizeResult) -> dict[str, Any]:
     return {
+        "layers": [asdict(layer) for layer in result.layers],
+        "fits": [asdict(fit) for fit in result.fits],
+        "notes": list(result.notes),
+        **change_data(result.change),
+    }
+
+
+def sparsify_tables(result: SparsifyResult, title: str) -> list[Any]:
+    """The zeros of each layer and what they save where they are not stored, then what that changed."""
+    rows = [[one.name, one.weights, f"{100 * one.ratio:.1f} %", one.reason] for one in result.layers]
+    columns = ("layer", "weights", "zero", "stays, for")
+    weights, zeros = (sum(getattr(one, name) for one in result.layers) for name in ("weights", "zeros"))
+    told = {
+        "zero": f"{100 * result.ratio:.1f} % of {weights:,} weights",
+        "of one byte each": f"{size(weights)}; with a bitmap of what is not zero {size(bitmap_bytes(weights, zeros))}",
+    }
+    return [
+        table(f"Zeros, {result.pattern}", columns, rows),
+        facts("", told),
+        *change_tables(title, result.change, result.notes),
+    ]
+
+
+def bitmap_bytes(weights: int, zeros: int) -> int:
+    """Of weights of one byte of which zeros are left out, and a bit for each."""
+    return weights - zeros + -(-weights // 8)
+
+
+def sparsify_data(result: SparsifyResult) -> dict[str, Any]:
+    return {
+        "pattern": result.pattern,
         "layers": [asdict(layer) for layer in result.layers],
         "fits": [asdict(fit) for fit in result.fits],
         "notes": list(result.notes),

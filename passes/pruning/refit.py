@@ -146,6 +146,10 @@ def _branch_beside(node: Node, twin: Node) -> tuple[Value, Value] | None:
             return ours, theirs
 
 
+Shape = Callable[[np.ndarray, Moments], np.ndarray]
+"""Rows of weights (g, m, k) of another form, near to given ones by the second moments of what they read."""
+
+
 def fit_layer(
     node: Node,
     x: np.ndarray,
@@ -154,8 +158,10 @@ def fit_layer(
     weights: bool = True,
     bias: bool = True,
     rank: int | None = None,
+    shaped: Shape | None = None,
 ) -> Fit:
-    """Fit the constants of one layer to a stack of operands and of results; with `rank`, to weights of that rank.
+    """Fit the constants of one layer to a stack of operands and of results; with `rank`, to weights of that rank, and
+    with `shaped` to what that makes of the fitted ones.
 
     Without `weights` they stay, or become their own nearest of that rank; `bias` lets the bias take the mean error.
     """
@@ -176,6 +182,8 @@ def fit_layer(
         after = refitted(moments, before, damping_for(moments, DAMPING))
     if rank is not None:
         after = nearest_of_rank(after, moments.operands, rank)
+    if shaped is not None:
+        after = shaped(after, moments)
     shift = raw.result_mean - (after * raw.operand_mean[:, None, :]).sum(-1)
     as_before = None if old_bias is None else old_bias.reshape(shift.shape)
     fit = Fit(
@@ -184,7 +192,7 @@ def fit_layer(
         _decibels(raw, mean_squared_error(raw, after, shift if is_free else as_before)),
         raw.count < before.shape[-1],
     )
-    if fit.after <= fit.before and rank is None:
+    if fit.after <= fit.before and rank is None and shaped is None:
         return fit
     if after is not before:
         _replace(node, 1, weights_from_rows(node, after, shape))

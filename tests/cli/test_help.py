@@ -13,6 +13,7 @@ COMMANDS = [
     "quantize",
     "prune",
     "factorize",
+    "sparsify",
     "recover",
     "compile",
     "run",
