@@ -41,6 +41,7 @@ ERRORS = {
     3: ("ALIGNMENT", "the workspace, an input or an output is not aligned"),
     4: ("KERNEL", "a kernel failed"),
     5: ("SHAPE", "the library has no shape of this number"),
+    6: ("AMX", "the operating system does not let this process use the processor's AMX registers"),
 }
 """Return code -> (suffix of the C constant, text)."""
 
@@ -125,7 +126,8 @@ class ModelAbi:
     `<model>_run_profiled` tells the time of; 0: there is no such function. The workspace starts at a multiple of
     `alignment`. Where inputs and outputs are in the workspace, `inputs_at` and `outputs_at` are the bytes in front of
     each; otherwise the caller passes them. `arenas` are regions of RAM and the bytes that it takes of each, where none
-    holds it as a whole; places count as if they lay one behind the other.
+    holds it as a whole; places count as if they lay one behind the other. With `uses_amx` the operating system is
+    asked for leave to use those registers.
     """
 
     name: str
@@ -137,6 +139,7 @@ class ModelAbi:
     inputs_at: tuple[int, ...] = ()
     outputs_at: tuple[int, ...] = ()
     arenas: tuple[tuple[str, int], ...] = ()
+    uses_amx: bool = False
 
     @property
     def passes_tensors(self) -> bool:

@@ -73,6 +73,7 @@ def compile_model(
         max(program.plan.size for program in programs),
         threads or target.cores,
         len(programs[0].calls) if profile else 0,
+        uses_amx=any("amx" in schedule for schedule in kernels.schedules.values()),
     )
     library = link(abi, programs, weights, kernels.object_bytes, target, toolchain or Toolchain())
     return CompiledModel(abi, library, programs, weights, kernels.schedules)
@@ -109,8 +110,11 @@ def link(
         (build / "model.c").write_text(entry_source(abi, programs))
         c_runtime.copy_to(build)
         library = build / f"lib{abi.name}.so"
+        sources = ["model.c", "parallel.c", "conversions.c", "weights.S", "kernels.o"]
+        if abi.uses_amx:
+            sources.append("amx.c")
         toolchain.link_shared(
-            [build / f for f in ("model.c", "parallel.c", "conversions.c", "weights.S", "kernels.o")],
+            [build / name for name in sources],
             library,
             target,
             exports=list(abi.exports),

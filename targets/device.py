@@ -136,6 +136,11 @@ class Target:
         return not host.HALF_ARITHMETIC.isdisjoint(self.features)
 
     @property
+    def uses_amx(self) -> bool:
+        """Kernels may use the registers for which Linux wants to be asked."""
+        return "amx-int8" in self.features
+
+    @property
     def is_fixed_point(self) -> bool:
         """Its quantised models compute in integers alone, as far as they can."""
         return self.requantization == "fixed"

@@ -24,6 +24,7 @@ def entry_source(abi: ModelAbi, programs: Sequence[Program]) -> str:
     return "\n".join(
         [
             f'#include "{abi.name}.h"',
+            *(['#include "amx.h"'] if abi.uses_amx else []),
             '#include "parallel.h"',
             "#include <string.h>",
             "",
@@ -100,6 +101,8 @@ def _run_function(abi: ModelAbi, program: Program, head: str, *, timed: bool = F
     macro = abi.macro
     lines = [f"{head}({RUN_PARAMETERS}{', uint64_t nanoseconds[]' if timed else ''}) {{"]
     lines += _checks(abi)
+    if abi.uses_amx:
+        lines.append(f"    if (graphopt_amx_missing()) return {macro}_ERROR_AMX;")
     lines += [
         "    unsigned char *const arena = workspace;",
         "    int32_t failed = 0;",

@@ -15,7 +15,7 @@ X86_LEVELS = {
 ARM_EXTRAS = ("dotprod", "i8mm", "fullfp16")
 """Features beyond ARMv8.0 that kernels can use."""
 
-X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16", "avx512fp16")
+X86_EXTRAS = ("avx512vnni", "avxvnni", "avx512bf16", "avx512fp16", "amx-tile", "amx-int8")
 """Features beyond a level that kernels can use."""
 
 HALF_ARITHMETIC = frozenset({"fullfp16", "avx512fp16"})
@@ -27,6 +27,8 @@ LINUX_NAMES = {
     "avx_vnni": "avxvnni",
     "avx512_bf16": "avx512bf16",
     "avx512_fp16": "avx512fp16",
+    "amx_tile": "amx-tile",
+    "amx_int8": "amx-int8",
     "asimddp": "dotprod",
     "asimdhp": "fullfp16",
 }

@@ -1,9 +1,10 @@
-"""The C that is compiled into every library: a parallel-for over a pool of threads, and what 32-bit ARM lacks."""
+"""The C that is compiled into libraries: a parallel-for over a pool of threads, what 32-bit ARM lacks, and for AMX the
+operating system's leave to use it."""
 
 from importlib import resources
 from pathlib import Path
 
-SOURCES = ("conversions.c", "parallel.c", "parallel.h")
+SOURCES = ("amx.c", "amx.h", "conversions.c", "parallel.c", "parallel.h")
 
 
 def copy_to(folder: Path) -> None:

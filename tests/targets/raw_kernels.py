@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tvm import tirx
 
-from graphopt.targets import emulator
+from graphopt.targets import c_runtime, emulator
 from graphopt.targets.codegen import compile_kernels
 from graphopt.targets.device import Target
 from graphopt.targets.toolchain import Toolchain
@@ -71,7 +71,9 @@ def run_kernels(calls: Mapping[str, Call], target: Target, folder: Path) -> dict
     (folder / "operands.bin").write_bytes(
         b"".join(np.ascontiguousarray(a).tobytes() for call in calls.values() for a in call.operands)
     )
-    Toolchain().link_executable([folder / "main.c", folder / "kernels.o"], folder / "main", target)
+    c_runtime.copy_to(folder)
+    amx = [folder / "amx.c"] if target.uses_amx else []
+    Toolchain().link_executable([folder / "main.c", *amx, folder / "kernels.o"], folder / "main", target)
     emulator.run(target, ["./main"], folder=folder)
     data, results = (folder / "results.bin").read_bytes(), {}
     for name, call in calls.items():

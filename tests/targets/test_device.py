@@ -12,7 +12,9 @@ from graphopt.targets.device import Target, list_targets, load_target
 from graphopt.targets.explain import explain
 from tests.targets.conftest import LINUX
 
-PROMISED = "x86-64-v2 x86-64-v3 x86-64-v4 rpi3 rpi4 rpi5 rpi-zero2 rpi-armv7 aarch64 aarch64-v8.6".split()
+PROMISED = (
+    "x86-64-v2 x86-64-v3 x86-64-v4 x86-64-amx rpi3 rpi4 rpi5 rpi-zero2 rpi-armv7 aarch64 aarch64-v8.6".split()
+)
 CORES = "m0plus m3 m4 m4f m7 m33 m55 m85".split()
 BOARDS = (
     "esp32-c3 mps2-an385 mps2-an386 mps2-an500 mps2-an505 mps3-an547 nrf52840 nrf5340 nucleo-f446re nucleo-l4r5zi "

@@ -21,6 +21,7 @@ from graphopt.targets.schedules.templates.dot import (
     in_few_bits,
     stays_packed,
 )
+from graphopt.targets.schedules.templates.dot.amx import AmxDot
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
 from graphopt.targets.schedules.templates.dot.portable import PortableDot
 from graphopt.targets.schedules.templates.dot.split import SplitDot
@@ -31,6 +32,9 @@ from tests.targets.raw_kernels import Call, run_kernels
 STEPS = 3
 TILES = ((1, 1), (2, 3), (3, 2), (5, 1))
 """Columns and vectors."""
+
+SQUARES = ((1, 1), (16, 4), (17, 2), (32, 2), (20, 1), (64, 1))
+"""The same for registers that hold squares."""
 
 RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-(1 << 15), (1 << 15) - 1)}
 RANGES |= {"wide": (-254, 254), **{f"{p.bits} bits": (0, p.levels - 1) for p in PACKINGS}}
@@ -92,7 +96,7 @@ class Case:
 
     @property
     def missing(self) -> set[int]:
-        return {1} if self.columns > 2 else set()
+        return {1} if self.columns > 2 and self.dot.rows_read == 1 else set()
 
     def call(self) -> Call:
         x, w, bias = self.operands()
@@ -101,6 +105,7 @@ class Case:
         by_step = above.reshape(self.vectors, dot.lanes, STEPS, dot.depth).transpose(2, 0, 1, 3)
         packed = dot.pack(by_step).reshape(-1)
         assert packed.size == self.packed_elements and packed.dtype == self.stored
+        x = np.pad(x, [(0, -self.columns % dot.rows_read), (0, 0)])
         operands = x.astype(dot.read_as(self.dtype)), np.concatenate([packed, beside.reshape(-1)]), bias
         return Call(self.kernel(), operands, self.expected())
 
@@ -113,20 +118,22 @@ class Case:
         with IRBuilder() as builder, T.prim_func(s_tir=True):
             T.func_name("main")
             T.func_attr({"tirx.noalias": True})
-            x = T.arg("x", T.buffer((columns * self.depth,), dot.read_as(self.dtype)))
+            rows = -(-columns // dot.rows_read) * dot.rows_read
+            x = T.arg("x", T.buffer((rows * self.depth,), dot.read_as(self.dtype)))
             beside = vectors * dot.lanes * dot.least_bytes
             w = T.arg("w", T.buffer((self.packed_elements + beside,), self.stored))
             bias = T.arg("bias", T.buffer((vectors * dot.lanes,), "int32"))
             y = T.arg("y", T.buffer((columns * vectors * dot.lanes,), "int32"))
-            sums = dot.begin(columns, vectors, Pointer(bias)).above(Pointer(w, self.packed_elements))
-            with T.serial(STEPS) as step:
-                starts = [Pointer(x, column * self.depth + step * dot.depth) for column in range(columns)]
-                inputs = [None if n in self.missing else start for n, start in enumerate(starts)]
-                dot.step(sums, inputs, Pointer(w, step * (vectors * dot.step_bytes)))
-            found = dot.results(sums)
-            for vector in range(columns * vectors):
-                here = vector * dot.lanes
-                Pointer(y, here).store(Pointer(found, here).load(dot.lanes))
+            with dot.tasks(1, 1, load_target("x86-64-v4")):
+                sums = dot.begin(columns, vectors, Pointer(bias)).above(Pointer(w, self.packed_elements))
+                with T.serial(STEPS) as step:
+                    starts = [Pointer(x, column * self.depth + step * dot.depth) for column in range(columns)]
+                    inputs = [None if n in self.missing else start for n, start in enumerate(starts)]
+                    dot.step(sums, inputs, Pointer(w, step * (vectors * dot.step_bytes)))
+                found = dot.results(sums)
+                for vector in range(columns * vectors):
+                    here = vector * dot.lanes
+                    Pointer(y, here).store(Pointer(found, here).load(dot.lanes))
         return builder.get()
 
 
@@ -135,7 +142,7 @@ def cases(dot: Dot, *types: str, weights: str = "int8") -> dict[str, Case]:
     found = [
         Case(dot, dtype, columns, vectors, extreme, weights)
         for dtype in types
-        for columns, vectors in TILES
+        for columns, vectors in (SQUARES if dot.rows_read > 1 else TILES)
         for extreme in (False, True)
     ]
     return {case.name: case for case in found}
@@ -205,11 +212,17 @@ def test_instructions_of_x86(tmp_path: Path) -> None:
     check(wanted, host, tmp_path)
 
 
+@pytest.mark.skipif(not load_target("host").uses_amx, reason="this machine has no AMX")
+def test_squares_of_amx(tmp_path: Path) -> None:
+    check(cases(AmxDot(16, 64), "uint8", "int8"), load_target("host"), tmp_path)
+
+
 def test_instructions_this_machine_may_lack(tmp_path: Path) -> None:
     """They are written out: packing and order are those of the instruction."""
     wanted = cases(QuadDot(16, 4, emulated=True), "uint8") | cases(QuadDot(8, 8, emulated=True), "uint8")
     wanted |= of_few_bits(wanted, 16)
     wanted |= cases(SplitDot.of(QuadDot(16, 4, emulated=True)), "uint8", weights="wide")
+    wanted |= cases(AmxDot(16, 64, emulated=True), "uint8", "int8")
     wanted |= cases(PortableDot(8, 3), "uint8", "int8") | cases(PortableDot(4, 1), "int8", weights="wide")
     check(wanted, load_target("host"), tmp_path)
 

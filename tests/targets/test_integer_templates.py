@@ -19,9 +19,16 @@ from graphopt.runtime.reference import run
 from graphopt.targets.aot import compile_model
 from graphopt.targets.device import Target, load_target
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates import channel_quads, integer_convolution, integer_depthwise
+from graphopt.targets.schedules.templates import (
+    channel_quads,
+    integer_convolution,
+    integer_depthwise,
+    unblocked_convolution,
+)
 from graphopt.targets.schedules.templates.channel_quads import QUAD, QuadsOfX86
+from graphopt.targets.schedules.templates.dot.amx import AmxDot
 from graphopt.targets.schedules.templates.dot.vnni import QuadDot
+from graphopt.targets.schedules.templates.integer_convolution import IntegerConvolution
 from graphopt.verification import runner
 from tests.passes.helpers import Draft
 from tests.targets.compiled import run_compiled
@@ -151,6 +158,17 @@ def test_with_dot_products_this_machine_may_lack(tmp_path: Path, monkeypatch: py
     unsigned = [build for build in CONVOLUTIONS if _reads_unsigned(build)]
     assert len(unsigned) > 1
     on_this_machine(host(), tmp_path, *unsigned, *map(in_four_bits, unsigned))
+
+
+def test_squares_on_machines_that_lack_the_instruction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever they fit, however little they bring."""
+    monkeypatch.setattr(unblocked_convolution, "fitting_dots", lambda *_: [AmxDot(16, 64, emulated=True)])
+    monkeypatch.setattr(IntegerConvolution, "beats", lambda *_: False)
+    plain = [build for build in CONVOLUTIONS if build not in DEPTHWISE]
+    schedules = on_this_machine(host(), tmp_path, *plain)
+    assert sum("integer-unblocked-amx" in schedule for schedule in schedules.values()) > len(plain) / 2
 
 
 def _reads_unsigned(build: Layer) -> bool:

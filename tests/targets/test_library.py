@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from graphopt.api import compile
 from graphopt.targets.bundle import Bundle
 from graphopt.targets.device import load_target
+from tests.passes.helpers import Draft
 from tests.targets import elf
 from tests.targets.conftest import LINUX, Compile
+from tests.targets.layers.integers import pointwise_residual
 
 TARGETS = ("host", "rpi4", "rpi-armv7")
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-aarch64.so.1", "ld-linux-armhf.so.3"}
@@ -52,6 +57,33 @@ def test_code_is_read_only_and_data_is_not_code(library: elf.Elf) -> None:
         if segment.kind in (elf.PT_LOAD, elf.PT_GNU_STACK):
             assert segment.flags & (elf.WRITE | elf.EXECUTE) != elf.WRITE | elf.EXECUTE
     assert any(segment.kind == elf.PT_GNU_STACK for segment in library.segments)
+
+
+REFUSES = """
+#define _GNU_SOURCE
+#include <errno.h>
+long syscall(long number, ...) { (void)number; errno = EPERM; return -1; }
+"""
+
+
+@pytest.mark.skipif(not load_target("host").uses_amx, reason="this machine has no AMX")
+@pytest.mark.parametrize("refused", [False, True])
+def test_it_tells_when_it_may_not_use_amx(tmp_path: Path, refused: bool) -> None:
+    draft = Draft()
+    draft.graph.add_output(pointwise_residual(draft), "y")
+    bundle = compile(draft.graph, out=tmp_path / "bundle")
+    (tmp_path / "refuses.c").write_text(REFUSES)
+    refuses = tmp_path / "refuses.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", refuses, tmp_path / "refuses.c"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "graphopt", "run", str(bundle.path), "--random"],
+        env={**os.environ, **({"LD_PRELOAD": str(refuses)} if refused else {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) == refused
+    assert ("does not let this process use the processor's AMX registers" in done.stderr) == refused
 
 
 @pytest.mark.parametrize("name", LINUX)

@@ -34,6 +34,7 @@ from graphopt.targets.schedules.templates.permutation import Permutation
 from graphopt.targets.schedules.templates.pooling import BlockedPool
 from graphopt.targets.schedules.templates.product import PackedProduct
 from graphopt.targets.schedules.templates.transposed import TransposedConvolution
+from graphopt.targets.schedules.templates.unblocked_convolution import UnblockedConvolution
 from graphopt.targets.schedules.templates.winograd import WinogradConvolution
 from graphopt.targets.schedules.templates.winograd_row import WinogradRowConvolution
 from graphopt.targets.schedules.templates.winograd_strided import WinogradStridedConvolution
@@ -73,6 +74,7 @@ TEMPLATES: tuple[type[Template], ...] = (
     DirectConvolution,
     DepthwiseConvolution,
     IntegerDepthwise,
+    UnblockedConvolution,
     IntegerConvolution,
     IntegerTransposed,
     TransposedConvolution,

@@ -103,7 +103,7 @@ class _Kernel(IntegerPanelKernel):
         reading = layer.readings[decision["dot"]]
         panels = Panels(reading.dot, layer.depth, layer.width, decision["vectors"], 8)
         sizes = layer.rows, decision["columns"], reading.shift
-        super().__init__(layer.body, layer.anchor, panels, *sizes, buffers, layer.batches)
+        super().__init__(layer.body, layer.anchor, panels, *sizes, buffers, layer.target, layer.batches)
         b = layer.anchor.inputs[1]
         assert b is not None
         self.source = buffers[b]

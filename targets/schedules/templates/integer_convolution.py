@@ -20,6 +20,7 @@ from graphopt.targets.schedules.templates.convolution import MOST_TAPS
 from graphopt.targets.schedules.templates.dot import (
     PACKINGS,
     Dot,
+    FewBitsDot,
     choose_dot,
     in_few_bits,
     stays_packed,
@@ -92,6 +93,12 @@ class IntegerConvolution:
             if layers and stays_packed(best.cycles, self.cycles, weights.size, packing, self.target):
                 return best
         return self
+
+    def beats(self, cycles: float, weights: np.ndarray) -> bool:
+        """Whether it is better than a kernel of so many cycles with weights in bytes: faster, or as good with fewer."""
+        if isinstance(self.dot, FewBitsDot):
+            return stays_packed(self.cycles, cycles, weights.size, self.dot.packing, self.target)
+        return self.cycles <= cycles
 
     @property
     def _dtype(self) -> str:

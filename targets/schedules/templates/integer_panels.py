@@ -10,7 +10,9 @@ other sign, or filled up with zeros.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +43,10 @@ READ = (*OTHER_SIGN, "int16")
 """Types of left factors."""
 
 RUN = 16
-"""Bytes of a row that are read at once at most."""
+"""Bytes of a row that a step reads at most, where both factors are computed."""
+
+LONG_RUN = 64
+"""The same where one factor is packed when the model is compiled."""
 
 COPIED_AT_ONCE = 16
 STORED_AT_ONCE = 16
@@ -61,16 +66,17 @@ class Reading:
     shift: int
 
 
-def readings(target: Target, dtype: str, weights: np.ndarray) -> tuple[Reading, ...]:
-    """Ways to read inputs of type `dtype`, those that need no other sign first; plain arithmetic is the last resort.
+def readings(target: Target, dtype: str, weights: np.ndarray, run: int = RUN) -> tuple[Reading, ...]:
+    """Ways to read inputs of type `dtype` by steps of a part of a `run`, those that need no other sign first; plain
+    arithmetic is the last resort.
 
     Numbers of 16 bits have one sign.
     """
-    *own, plain = (Reading(dot, 0) for dot in fitting_dots(target, dtype, weights, RUN))
+    *own, plain = (Reading(dot, 0) for dot in fitting_dots(target, dtype, weights, run))
     if dtype not in OTHER_SIGN:
         return tuple(own) or (plain,)
     other, shift = OTHER_SIGN[dtype]
-    *moved, _ = (Reading(dot, shift) for dot in fitting_dots(target, other, weights, RUN))
+    *moved, _ = (Reading(dot, shift) for dot in fitting_dots(target, other, weights, run))
     return tuple(own or moved) or (plain,)
 
 
@@ -196,17 +202,24 @@ class IntegerPanelKernel(PanelKernel):
         columns: int,
         shift: int,
         buffers: Buffers,
+        target: Target,
         batches: int = 1,
     ) -> None:
         super().__init__(body, anchor, rows, panels.width, columns, panels.wide, batches)
         a = anchor.inputs[0]
         assert a is not None
-        self.packed, self.dot, self.shift = panels, panels.dot, shift
+        self.packed, self.dot, self.shift, self.target = panels, panels.dot, shift, target
         self.stored = buffers[a]
         self.read = self.dot.read_as(OTHER_SIGN[a.dtype.label][0] if shift else a.dtype.label)
-        self.copies = bool(shift) or self.read != a.dtype.label or panels.depth % self.dot.depth > 0
+        reads_beyond = math.gcd(rows, columns) % self.dot.rows_read > 0
+        self.copies = (
+            bool(shift) or self.read != a.dtype.label or panels.depth % self.dot.depth > 0 or reads_beyond
+        )
         self.stride = panels.steps * self.dot.depth if self.copies else panels.depth
         self.epilogue = Epilogue(body, anchor, buffers)
+
+    def tasks(self, count: int, work: int) -> AbstractContextManager[Expr]:
+        return self.dot.tasks(count, work, self.target)
 
     def emit(self) -> None:
         self.a = self._copied() if self.copies else self.stored
@@ -215,7 +228,8 @@ class IntegerPanelKernel(PanelKernel):
     def _copied(self) -> tirx.Var:
         """`a` in the type that the dot product reads, its rows filled up with zeros to whole steps."""
         depth, stride, rows = self.packed.depth, self.stride, self.batches * self.rows
-        copy = T.alloc_buffer((rows * stride,), self.read, scope="global")
+        beyond = self.dot.rows_read - 1
+        copy = T.alloc_buffer(((rows + beyond) * stride,), self.read, scope="global")
 
         def take(row: Expr, start: Expr | int, count: int) -> None:
             with T.vectorized(count) as lane:
@@ -246,9 +260,9 @@ class IntegerPanelKernel(PanelKernel):
             place = first + packed.start_elements + step * (packed.vectors * dot.step_bytes)
             dot.step(sums, inputs, Pointer(self.b, place))
         results = dot.results(sums)
-        if self.epilogue.is_long:
+        if self.epilogue.is_long and not dot.results_in_memory:
             results = copied(results, columns * vectors, dot.lanes)
-        for column in each(columns, looped=self.epilogue.is_long):
+        for column in each(columns, looped=self.epilogue.is_long or dot.results_in_memory):
             with column as place:
                 for begin, count in pieces(width):
                     with T.vectorized(count) as lane:

@@ -14,6 +14,7 @@ from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.anchor import INTEGERS, product_of_bytes
 from graphopt.targets.schedules.templates.dot import PACKINGS, stays_packed
 from graphopt.targets.schedules.templates.integer_panels import (
+    LONG_RUN,
     READ,
     IntegerPanelKernel,
     Panels,
@@ -59,7 +60,7 @@ class IntegerProduct:
         if not (rows and depth and width):
             return None
         weights = constants[body.inputs.index(b)]
-        plain = readings(target, a.dtype.label, weights)
+        plain = readings(target, a.dtype.label, weights, LONG_RUN)
         sizes = rows, depth, width, target
         for packing in PACKINGS:
             packed = packed_readings(plain, weights.T, packing)
@@ -105,7 +106,9 @@ class IntegerProduct:
 
         def emit(buffers: Buffers) -> None:
             columns = decision["columns"]
-            kernel = IntegerPanelKernel(self.body, self.anchor, panels, self.rows, columns, shift, buffers)
+            kernel = IntegerPanelKernel(
+                self.body, self.anchor, panels, self.rows, columns, shift, buffers, self.target
+            )
             kernel.b = buffers[self.anchor.inputs[1]]  # type: ignore[index]
             kernel.emit()
 

@@ -6,6 +6,7 @@ Weights are packed in panels as wide as a tile. A task is one tile; neighbouring
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 
 from tvm import tirx
 
@@ -34,10 +35,14 @@ class PanelKernel(ABC):
     def tile(self, panel: Expr, start: Expr, columns: int, width: int) -> None:
         """The rows from `start` on times the first `width` columns of a panel."""
 
+    def tasks(self, count: int, work: int) -> AbstractContextManager[Expr]:
+        """A loop over `count` tasks."""
+        return spread(count, work)
+
     def spread_tiles(self, work: int) -> None:
         """All tiles, on threads where `work` operations pay for it."""
         pieces, rest = -(-self.rows // self.columns), self.rows % self.columns
-        with spread(self.batches * self.panels * pieces, work) as self.task:
+        with self.tasks(self.batches * self.panels * pieces, work) as self.task:
             self.batch, panel, piece = taken_apart(self.task, self.batches, self.panels, pieces)
             start = self.batch * self.rows + piece * self.columns
             either(

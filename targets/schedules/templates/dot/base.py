@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -24,6 +25,7 @@ from tvm.script.ir_builder import tirx as T
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
+from graphopt.targets.schedules.templates.kernel import spread
 
 OVERHEAD = 0.1
 """Cycles that a load takes from the arithmetic."""
@@ -64,6 +66,16 @@ class Dot(ABC):
     name: ClassVar[str]
     least_bytes: ClassVar[int] = 0
     """What each channel has beside its weights."""
+    rows_read: ClassVar[int] = 1
+    """Columns that are read at once, whether there are so many or not."""
+    results_in_memory: ClassVar[bool] = False
+    """`results` are no registers, and may be read in a loop."""
+
+    @contextmanager
+    def tasks(self, count: int, work: int, target: Target) -> Iterator[Expr]:
+        """A loop over `count` independent tasks, whose sums are made in it; see `kernel.spread`."""
+        with spread(count, work) as task:
+            yield task
 
     @property
     def load_lanes(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from graphopt.targets.device import Target
 from graphopt.targets.llvm import features_of
 from graphopt.targets.schedules.templates.dot import by_lane
+from graphopt.targets.schedules.templates.dot.amx import AmxDot
 from graphopt.targets.schedules.templates.dot.base import Dot
 from graphopt.targets.schedules.templates.dot.by_lane import LaneDot
 from graphopt.targets.schedules.templates.dot.pairs import PairDot
@@ -60,6 +61,7 @@ def _offer(features: str, *rest: object, **options: object) -> _Offer:
 
 
 OFFERS = (
+    _offer("amx-int8", BYTES, (64,), lambda bits, depth: AmxDot(16, depth), bits=512),
     _offer("avx512vnni", ("uint8",), (4,), lambda bits, depth: QuadDot(bits // 32, depth), bits=256),
     _offer("avxvnni", ("uint8",), (4,), lambda bits, depth: QuadDot(8, depth), bits=256),
     _offer("avx512bw", ANY, (2, 4), lambda bits, depth: PairDot(16, depth), bits=512, short=True),
