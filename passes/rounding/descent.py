@@ -18,9 +18,17 @@ SWEEPS = 4
 
 
 def descended(
-    integers: np.ndarray, rows: np.ndarray, hessian: np.ndarray, grid: Grid, sweeps: int = SWEEPS
+    integers: np.ndarray,
+    rows: np.ndarray,
+    hessian: np.ndarray,
+    grid: Grid,
+    sweeps: int = SWEEPS,
+    held: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Integers (g, m, k) with an error that no change of a single one makes smaller, or what `sweeps` reach."""
+    """Integers (g, m, k) with an error that no change of a single one makes smaller, or what `sweeps` reach.
+
+    Those that are `held` stay.
+    """
     integers = integers.copy()
     scale = grid.along(grid.scale)
     difference = grid.values(integers) - rows
@@ -34,6 +42,8 @@ def descended(
             for k in range(start, stop):
                 best = np.rint(integers[..., k] - slope[..., k - start] / curvature[..., k])
                 step = np.clip(best, grid.low, grid.high) - integers[..., k]
+                if held is not None:
+                    step = np.where(held[..., k], 0, step)
                 if not step.any():
                     continue
                 changed = True

@@ -1,7 +1,8 @@
 """How the weights of one layer are rounded.
 
-A method is given the rows that are wanted, the second moments of the operands, and the layer's grid; it returns
-integers and a grid. All take the error d H d^T for the measure (`moments.py`).
+A method is given the rows that are wanted, the second moments of the operands, the layer's grid, and which weights are
+held at zero, where rows are zero; it returns integers and a grid. All take the error d H d^T for the measure
+(`moments.py`).
 """
 
 from __future__ import annotations
@@ -40,23 +41,28 @@ class SecondOrder:
     rounds: int = 2
 
     def __call__(
-        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+        self,
+        rows: np.ndarray,
+        hessian: np.ndarray,
+        grid: Grid,
+        fixed_scale: bool,
+        held: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Grid]:
         factor = inverse_factor(hessian)
         grids = [grid] if fixed_scale else _grids(rows, hessian, grid, self.zero_points)
         best = grids[0]
-        integers = round_in_order(rows, factor, best)
+        integers = round_in_order(rows, factor, best, held)
         error = squared_error(best.values(integers) - rows, hessian)
         for tried in grids[1:]:
-            made = round_in_order(rows, factor, tried)
+            made = round_in_order(rows, factor, tried, held)
             its_error = squared_error(tried.values(made) - rows, hessian)
             better = its_error < error
             best, error = best.where(better, tried), np.minimum(error, its_error)
             integers = np.where(better[..., None], made, integers)
         for _ in range(0 if fixed_scale or grid.bits >= FEW else self.rounds):
-            integers = descended(integers, rows, hessian, best)
+            integers = descended(integers, rows, hessian, best, held=held)
             best = rescaled(integers, rows, hessian, best)
-        return descended(integers, rows, hessian, best), best
+        return descended(integers, rows, hessian, best, held=held), best
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,18 @@ class Learned:
     schedule: Schedule = Schedule()
 
     def __call__(
-        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+        self,
+        rows: np.ndarray,
+        hessian: np.ndarray,
+        grid: Grid,
+        fixed_scale: bool,
+        held: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Grid]:
         if not fixed_scale:
             grid, _ = _least_error(rows, hessian, _grids(rows, hessian, grid, self.zero_points))
         nearest, made = grid.nearest(rows), learned(rows, hessian, grid, self.schedule)
+        if held is not None:
+            made = np.where(held, grid.along(grid.zero_point), made)
         errors = [squared_error(grid.values(integers) - rows, hessian) for integers in (nearest, made)]
         return np.where((errors[1] < errors[0])[..., None], made, nearest), grid
 
@@ -81,7 +94,12 @@ class Nearest:
     """Rounding to nearest, on the grid that is there."""
 
     def __call__(
-        self, rows: np.ndarray, hessian: np.ndarray, grid: Grid, fixed_scale: bool
+        self,
+        rows: np.ndarray,
+        hessian: np.ndarray,
+        grid: Grid,
+        fixed_scale: bool,
+        held: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Grid]:
         return grid.nearest(rows), grid
 

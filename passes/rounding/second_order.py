@@ -38,8 +38,10 @@ def _inverted(lower: np.ndarray) -> np.ndarray:
     return made
 
 
-def round_in_order(rows: np.ndarray, factor: np.ndarray, grid: Grid) -> np.ndarray:
-    """Integers for `rows` (g, m, k) on `grid`; `factor` is U of (g, k, k)."""
+def round_in_order(
+    rows: np.ndarray, factor: np.ndarray, grid: Grid, held: np.ndarray | None = None
+) -> np.ndarray:
+    """Integers for `rows` (g, m, k) on `grid`; `factor` is U of (g, k, k). Those that are `held` become zero."""
     left, integers = rows.copy(), np.empty_like(rows)
     scale, zero = grid.along(grid.scale), grid.along(grid.zero_point)
     size = rows.shape[-1]
@@ -48,6 +50,8 @@ def round_in_order(rows: np.ndarray, factor: np.ndarray, grid: Grid) -> np.ndarr
         errors = np.empty((*rows.shape[:-1], stop - start))
         for k in range(start, stop):
             rounded = np.rint(left[..., k] / scale[..., k]) + zero[..., k]
+            if held is not None:
+                rounded = np.where(held[..., k], zero[..., k], rounded)
             integers[..., k] = np.clip(rounded, grid.low, grid.high)
             made = (integers[..., k] - zero[..., k]) * scale[..., k]
             error = (left[..., k] - made) / factor[:, k, k, None]

@@ -12,7 +12,9 @@ from graphopt.passes.quantization.scheme import parse_scheme
 from graphopt.passes.quantize import insert_quantization
 from graphopt.passes.rounding.effect import Effect
 from graphopt.passes.rounding.layer import layer_of
-from graphopt.passes.rounding.methods import Nearest, SecondOrder
+from graphopt.passes.rounding.learned import Schedule
+from graphopt.passes.rounding.matrices import weight_rows
+from graphopt.passes.rounding.methods import Learned, Nearest, SecondOrder
 from graphopt.passes.rounding.round_weights import Rounding, round_weights
 from graphopt.runtime.reference import random_inputs, run
 from graphopt.runtime.stacked import run as run_stacked
@@ -160,3 +162,27 @@ def test_both_runs_are_the_graphs_own(name: str) -> None:
         assert np.abs(floats[0].data[index] - want).max() <= 1e-5 * scale
         # A sum that falls next to the middle of two integers may be rounded to either.
         assert np.abs(integers[0].data[index] - low).max() <= 0.02 * scale
+
+
+def sparse(draft: Draft) -> Value:
+    """A convolution and a product of which seven of ten weights are zero."""
+
+    def weights(*shape: int) -> Value:
+        numbers = draft.random.normal(size=shape)
+        return draft.const(np.where(draft.random.random(shape) < 0.7, 0, numbers))
+
+    x = draft.op("Conv", draft.input(1, 4, 6, 6), weights(8, 4, 3, 3), draft.weight(8))
+    return draft.op("Gemm", draft.op("Flatten", draft.op("Relu", x)), weights(128, 10), draft.weight(10))
+
+
+@pytest.mark.parametrize("method", [SecondOrder(), Nearest(), Learned(schedule=Schedule(steps=20))])
+@pytest.mark.parametrize("scheme", ["int8", "16x4"])
+def test_zeros_of_sparse_layers_stay(scheme: str, method: SecondOrder | Nearest | Learned) -> None:
+    graph, quantised, _ = rounded(sparse, scheme, Rounding(method))
+    layers = [layer for node in quantised.nodes if (layer := layer_of(node)) is not None]
+    nodes = [node for node in graph.nodes if node.is_op("Conv", "Gemm")]
+    assert len(layers) == len(nodes) == 2
+    for layer, node in zip(layers, nodes, strict=True):
+        before = weight_rows(node, node.inputs[1].constant)  # type: ignore[union-attr, arg-type]
+        after = layer.grid.values(layer.integers)
+        assert (after[before == 0] == 0).all() and (after[before != 0] != 0).mean() > 0.7
