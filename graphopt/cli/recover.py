@@ -31,7 +31,9 @@ def recover(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.0, help="Stop behind the epoch in which they are over.")
     ] = None,
-    rate: Annotated[float, typer.Option("--rate", help="Of learning, at its highest.")] = 1e-3,
+    rate: Annotated[
+        float, typer.Option("--rate", help="The share of its size that a step changes an array by.")
+    ] = 1e-2,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in a step.")] = 64,
     temperature: Annotated[float, typer.Option("--temperature", help="Softens the classes' scores.")] = 2.0,
     label_share: Annotated[

@@ -57,7 +57,7 @@ def recover(
     *,
     epochs: int = 30,
     minutes: float | None = None,
-    rate: float = 1e-3,
+    rate: float = 1e-2,
     batch: int = 64,
     temperature: float = 2.0,
     label_share: float = 0.5,
@@ -78,9 +78,9 @@ def recover(
 
     `labels`, where given, count for `label_share` of what is learned. A tenth of the samples is held back and tells
     which weights are the best; learning ends after `epochs`, or `minutes`, or `patience` epochs that are no better, or
-    when it diverges. `augment(batch, random)`, a function or `module:function`, varies samples (arrays by input name,
-    samples along a first axis). A `checkpoint` is written after each epoch, and taken up where it is there already.
-    Equal seeds give equal weights.
+    when it diverges. A step changes an array by the share `rate` of its size at most. `augment(batch, random)`, a
+    function or `module:function`, varies samples (arrays by input name, samples along a first axis). A `checkpoint` is
+    written after each epoch, and taken up where it is there already. Equal seeds give equal weights.
 
     Raises UsageError for models whose inputs or outputs differ, for too few samples, and where JAX is missing.
     """
