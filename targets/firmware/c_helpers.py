@@ -9,6 +9,7 @@ from graphopt.targets.firmware.c_copies import copies
 from graphopt.targets.firmware.c_expressions import C_TYPES
 from graphopt.targets.firmware.c_fixed_point import fixed_point
 from graphopt.targets.firmware.c_products import DSP, HAS_DSP, PREAMBLE, products
+from graphopt.targets.firmware.c_sparse import sparse_products
 
 NEEDS_DSP = ("dual_products", "widen_")
 """How names of functions begin that are written with the instructions of `DSP` where there are such."""
@@ -25,7 +26,7 @@ def helper(name: str) -> str:
     for family in FAMILIES:
         if family.is_routine(name):
             return family.routine_text(name)
-    written = products(name) or copies(name) or fixed_point(name)
+    written = products(name) or sparse_products(name) or copies(name) or fixed_point(name)
     if written is not None:
         return written
     first, _, rest = name.partition("_")

@@ -9,6 +9,7 @@ from functools import cache
 from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
 from graphopt.targets.firmware.c_products import products, tile_of
+from graphopt.targets.firmware.c_sparse import sparse_tile_of
 from graphopt.targets.firmware.helium.effects import Effect, Effects
 from graphopt.targets.firmware.helium.effects import effects as effects_for_helium
 from graphopt.targets.firmware.words.effects import effects as effects_of_words
@@ -17,7 +18,8 @@ from graphopt.targets.firmware.words.effects import effects as effects_of_words
 def is_routine(name: str) -> bool:
     """Whether `name` is that of a routine, such as `helium_product`, `products_4x2` or `widen_int8`."""
     in_files = helium.is_routine(name) or words.is_routine(name)
-    return in_files or products(name) is not None or copies(name) is not None
+    is_sparse = sparse_tile_of(name) is not None
+    return in_files or is_sparse or products(name) is not None or copies(name) is not None
 
 
 def routine_of(name: str) -> str:
@@ -46,15 +48,16 @@ def effects(name: str, arguments: Sequence[int]) -> Effects:
         return effects_for_helium(name, arguments)
     if words.is_routine(name):
         return effects_of_words(name, arguments)
-    tile = tile_of(name)
+    tile = sparse_tile_of(name) or tile_of(name)
     if tile is None:
         *_, elements = arguments
         stored = Effect(0, 0, elements, late=0, is_store=True)
         return 1, (stored,) if name.startswith("fill_") else (stored, Effect(1, 0, elements))
-    (pixels, channels), (_, _, step, _, count) = tile, arguments
+    (pixels, channels), (_, _, step, *_, count) = tile, arguments
     run = count * (2 if name.startswith("dual_") else 1)
+    read = 1 if sparse_tile_of(name) else channels * run  # weights are constant: nothing shares their memory
     return 1, (
         Effect(0, 0, pixels * channels, late=0, is_store=True),
         Effect(1, 0, (pixels - 1) * step + run),
-        Effect(3, 0, channels * run),
+        Effect(3, 0, read),
     )

@@ -18,7 +18,12 @@ from graphopt.ir import DType, Graph
 from graphopt.ir.layout import blocked_of
 from graphopt.targets.device import Target
 from graphopt.targets.schedules.templates.attention import FusedAttention
-from graphopt.targets.schedules.templates.channels_last import ChannelsLastConvolution, ChannelsLastProduct
+from graphopt.targets.schedules.templates.channels_last import (
+    ChannelsLastConvolution,
+    ChannelsLastProduct,
+    SparseConvolution,
+    SparseProduct,
+)
 from graphopt.targets.schedules.templates.convolution import DirectConvolution
 from graphopt.targets.schedules.templates.depthwise import DepthwiseConvolution
 from graphopt.targets.schedules.templates.few_channels import FewChannels
@@ -97,6 +102,8 @@ PLAIN = tuple(template for template in TEMPLATES if not issubclass(template, Win
 CHANNELS_LAST: tuple[type[Template], ...] = (
     *HELIUM_TEMPLATES,
     *WORDS_TEMPLATES,
+    SparseConvolution,
+    SparseProduct,
     ChannelsLastConvolution,
     ChannelsLastProduct,
     PackedProduct,

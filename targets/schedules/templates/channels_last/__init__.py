@@ -9,5 +9,6 @@ from __future__ import annotations
 
 from graphopt.targets.schedules.templates.channels_last.convolution import ChannelsLastConvolution
 from graphopt.targets.schedules.templates.channels_last.product import ChannelsLastProduct
+from graphopt.targets.schedules.templates.channels_last.sparse import SparseConvolution, SparseProduct
 
-__all__ = ["ChannelsLastConvolution", "ChannelsLastProduct"]
+__all__ = ["ChannelsLastConvolution", "ChannelsLastProduct", "SparseConvolution", "SparseProduct"]

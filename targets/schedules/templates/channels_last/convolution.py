@@ -91,7 +91,11 @@ class ChannelsLastConvolution:
         plan, layer = self._plan(decision), self.layer
         filters = layer.groups * layer.filters
         before = 4 * filters if layer.starts_beside_weights else 0
-        sizes = {layer.number(1): before + plan.weight_elements}
+        sizes = {layer.number(1): before + self.weight_elements(decision)}
         if layer.bias is not None:
             sizes[layer.number(2)] = filters
         return ChannelsLastKernel(plan).function(sizes)
+
+    def weight_elements(self, decision: Mapping[str, int]) -> int:
+        """Of the packed weights."""
+        return self._plan(decision).weight_elements

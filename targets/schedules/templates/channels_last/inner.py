@@ -49,9 +49,16 @@ class Inner(Protocol):
         """(..., channels of a tile, run) in the order that is walked, flat."""
 
     def add(
-        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+        self,
+        sums: tirx.Var,
+        shape: Shape,
+        x: Pointer,
+        step: Expr | int,
+        weights: Pointer,
+        number: Expr,
+        run: int,
     ) -> None:
-        """Add a run; pixels are `step` inputs apart."""
+        """Add run `number` of `weights`, all that `pack` made; pixels are `step` inputs apart."""
 
     def instructions(self, shape: Shape, run: int) -> float:
         """Of a run, estimated."""
@@ -70,10 +77,17 @@ class Plain:
         return np.ascontiguousarray(weights.swapaxes(-1, -2)).reshape(-1)
 
     def add(
-        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+        self,
+        sums: tirx.Var,
+        shape: Shape,
+        x: Pointer,
+        step: Expr | int,
+        weights: Pointer,
+        number: Expr,
+        run: int,
     ) -> None:
         kind = "products" if self.element == "int8" else "short_products"
-        call(f"{kind}_{shape[0]}x{shape[1]}", sums, x, step, weights, run)
+        call(f"{kind}_{shape[0]}x{shape[1]}", sums, x, step, weights + number * (shape[1] * run), run)
 
     def instructions(self, shape: Shape, run: int) -> float:
         pixels, channels = shape
@@ -96,9 +110,23 @@ class Dual:
         return np.ascontiguousarray(np.transpose(split, [axis % split.ndim for axis in order])).reshape(-1)
 
     def add(
-        self, sums: tirx.Var, shape: Shape, x: Pointer, step: Expr | int, weights: Pointer, run: int
+        self,
+        sums: tirx.Var,
+        shape: Shape,
+        x: Pointer,
+        step: Expr | int,
+        weights: Pointer,
+        number: Expr,
+        run: int,
     ) -> None:
-        call(f"dual_products_{shape[0]}x{shape[1]}", sums, x, step, weights, run // 2)
+        call(
+            f"dual_products_{shape[0]}x{shape[1]}",
+            sums,
+            x,
+            step,
+            weights + number * (shape[1] * run),
+            run // 2,
+        )
 
     def instructions(self, shape: Shape, run: int) -> float:
         pixels, channels = shape

@@ -63,9 +63,9 @@ class ChannelsLastKernel:
             for pixel in range(plan.pixels):
                 T.buffer_store(sums, begin, [pixel * plan.channels + channel])
         with repeated(plan.runs) as run:
-            place = ((group * plan.tiles + tile) * plan.runs + run) * plan.weights_of_run
+            number = (group * plan.tiles + tile) * plan.runs + run
             x = self.strips.run(image, group, row, start, run)
-            plan.inner.add(sums, plan.shape, x, plan.step, self.weights + place, plan.filled)
+            plan.inner.add(sums, plan.shape, x, plan.step, self.weights, number, plan.filled)
         for step in each(plan.pixels, looped=self.epilogue.is_long):
             with step as p:
                 for channel in range(plan.stored):
