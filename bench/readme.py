@@ -29,6 +29,8 @@ SHOWN_FIGURES = (
     "ram",
     "flash",
     "answers",
+    "rows_missed",
+    "masked",
 )
 """How the names of figures begin that stand there, too."""
 
@@ -88,6 +90,25 @@ def quantisation_table(report: Report, ours: Sequence[str]) -> str:
             numbers += [f"{row['metric']:.2f}", f"{row['SQNR']:.1f}"]
         lines.append(_line(model, *numbers, f"{made[0]['best peer']:.1f}"))
     return _section(lines, f"Metrics in per cent, SQNR in decibels, on test sets; {_versions()}", report)
+
+
+def compression_table(report: Report) -> str:
+    """Of each row the loss with its interval, naively and in the end, and the share of time that is left."""
+    lines = [
+        _line("row", "model", "top-1", "naive loss", "loss before learning", "loss", "95 %", "time", "size"),
+        _line("---", "---", *["---:"] * 7),
+    ]
+    for row in report.rows:
+        losses = (_points(row.get(name)) for name in ("float", "naive", "before", "loss"))
+        between = f"{_points(row.get('low'))} to {_points(row.get('high'))}"
+        shares = (_points(row.get(name)) for name in ("latency", "size"))
+        lines.append(_line(row["row"], row["model"], *losses, between, *shares))
+    told = "Top-1 in per cent and points of it on test sets; time and size of the file as shares of the original's"
+    return _section(lines, f"{told}, on {_place()}; {_versions()}", report)
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def arm_table(report: Report) -> str:

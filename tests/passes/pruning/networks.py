@@ -65,6 +65,8 @@ class Network:
         return self.draft.op("Concat", self.x, self.conv(self.x, 3), self.x, axis=1)
 
     def split(self) -> Value:
+        if self.channels == 1:
+            return self.draft.op("Relu", self.x)
         first = int(self.random.integers(1, self.channels))
         sizes = self.draft.ints(first, self.channels - first)
         a, b = self.draft.ops("Split", self.x, sizes, outputs=2, axis=1)
