@@ -4,6 +4,8 @@ Steps are shares of what they change: Adam's, times the root mean square of the 
 models that run, and leaves arrays whose sizes are a thousand times apart: one step for all ruins the small ones before
 the large ones move (Shazeer and Stern 2018, relative step sizes; You et al. 2020).
 
+Zeros of sparse weights stay (`graphopt.passes.sparsity`): they have no gradient, and Adam does not move them.
+
 Everything follows from the seed: batches are drawn by the number of their epoch, so that a run that is taken up again
 behind a checkpoint ends as one that was never stopped.
 """
@@ -21,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from graphopt.passes.sparsity.patterns import held_zeros
 from graphopt.recovery.checkpoint import State, load_state, save_state
 from graphopt.recovery.function import GraphFunction, Weights
 from graphopt.recovery.losses import TEMPERATURE, distance, of_labels
@@ -129,6 +132,11 @@ class _Course:
             optax.scale_by_learning_rate(schedule),
         )
         self.start = {name: jnp.asarray(array) for name, array in student.weights.items()}
+        self.zeros = {
+            name: zeros
+            for name, array in student.weights.items()
+            if array.ndim > 1 and (zeros := held_zeros(array)) is not None
+        }
         self.student = student.over_batches()
         self._step = jax.jit(self._update)
         self._measured = jax.jit(self._distance)
@@ -182,6 +190,8 @@ class _Course:
         """Of samples that were varied the teacher's answers are found in the same program."""
         answers = self.teacher(self.taught, samples) if answers is None else answers
         gradients = jax.grad(self._distance)(weights, samples, answers, labels)
+        for name, zeros in self.zeros.items():
+            gradients[name] = jnp.where(zeros, 0, gradients[name])
         updates, optimizer = self.optimizer.update(gradients, optimizer, weights)
         return optax.apply_updates(weights, updates), optimizer
 

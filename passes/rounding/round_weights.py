@@ -25,12 +25,10 @@ from graphopt.passes.rounding.methods import Method, SecondOrder
 from graphopt.passes.rounding.moments import Moments, damped, damping_for, mean_squared_error, refitted
 from graphopt.passes.rounding.search_range import search_range
 from graphopt.passes.rounding.through_time import of_input_product, of_state_products
+from graphopt.passes.sparsity.patterns import held_zeros
 from graphopt.passes.sparsity.select import solved
 from graphopt.runtime.stacked import Environment, Operand, Operands, evaluate, scan
 from graphopt.runtime.twofold import Originals, Visit, run_twofold
-
-SPARSE = 0.3
-"""Share of zeros from which on a layer's zeros are held: they were made to be left out."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def _round(
     is_free = layer.bias is not None and rounding.correct_bias
     moments = raw.about_mean() if is_free else raw
     floats = weight_rows(node, weights.astype(np.float64))
-    held = floats == 0 if (floats == 0).mean() >= SPARSE else None
+    held = held_zeros(floats)
     damping = damping_for(moments, rounding.damping)
     if rounding.refit and grid.bits < FEW and (bias is None or is_free):
         floats = refitted(moments, floats, damping)

@@ -21,6 +21,16 @@ from graphopt.ir import Node
 UNSTRUCTURED = "unstructured"
 HINT = "write unstructured, 2:4 (two of four stay) or 1x4 (blocks of four)"
 
+SPARSE = 0.3
+"""Share of zeros from which on a layer's zeros are held: they were made to be left out."""
+
+
+def held_zeros(weights: np.ndarray) -> np.ndarray | None:
+    """Which of a layer's weights are to stay zero, whatever is done to the others; None for a layer that is not sparse,
+    or has nothing else."""
+    zeros = weights == 0
+    return zeros if SPARSE <= zeros.mean() < 1 else None
+
 
 @dataclass(frozen=True)
 class Pattern:

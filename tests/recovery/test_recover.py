@@ -77,6 +77,17 @@ class TestLearning:
         other = graphopt.recover(student, teacher, DATA, epochs=12, rate=0.01, seed=1)
         assert (weights(other.graph) != weights(first.graph)).any()
 
+    @pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+    def test_zeros_of_sparse_weights_stay(self, teacher: Graph, pattern: str) -> None:
+        ratio = 0.7 if pattern == "unstructured" else None
+        sparse = graphopt.sparsify(teacher, pattern=pattern, ratio=ratio).graph
+        result = graphopt.recover(sparse, teacher, DATA, epochs=8)
+        assert result.course.best < 0.9 * result.course.first
+        before, after = ([v.constant for v in graph.constants] for graph in (sparse, result.graph))
+        for old, new in zip(before, after, strict=True):
+            if old.ndim > 1:
+                np.testing.assert_array_equal(old == 0, new == 0)
+
     def test_a_checkpoint_is_taken_up(self, teacher: Graph, student: Graph, tmp_path: Path) -> None:
         place = tmp_path / "state.npz"
         whole = graphopt.recover(student, teacher, DATA, epochs=6, rate=0.01)
