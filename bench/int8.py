@@ -25,7 +25,13 @@ from graphopt.verification import random_sample
 
 OURS = "graphopt"
 CALIBRATION = 10
-INSTRUCTIONS = {"amx-int8": "AMX", "avx512vnni": "AVX-512 VNNI", "avxvnni": "AVX-VNNI", "avx512bw": "AVX-512", "avx2": "AVX2"}
+INSTRUCTIONS = {
+    "amx-int8": "AMX",
+    "avx512vnni": "AVX-512 VNNI",
+    "avxvnni": "AVX-VNNI",
+    "avx512bw": "AVX-512",
+    "avx2": "AVX2",
+}
 """What multiplies bytes on x86, by LLVM's name of the feature; the best first."""
 
 
