@@ -256,7 +256,8 @@ def _firmware_bundle(
     def make(graph: Graph) -> tuple[CompiledFirmware, Mapping[Value, Check]]:
         grouped = grouped_for(graph, core)
         checks = layer_checks(grouped, inputs)  # before weights are packed
-        return compile_firmware(grouped, core, name, options=options, progress=progress), checks
+        made = compile_firmware(grouped, core, name, original=original, options=options, progress=progress)
+        return made, checks
 
     inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
     chosen = compile_patched(ready, make, machine, options)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from graphopt.analysis.storage import JOIN, PART, Storage, is_alias
+from graphopt.analysis.storage import ALIASES, JOIN, PART, Storage, is_alias
 from graphopt.errors import IRError, UnsupportedError
-from graphopt.ir import KERNEL, Graph, Node, Value
+from graphopt.ir import KERNEL, Graph, Node, Use, Value
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.runtime.manifest import Signature, Tensor
 from graphopt.targets.abi import ALIGNMENT, TEXTS_HINT, not_passable
@@ -39,12 +39,19 @@ NOWHERE = Place("arena")
 
 @dataclass(frozen=True)
 class Call:
-    """Run `kernel` on these places: inputs, then outputs, then workspaces of `workspaces` bytes."""
+    """Run `kernel` on these places: inputs, then outputs, then workspaces of `workspaces` bytes. `name` is
+    the user's, where it is another one than the node's."""
 
     kernel: str
     arguments: tuple[Place, ...]
     node: Node
     workspaces: tuple[int, ...] = ()
+    name: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """What the user calls it."""
+        return self.name or self.node.name
 
     @property
     def written(self) -> tuple[tuple[Value, Place], ...]:
@@ -105,6 +112,7 @@ def build_program(
     tensors_in_arena: bool = False,
     reorder: bool = False,
     rooms: Sequence[Room] = (),
+    names: Mapping[Node, str] | None = None,
 ) -> Program:
     """Lay out the fused `graph`, whose groups are served by the kernels `kernel_of`; buffers start at `alignment`.
 
@@ -112,7 +120,7 @@ def build_program(
     parameters may share memory, by their numbers; without it none may. With `tensors_in_arena` inputs and outputs have
     places in the arena, where a run may write over an input; otherwise they are the caller's buffers. With `reorder`
     calls run in another order than the graph's where that takes a smaller arena. What fits none of the `rooms` is
-    spread over them, if they hold it together.
+    spread over them, if they hold it together. `names` are what the user calls the nodes.
 
     Raises UnsupportedError for an input or output whose type or shape a library cannot have.
     """
@@ -158,7 +166,8 @@ def build_program(
         written = [place(v) for v in node.outputs]
         scratch = [Place("arena", offset) for offset in arena.workspaces[number]]
         arguments = (*read, *written, *scratch)
-        steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]]))
+        name = (names or {}).get(node, "")
+        steps.append(Call(kernel_of[node], arguments, node, workspaces[kernel_of[node]], name))
     made = [place(value) for value in graph.outputs]
     for index in copied:
         target = Place("arena", arena.copies[index]) if tensors_in_arena else Place("output", number=index)
@@ -210,10 +219,15 @@ def _check_grouped(graph: Graph) -> None:
             raise UnsupportedError("it was not grouped", where=f"node '{node.name}' ({node.key})")
 
 
+def _needs_bytes(use: Use) -> bool:
+    """Of a constant; the shape that a Reshape wants is known when it is compiled."""
+    return not use.node.is_op(*ALIASES) or use.index == 0
+
+
 def _place_weights(graph: Graph, weights: Weights) -> dict[Value, Place]:
     places = {}
     for value in graph.constants:
-        if value.users or value.is_graph_output:
+        if value.is_graph_output or any(_needs_bytes(use) for use in value.uses):
             assert value.constant is not None
             places[value] = Place("weights", weights.place(value.constant))
     return places

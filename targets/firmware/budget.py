@@ -13,6 +13,7 @@ from graphopt.targets.arena import is_too_large, storage_bytes
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.arenas import rooms_of
 from graphopt.targets.firmware.footprint import Footprint
+from graphopt.targets.firmware.layer_names import shortened
 from graphopt.targets.firmware.memory import layer_bytes
 from graphopt.targets.firmware.options import FirmwareOptions
 from graphopt.targets.program import Call, Program
@@ -149,7 +150,7 @@ def _layer(taken: int, call: Call) -> str:
     read = sum(storage_bytes(v) for v in call.node.inputs if v is not None and v.constant is None)
     written = sum(storage_bytes(value) for value in call.node.outputs)
     scratch = f", scratch {sum(call.workspaces):,}" if call.workspaces else ""
-    return f"'{call.node.name}' ({taken:,}: reads {read:,}, writes {written:,}{scratch})"
+    return f"'{shortened(call.known_as)}' ({taken:,}: reads {read:,}, writes {written:,}{scratch})"
 
 
 def _flash(program: Program) -> tuple[str, list[str]]:

@@ -19,7 +19,9 @@ from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.footprint import footprint
 from graphopt.targets.firmware.header import firmware_header, usage
 from graphopt.targets.firmware.interface import Quantization
+from graphopt.targets.firmware.kernel_comments import kernel_comments
 from graphopt.targets.firmware.kernels import CKernels, internal_header, print_kernels
+from graphopt.targets.firmware.layer_names import layer_names
 from graphopt.targets.firmware.memory import memory_data, memory_text
 from graphopt.targets.firmware.options import FirmwareOptions
 from graphopt.targets.firmware.plain_c import plain
@@ -70,7 +72,7 @@ class CompiledFirmware:
             f"{name}.h": firmware_header(self.abi, known, layers=len(self.program.calls)),
             f"{name}.c": entry.text(),
             f"{name}_internal.h": internal_header(name, declarations),
-            f"{name}_kernels.c": self.kernels.text(name),
+            f"{name}_kernels.c": self.kernels.text(name, kernel_comments(self.program, self.schedules)),
             f"{name}_weights.c": weights.c_text(),
             f"{name}_selftest.c": selftest_text(entry, sample),
             "Makefile": render("firmware_makefile.in", facts),
@@ -101,10 +103,12 @@ def compile_firmware(
     target: Target,
     name: str,
     *,
+    original: Graph | None = None,
     options: FirmwareOptions = DEFAULTS,
     progress: Progress | None = None,
 ) -> CompiledFirmware:
-    """Compile a model from its fused graph; `name` is a C identifier.
+    """Compile a model from its fused graph; `name` is a C identifier; `original` is the graph whose
+    nodes the user knows.
 
     Raises UsageError for a processor nobody knows, UnsupportedError for what the target cannot do or hold.
     """
@@ -129,6 +133,7 @@ def compile_firmware(
         tensors_in_arena=not options.keep_inputs,
         reorder=True,
         rooms=rooms,
+        names=layer_names(groups, original) if original else None,
     )
     check_data(program, target, options)
     sides = ((), ()) if options.keep_inputs else (program.input_places, program.output_places)

@@ -24,8 +24,8 @@ class CKernels:
     def prototypes(self) -> list[str]:
         return [f"{function.prototype};" for function in self.functions.values()]
 
-    def text(self, model: str) -> str:
-        """The C file that holds them all."""
+    def text(self, model: str, comments: Mapping[str, str] | None = None) -> str:
+        """The C file that holds them all, each behind its comment."""
         helpers = {name for function in self.functions.values() for name in function.helpers}
         return "\n".join(
             [
@@ -34,7 +34,10 @@ class CKernels:
                 "#include <string.h>",
                 "",
                 *helpers_text(helpers),
-                *(function.text for function in self.functions.values()),
+                *(
+                    f"{comments[name]}\n{function.text}" if comments and name in comments else function.text
+                    for name, function in self.functions.items()
+                ),
             ]
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphopt.targets.abi import FIRMWARE_ALIGNMENT, ModelAbi
 from graphopt.targets.firmware.footprint import Footprint
+from graphopt.targets.firmware.layer_names import shortened
 from graphopt.targets.plan_memory import Plan, aligned
 from graphopt.targets.program import Program
 from graphopt.targets.several_arenas import Room
@@ -56,7 +57,7 @@ def _layers(abi: ModelAbi, program: Program, taken: Footprint | None) -> list[di
     found = []
     for number, call in enumerate(program.calls):
         layer: dict[str, Any] = {
-            "layer": call.node.name,
+            "layer": call.known_as,
             "kernel": call.kernel,
             "arena": layer_bytes(program, number, abi.alignment),
             "workspace": sum(call.workspaces),
@@ -95,8 +96,14 @@ def memory_text(data: dict[str, Any], name: str) -> str:
     ]
     columns = ["layer", "arena", "workspace", *(["code", "stack"] if told else [])]
     lines += [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    lines += [f"| {' | '.join(str(layer[c]) for c in columns)} |" for layer in data["layers"]]
+    rows = ([cell(layer["layer"]), *(str(layer[c]) for c in columns[1:])] for layer in data["layers"])
+    lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, ""])
+
+
+def cell(name: str) -> str:
+    """A layer's name in a table of Markdown."""
+    return " ".join(shortened(name).split()).replace("|", "\\|")
 
 
 NOT_TOLD = "Code and stack are not known: the compiler was not installed where this was written."

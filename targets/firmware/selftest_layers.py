@@ -11,7 +11,9 @@ from graphopt.targets.firmware.c_expressions import constant
 from graphopt.targets.firmware.c_statements import Parameter
 from graphopt.targets.firmware.entry import Entry
 from graphopt.targets.firmware.interface import passed
+from graphopt.targets.firmware.kernel_comments import comment
 from graphopt.targets.firmware.layer_checks import WEIGHTS, Check
+from graphopt.targets.firmware.layer_names import shortened
 from graphopt.targets.program import Call
 
 CHECKSUM = """\
@@ -61,7 +63,7 @@ def layers_text(entry: Entry, checks: Mapping[Value, Check]) -> list[str]:
     for step in program.steps:
         is_call = isinstance(step, Call)
         number += is_call
-        head = f" /* {number}: {_comment(step.node.name)} */" if isinstance(step, Call) else ""
+        head = f" /* {number}: {comment(shortened(step.known_as))} */" if isinstance(step, Call) else ""
         body.append(f"    {entry.statement(step)}{head}")
         if isinstance(step, Call):
             body += [f"    if ({told}) return {number};" for told in _conditions(entry, step, checks)]
@@ -99,8 +101,3 @@ def _conditions(entry: Entry, call: Call, checks: Mapping[Value, Check]) -> Iter
         else:
             wanted, bound = (constant(number, "float32") for number in (check.total, check.bound))
             yield f"differs_{C_TYPES[value.dtype]}({pointer}, {value.size}u, {wanted}, {bound})"
-
-
-def _comment(name: str) -> str:
-    """A name that ends no comment."""
-    return name.replace("*/", "* /").replace("/*", "/ *")
