@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphopt.passes.quantization.narrow_parameters import FEW
+from graphopt.passes.rounding.beam import WIDEST, round_by_beam, width_for
 from graphopt.passes.rounding.descent import descended, rescaled
 from graphopt.passes.rounding.grid import Grid
 from graphopt.passes.rounding.learned import Schedule, learned
@@ -33,12 +34,15 @@ decibel for a seventieth of a bit.
 @dataclass(frozen=True)
 class SecondOrder:
     """Rounding in order with errors handed on, for each of several ranges; then descent and scales of least error.
+    Small layers that hold no zeros are searched more widely at the end, with as many as `widest` roundings of a row
+    (`beam.py`).
 
     With `zero_points` the grid of weights of few bits need not be symmetric, where that is worth the bits.
     """
 
     zero_points: bool = False
     rounds: int = 2
+    widest: int = WIDEST
 
     def __call__(
         self,
@@ -62,7 +66,9 @@ class SecondOrder:
         for _ in range(0 if fixed_scale or grid.bits >= FEW else self.rounds):
             integers = descended(integers, rows, hessian, best, held=held)
             best = rescaled(integers, rows, hessian, best)
-        return descended(integers, rows, hessian, best, held=held), best
+        integers = descended(integers, rows, hessian, best, held=held)
+        width = min(self.widest, width_for(rows)) if held is None else 1
+        return _better_by_beam(integers, rows, hessian, factor, best, width), best
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,17 @@ class Nearest:
 
 
 Method = Learned | Nearest | SecondOrder
+
+
+def _better_by_beam(
+    integers: np.ndarray, rows: np.ndarray, hessian: np.ndarray, factor: np.ndarray, grid: Grid, width: int
+) -> np.ndarray:
+    """`integers`, or row by row what a wider search finds, where `width` allows one."""
+    if width <= 1:
+        return integers
+    made = descended(round_by_beam(rows, factor, grid, width), rows, hessian, grid)
+    now, then = (squared_error(grid.values(found) - rows, hessian) for found in (integers, made))
+    return np.where((then < now)[..., None], made, integers)
 
 
 def _grids(rows: np.ndarray, hessian: np.ndarray, grid: Grid, zero_points: bool) -> list[Grid]:

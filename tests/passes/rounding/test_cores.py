@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from graphopt.passes.rounding.beam import WIDEST, round_by_beam, width_for
 from graphopt.passes.rounding.descent import descended, rescaled
 from graphopt.passes.rounding.grid import Grid
 from graphopt.passes.rounding.learned import learned
@@ -86,6 +87,45 @@ def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     whole = round_in_order(rows, factor, grid)
     monkeypatch.setattr("graphopt.passes.rounding.second_order.BLOCK", 7)
     assert np.array_equal(round_in_order(rows, factor, grid), whole)
+
+
+@pytest.mark.parametrize("group", [0, 5])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_beam_of_one_rounds_in_order(group: int, symmetric: bool) -> None:
+    rows, hessian = problem(4, 2, 3, 50)
+    grid, factor = grid_of(rows, 4, group, symmetric=symmetric), inverse_factor(hessian)
+    made = round_by_beam(rows, factor, grid, 1)
+    assert np.allclose(made, round_in_order(rows, factor, grid))
+
+
+def test_a_wide_beam_comes_near_the_best_there_is() -> None:
+    """All ways to take one of the two nearest integers are kept; a third is hardly ever better."""
+    rows, hessian = problem(5, 2, 3, 6)
+    grid, factor = grid_of(rows, 5), inverse_factor(hessian)
+    made = error(round_by_beam(rows, factor, grid, 1 << 6), rows, hessian, grid)
+    start = np.floor(rows / grid.along(grid.scale))
+    steps = np.array(list(itertools.product(range(-1, 3), repeat=6)), float)
+    all_ways = np.stack([error(np.clip(start + s, grid.low, grid.high), rows, hessian, grid) for s in steps])
+    assert np.allclose(made, all_ways.min(0), rtol=0.01)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_beam_loses_less_than_rounding_in_order(bits: int) -> None:
+    rows, hessian = problem(7, 1, 10, 64)
+    grid, factor = grid_of(rows, bits), inverse_factor(hessian)
+    assert width_for(rows) == WIDEST
+    in_order, widely = (
+        error(made, rows, hessian, grid).sum()
+        for made in (
+            descended(round_in_order(rows, factor, grid), rows, hessian, grid),
+            SecondOrder()(rows, hessian, grid, True)[0],
+        )
+    )
+    assert widely < 0.9 * in_order
+
+
+def test_large_layers_are_not_searched_widely() -> None:
+    assert width_for(np.empty((1, 512, 512))) == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
