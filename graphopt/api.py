@@ -249,7 +249,7 @@ def _firmware_bundle(
     from graphopt.targets.bundle import write_files
     from graphopt.targets.firmware.compile import CompiledFirmware, compile_firmware
     from graphopt.targets.firmware.interface import quantizations
-    from graphopt.targets.firmware.layer_checks import Check, layer_checks, on_steps
+    from graphopt.targets.firmware.layer_checks import Check, layer_checks, on_steps, rounded_outputs
     from graphopt.targets.firmware.selftest import Sample
     from graphopt.verification import random_sample
 
@@ -264,13 +264,14 @@ def _firmware_bundle(
     compiled = chosen.compiled
     sample = Sample(inputs, reference.run(ready, inputs), chosen.checks)
     report = bundle_report(original, compiled.program, compiled.schedules, result.record, machine)
+    rounded = {"rounded_outputs": sorted(found)} if (found := rounded_outputs(chosen.checks)) else {}
     return write_files(
         destination,
         compiled.abi,
         compiled.files(machine, quantizations(original), sample),
         target=machine,
         report=report | chosen.told(),
-        manifest_extra={**extra, "weights_bytes": len(compiled.program.weights.blob)},
+        manifest_extra={**extra, **rounded, "weights_bytes": len(compiled.program.weights.blob)},
         optimized=exported(result.graph),
     )
 

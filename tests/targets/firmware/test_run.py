@@ -199,3 +199,17 @@ def test_what_a_board_cannot_hold_is_refused(tmp_path: Path) -> None:
         graphopt.compile(DIGITS, target=str(tmp_path / "tiny.toml"), out=tmp_path / "fw")
     assert not (tmp_path / "fw").exists()
     assert load_target(str(tmp_path / "tiny.toml")).bytes_of("ram") == 1024
+
+
+@pytest.mark.parametrize("core", [pytest.param("cortex-m55", marks=runnable("cortex-m55"))])
+def test_the_core_without_a_board_builds(digits_int8: Firmware, core: str, tmp_path: Path) -> None:
+    """A Cortex-M85 is in no emulator: its library is made, without a warning, of code for ARMv8.1-M."""
+    bundle = digits_int8("cortex-m85")
+    for name in bundle.manifest["files"]:
+        (tmp_path / name).write_bytes((bundle.path / name).read_bytes())
+    done = subprocess.run(["make", "WEIGHTS=c"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    told = subprocess.run(
+        ["arm-none-eabi-readelf", "-A", "libnet.a"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "Tag_CPU_arch: v8.1-M.mainline" in told.stdout and "Tag_MVE_arch" in told.stdout

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
+import graphopt
 from graphopt.api import load, optimize
 from graphopt.errors import ToolchainError
 from graphopt.preparation import grouped_for, legalized
@@ -17,7 +19,7 @@ from graphopt.targets.device import load_target
 from graphopt.targets.firmware.build import build, build_selftest
 from graphopt.targets.firmware.emulated import EmulatedFirmware
 from graphopt.targets.firmware.layer_checks import fnv1a, layer_checks, on_steps
-from graphopt.verification import random_sample
+from graphopt.verification import random_sample, verify_bundle
 from tests.targets.conftest import runnable
 from tests.targets.firmware.conftest import CORES, DIGITS, Firmware
 
@@ -119,3 +121,49 @@ def test_equal_seeds_give_equal_checks(tmp_path: Path) -> None:
     inputs = {"input": np.ones((1, 1, 8, 8), np.float32)}
     first, second = (list(layer_checks(graph, inputs).values()) for _ in range(2))
     assert first == second and len(first) >= 5
+
+
+def behind_floats(path: Path) -> Path:
+    """Bytes that come from a Tanh of sums of floats, and what follows: another order of a sum moves one by a step."""
+    random = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(random.normal(size=(6, 5)).astype(np.float32), "w"),
+        numpy_helper.from_array(np.float32(1 / 127), "s"),
+        numpy_helper.from_array(np.int8(0), "z"),
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Tanh", ["a"], ["b"]),
+        helper.make_node("QuantizeLinear", ["b", "s", "z"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "s", "z"], ["y"]),
+        helper.make_node("MatMul", ["x", "w"], ["plain"]),
+    ]
+    tensors = [("x", [1, 6]), ("y", [1, 5]), ("plain", [1, 5])]
+    x, y, plain = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in tensors)
+    graph = helper.make_graph(nodes, "g", [x], [y, plain], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+@pytest.mark.parametrize("core", ON_M3)
+@pytest.mark.parametrize(("output", "agrees"), [("y", True), ("plain", False)])
+def test_verification_allows_what_the_selftest_does(
+    core: str, output: str, agrees: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of the output behind rounded floats agrees, four and more do not; nor does anything of the other one."""
+    model = behind_floats(tmp_path / "m.onnx")
+    bundle = graphopt.compile(model, target=core, out=tmp_path / "fw", name="net")
+    assert bundle.manifest["rounded_outputs"] == ["y"]
+    run = EmulatedFirmware.run
+
+    def moved(steps: int) -> bool:
+        def off(self: EmulatedFirmware, samples: list) -> list:
+            return [
+                {n: a + (n == output) * np.float32(steps / 127) for n, a in x.items()}
+                for x in run(self, samples)
+            ]
+
+        monkeypatch.setattr(EmulatedFirmware, "run", off)
+        return verify_bundle(model, bundle.path, samples=1).agrees
+
+    assert [moved(0), moved(1), moved(6)] == [True, agrees, False]
