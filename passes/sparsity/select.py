@@ -31,10 +31,10 @@ PULL = 1.0
 STEPS = 40
 """Of conjugate gradients."""
 
-LOOKED_AT = 96
-"""Rows of a layer that tell what it loses."""
+MOST, FEWEST, WORK = 96, 12, 2.4e8
+"""Rows of a layer that tell what it loses, at most and at least; multiplications of a round that they may take."""
 
-MOST_WORK = 2e11
+MOST_WORK = 2e10
 """Multiplications up to which rows are solved exactly."""
 
 
@@ -45,13 +45,14 @@ def sparse(weights: np.ndarray, hessian: np.ndarray, pattern: Pattern, ratio: fl
 
 def curve(weights: np.ndarray, hessian: np.ndarray, pattern: Pattern, levels: Sequence[float]) -> list[float]:
     """What is lost at each share of zeros, as a share of the energy of results: of some of the rows, for all."""
-    some = np.unique(np.linspace(0, weights.shape[1] - 1, LOOKED_AT).astype(int))
+    count = int(np.clip(WORK // hessian.shape[-1] ** 2, FEWEST, MOST))
+    some = np.unique(np.linspace(0, weights.shape[1] - 1, count).astype(int))
     rows = weights[:, some]
     selection = Selection(rows, hessian)
     found = []
     for level in levels:
         mask = selection.mask(pattern, level)
-        made = _by_gradients(rows @ hessian, hessian, mask, np.where(mask, rows, 0))
+        made = _by_gradients(rows, hessian, mask)
         found.append(lost_share(rows, made, hessian))
     return found
 
@@ -84,10 +85,10 @@ def solved(weights: np.ndarray, hessian: np.ndarray, mask: np.ndarray) -> np.nda
 
     Row by row; of layers so large that this would take too long, by steps of conjugate gradients for all rows at once.
     """
-    wanted = weights @ hessian
     counts = mask.sum(-1).astype(np.float64)
     if (counts**3).sum() / 3 > MOST_WORK:
-        return _by_gradients(wanted, hessian, mask, np.where(mask, weights, 0))
+        return _by_gradients(weights, hessian, mask)
+    wanted = weights @ hessian
     found = np.zeros_like(weights)
     for group in range(weights.shape[0]):
         for row in range(weights.shape[1]):
@@ -97,11 +98,11 @@ def solved(weights: np.ndarray, hessian: np.ndarray, mask: np.ndarray) -> np.nda
     return found
 
 
-def _by_gradients(wanted: np.ndarray, hessian: np.ndarray, mask: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Conjugate gradients with the diagonal for a preconditioner, each row on its own mask."""
+def _by_gradients(weights: np.ndarray, hessian: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Conjugate gradients with the diagonal for a preconditioner, each row on its own mask; in float32."""
+    hessian, rows = hessian.astype(np.float32), np.where(mask, weights, 0).astype(np.float32)
     diagonal = np.diagonal(hessian, axis1=1, axis2=2)[:, None, :]
-    rows = start
-    left = np.where(mask, wanted - rows @ hessian, 0)
+    left = np.where(mask, (weights.astype(np.float32) - rows) @ hessian, 0)
     step = left / diagonal
     energy = (left * step).sum(-1, keepdims=True)
     for _ in range(STEPS):
@@ -114,7 +115,7 @@ def _by_gradients(wanted: np.ndarray, hessian: np.ndarray, mask: np.ndarray, sta
         now = (left * ahead).sum(-1, keepdims=True)
         step = ahead + np.divide(now, energy, out=np.zeros_like(now), where=energy > 0) * step
         energy = now
-    return np.where(mask, rows, 0)
+    return np.where(mask, rows, 0).astype(weights.dtype)
 
 
 def lost_share(weights: np.ndarray, made: np.ndarray, hessian: np.ndarray) -> float:

@@ -36,7 +36,7 @@ def test_gradients_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = np.random.default_rng(1).random(weights.shape) < 0.4
     exact = solved(weights, hessian, mask)
     monkeypatch.setattr(select, "MOST_WORK", 0)
-    np.testing.assert_allclose(solved(weights, hessian, mask), exact, atol=1e-6)
+    np.testing.assert_allclose(solved(weights, hessian, mask), exact, atol=1e-4)
 
 
 def test_near_to_the_best_choice_of_weights() -> None:
