@@ -14,7 +14,7 @@ import numpy as np
 
 from graphopt.ir import Node
 from graphopt.ir.types import DType
-from graphopt.recovery import windows
+from graphopt.recovery import recurrent, windows
 
 Operator = Callable[..., Any]
 
@@ -125,6 +125,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Erf": _unary(jax.scipy.special.erf),
     "Exp": _unary(jnp.exp),
     "Flatten": _reshape,
+    "GRU": recurrent.recurrence,
     "Gather": _gather,
     "Gelu": _gelu,
     "Gemm": _gemm,
@@ -133,6 +134,7 @@ OPERATORS: Mapping[str, Operator] = {
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda node, x: x * jnp.clip(x / 6 + 0.5, 0, 1),
     "Identity": _unary(lambda x: x),
+    "LSTM": recurrent.recurrence,
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda node, x: jax.nn.leaky_relu(x, node.float("alpha", 0.01)),
     "Log": _unary(jnp.log),
@@ -145,6 +147,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Pad": _pad,
     "Pow": _binary(jnp.power),
     "RMSNormalization": _rms_normalization,
+    "RNN": recurrent.recurrence,
     "Reciprocal": _unary(lambda x: 1 / x),
     "ReduceMax": _reduction(jnp.max),
     "ReduceMean": _reduction(jnp.mean),
@@ -167,15 +170,19 @@ OPERATORS: Mapping[str, Operator] = {
 }
 
 
+SEVERAL = ("Split", *recurrent.GATES)
+"""Operators whose further outputs are made."""
+
+
 def why_not(node: Node) -> str:
     """Why a node has no form in JAX here; empty where it has."""
     if node.domain or node.op_type not in OPERATORS:
         return f"{node.key} has no form that can be learned"
     if (
         len([output for output in node.outputs if output.uses or output.is_graph_output]) > 1
-        and node.op_type != "Split"
+        and node.op_type not in SEVERAL
     ):
         return "more than its first output is used"
     if any(not output.is_static for output in node.outputs):
         return "its shape is not fixed"
-    return windows.why_not(node)
+    return windows.why_not(node) or recurrent.why_not(node)

@@ -15,6 +15,7 @@ from tests.passes.helpers import Draft, made
 pytest.importorskip("jax", reason="JAX is not here: pip install graphopt[recover]")
 
 from graphopt.recovery.function import GraphFunction  # noqa: E402
+from graphopt.recovery.operators import why_not  # noqa: E402
 
 
 def image(op_type: str, **attributes: object) -> Callable[[Draft], Value]:
@@ -59,6 +60,22 @@ def products(draft: Draft) -> Value:
     return draft.op("Where", draft.const([[True], [False], [True]], np.bool_), y, draft.op("Neg", y))
 
 
+def recurrence(
+    op_type: str, gates: int, directions: int = 1, **attributes: object
+) -> Callable[[Draft], Value]:
+    """All outputs, from states that are given, along a sequence of 5."""
+
+    def build(draft: Draft) -> Value:
+        weights = (draft.weight(directions, gates * 4, n) for n in (3, 4))
+        states = [draft.weight(directions, 2, 4) for _ in range(2 if op_type == "LSTM" else 1)]
+        operands = (draft.input(5, 2, 3), *weights, draft.weight(directions, 2 * gates * 4), None, *states)
+        y, *last = draft.ops(op_type, *operands, outputs=1 + len(states), hidden_size=4, **attributes)
+        flat = [draft.op("Reshape", value, draft.ints(-1)) for value in (y, *last)]
+        return draft.op("Concat", *flat, axis=0)
+
+    return build
+
+
 CASES: dict[str, Callable[[Draft], Value]] = {
     "conv": conv(1, 6, pads=(1, 0, 2, 1), strides=(2, 1)),
     "grouped": conv(2, 6, dilations=(2, 1)),
@@ -74,6 +91,11 @@ CASES: dict[str, Callable[[Draft], Value]] = {
     "products": products,
     "clip": lambda draft: draft.op("Clip", draft.input(3, 5), draft.const(-0.5), draft.const(0.5)),
     "softmax": unary("Softmax", axis=1),
+    "lstm": recurrence("LSTM", 4),
+    "lstm both ways": recurrence("LSTM", 4, 2, direction="bidirectional"),
+    "gru": recurrence("GRU", 3, direction="reverse"),
+    "gru, linear first": recurrence("GRU", 3, linear_before_reset=1),
+    "rnn": recurrence("RNN", 1),
     "gelu": unary("Gelu"),
     "gelu by tanh": unary("Gelu", approximate="tanh"),
     "elu": unary("Elu", alpha=0.7),
@@ -110,6 +132,17 @@ def test_weights_go_back_and_logits_are_before_the_softmax() -> None:
     [logits] = function.logits(function.weights, sample)
     [more] = GraphFunction(doubled).logits(GraphFunction(doubled).weights, sample)
     np.testing.assert_allclose(np.asarray(more) - 0.5, 2 * (np.asarray(logits) - 0.5), rtol=1e-5)
+
+
+def test_recurrences_that_are_not_done_are_named() -> None:
+    for attributes, told in (
+        ({"layout": 1}, "layout 1"),
+        ({"activations": ("Relu",)}, "activations Relu"),
+        ({"clip": 3.0}, "clip"),
+    ):
+        node = next(node for node in made(recurrence("RNN", 1)).nodes if node.is_op("RNN"))
+        node.attributes.update(attributes)
+        assert told in why_not(node)
 
 
 def test_operators_without_a_form_are_named() -> None:
