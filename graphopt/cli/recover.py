@@ -13,7 +13,14 @@ from graphopt.cli.options import InputShapes, Json, input_shapes
 
 def recover(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="The smaller model, an ONNX file.")],
-    teacher: Annotated[Path, typer.Option("--teacher", metavar="MODEL", help="What it was made from.")],
+    teacher: Annotated[
+        list[Path],
+        typer.Option(
+            "--teacher",
+            metavar="MODEL",
+            help="What it was made from. Repeatable: the mean of answers is learned.",
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(
@@ -42,6 +49,10 @@ def recover(
     patience: Annotated[
         int, typer.Option("--patience", min=1, help="Stop after so many epochs that are no better.")
     ] = 10,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option("--freeze", metavar="NODE", help="Keeps its weights; `*` for any letters. Repeatable."),
+    ] = None,
     augment: Annotated[
         str | None,
         typer.Option("--augment", metavar="MODULE:FUNCTION", help="Varies a batch: f(arrays, random)."),
@@ -75,8 +86,8 @@ def recover(
     from graphopt.report.tables import facts, show, show_json
     from graphopt.runtime.files import reported
 
-    check_place(out, student, teacher)
-    check_place(checkpoint, student, teacher, out)
+    check_place(out, student, *teacher)
+    check_place(checkpoint, student, *teacher, out)
     with progress(quiet=json) as step:
         result = recovered(
             student,
@@ -90,6 +101,7 @@ def recover(
             label_share=label_share,
             patience=patience,
             seed=seed,
+            freeze=tuple(freeze or ()),
             augment=augment,
             checkpoint=checkpoint,
             labels=labels,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
 import numpy as np
 
-from graphopt.errors import UnsupportedError
-from graphopt.ir import Graph, Value
+from graphopt.errors import UnsupportedError, UsageError, did_you_mean
+from graphopt.ir import Graph, Node, Value
 from graphopt.ir.structural import structural_inputs
 from graphopt.recovery.operators import OPERATORS, why_not
 
@@ -23,11 +24,12 @@ STATISTICS = (3, 4)
 class GraphFunction:
     """`function(weights, sample)` returns the outputs for one sample, with the batch that the graph has.
 
-    `weights` are the constants of floats that learning may change. Where an output is a Softmax, `logits` returns what
-    it reads in its place. Raises UnsupportedError, naming the node, for operators without a form in JAX.
+    `weights` are the constants of floats that learning may change; those of nodes that `frozen` names stay. Where an
+    output is a Softmax, `logits` returns what it reads in its place. Raises UnsupportedError, naming the node, for
+    operators without a form in JAX, and UsageError for a name that fits no node.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, frozen: Sequence[str] = ()) -> None:
         for node in graph.nodes:
             reason = why_not(node)
             if reason:
@@ -35,7 +37,7 @@ class GraphFunction:
                 hint = "fit it in closed form alone: `graphopt prune` and `factorize` do"
                 raise UnsupportedError(reason, where=where, hint=hint)
         self.graph = graph
-        self._learned = {value.name: value for value in _weights(graph)}
+        self._learned = {value.name: value for value in _weights(graph, frozen)}
 
     @property
     def weights(self) -> Weights:
@@ -78,17 +80,31 @@ class GraphFunction:
         return weights[value.name] if value.name in self._learned else value.constant
 
 
-def _weights(graph: Graph) -> list[Value]:
-    """Constants of floats with more than one element that are computed with."""
+def _weights(graph: Graph, frozen: Sequence[str]) -> list[Value]:
+    """Constants of floats with more than one element that are computed with, and that no frozen node reads."""
+    stay = {node for pattern in frozen for node in _fitting(graph, pattern)}
     found: dict[Value, None] = {}
     for node in graph.nodes:
         fixed = structural_inputs(node) | (set(STATISTICS) if node.is_op("BatchNormalization") else set())
         for index, value in enumerate(node.inputs):
             if value is None or value.constant is None or index in fixed:
                 continue
+            if any(use.node in stay for use in value.uses):
+                continue
             if value.dtype.is_float and value.constant.size > 1:
                 found[value] = None
     return list(found)
+
+
+def _fitting(graph: Graph, pattern: str) -> list[Node]:
+    """The nodes that a user calls so, `*` standing for any letters. Raises UsageError where there are none."""
+    names = {node: {node.name, *node.origin.sources} for node in graph.nodes}
+    found = [node for node, called in names.items() if any(fnmatchcase(name, pattern) for name in called)]
+    if not found:
+        known = sorted(set().union(*names.values()))
+        hint = did_you_mean(pattern, known, f"nodes: {', '.join(known[:5])}")
+        raise UsageError(f"there is no node '{pattern}'", where="freeze", hint=hint)
+    return found
 
 
 def _before_softmax(value: Value) -> Value:

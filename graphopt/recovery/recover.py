@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from graphopt.recovery.train import Course
 
-Source = "Graph | str | Path | bytes | onnx.ModelProto"
+    Source: TypeAlias = Graph | str | Path | bytes | onnx.ModelProto
 
 MEMORY = 2 << 30
 """Bytes of samples that are kept."""
@@ -51,8 +51,8 @@ class RecoverResult:
 
 
 def recover(
-    student: Graph | str | Path | bytes | onnx.ModelProto,
-    teacher: Graph | str | Path | bytes | onnx.ModelProto,
+    student: Source,
+    teacher: Source | Sequence[Source],
     data: object,
     *,
     epochs: int = 30,
@@ -63,6 +63,7 @@ def recover(
     label_share: float = 0.5,
     patience: int = 10,
     seed: int = 0,
+    freeze: Sequence[str] = (),
     augment: Any = None,
     checkpoint: str | Path | None = None,
     labels: object = None,
@@ -76,6 +77,9 @@ def recover(
 ) -> RecoverResult:
     """Let `student` learn from `teacher` on `data` (any form that `graphopt.data.open_samples` takes).
 
+    Of several teachers the mean of their answers is learned; the first is what the student is measured beside. Weights
+    of nodes that `freeze` names stay as they are, `*` standing for any letters.
+
     `labels`, where given, count for `label_share` of what is learned. A tenth of the samples is held back and tells
     which weights are the best; learning ends after `epochs`, or `minutes`, or `patience` epochs that are no better, or
     when it diverges. A step changes an array by the share `rate` of its size at most. `augment(batch, random)`, a
@@ -88,13 +92,21 @@ def recover(
     task = Task(data, labels, metric or Task.metric, evaluate, preprocess, limit)
     task.check()
     vary = function_named(augment) if isinstance(augment, str) else augment
-    models = [m if isinstance(m, Graph) else load(m, input_shapes=input_shapes) for m in (student, teacher)]
+    teachers = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+    if not teachers:
+        raise UsageError("there is no teacher", where="teacher", hint="name the model it was made from")
+    models = [m if isinstance(m, Graph) else load(m, input_shapes=input_shapes) for m in (student, *teachers)]
     for model in models:
         refuse_quantised(model)
-    small, large = (optimize(model, PRUNABLE) for model in models)
-    check_alike(small, large)
+    small, *each = (optimize(model, PRUNABLE) for model in models)
+    for one in each:
+        check_alike(small, one)
+    large = each[0]
     train, function = _learning()
-    functions = function.GraphFunction(small), function.GraphFunction(large)
+    learner = function.GraphFunction(small, freeze)
+    if not learner.weights:
+        raise UsageError("no weights are left to learn", where="freeze", hint="freeze less")
+    taught = [function.GraphFunction(one) for one in each]
     samples = _samples(large, task)
     wanted = None if task.labels is None else np.asarray(labels_of(task, task.samples(large)))
     lesson = train.Lesson(samples, None if wanted is None else wanted[: _count(samples)], vary)
@@ -102,8 +114,8 @@ def recover(
         progress("learning", 0, 1)
     settings = train.Settings(epochs, minutes, rate, batch, temperature, label_share, patience, seed)
     place = None if checkpoint is None else Path(checkpoint)
-    weights, course = train.learn(*functions, lesson, settings, place, progress)
-    better = functions[0].with_weights(weights)
+    weights, course = train.learn(learner, taught, lesson, settings, place, progress)
+    better = learner.with_weights(weights)
     is_measured = measure or task.has_metric
     changed = change(large, better, task, 0, None, measure=is_measured, progress=progress)
     notes = (

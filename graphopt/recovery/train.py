@@ -13,7 +13,7 @@ behind a checkpoint ends as one that was never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,21 +89,35 @@ class Lesson:
 
 def learn(
     student: GraphFunction,
-    teacher: GraphFunction,
+    teachers: Sequence[GraphFunction],
     lesson: Lesson,
     settings: Settings,
     checkpoint: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[Weights, Course]:
-    """The best weights of `student`. Raises UsageError for a checkpoint of something else."""
-    return _Course(student, teacher, lesson, settings, checkpoint, progress).run()
+    """The best weights of `student`, which learns the mean of what its teachers return.
+
+    Raises UsageError for a checkpoint of something else.
+    """
+    return _Course(student, teachers, lesson, settings, checkpoint, progress).run()
+
+
+def _mean(teachers: Sequence[GraphFunction]) -> Callable[[Any, Any], list[Any]]:
+    """The mean of each output, scores in front of a Softmax, of a list of weights and samples."""
+    functions = [teacher.over_batches() for teacher in teachers]
+
+    def answers(weights: Any, samples: Any) -> list[Any]:
+        each = [function(own, samples) for function, own in zip(functions, weights, strict=True)]
+        return [sum(column[1:], column[0]) / len(column) for column in zip(*each, strict=True)]
+
+    return answers
 
 
 class _Course:
     def __init__(
         self,
         student: GraphFunction,
-        teacher: GraphFunction,
+        teachers: Sequence[GraphFunction],
         lesson: Lesson,
         settings: Settings,
         checkpoint: Path | None,
@@ -115,8 +129,8 @@ class _Course:
         self.held, self.learned = np.sort(order[:held]), np.sort(order[held:])
         self.batch = min(settings.batch, len(self.learned))
         self.steps = max(len(self.learned) // self.batch, 1)
-        self.teacher = teacher.over_batches()
-        self.taught = teacher.weights
+        self.teacher = _mean(teachers)
+        self.taught = [teacher.weights for teacher in teachers]
         self.answers = None if lesson.augment else self._answers(np.arange(lesson.count))
         self.wanted = (
             self._answers(self.held) if self.answers is None else [a[self.held] for a in self.answers]

@@ -127,6 +127,25 @@ class TestLearning:
         assert seen == [64] * 8
         assert result.course.first > 1.5
 
+    def test_frozen_weights_stay(self, teacher: Graph, student: Graph) -> None:
+        first, *_, last = student.nodes
+        result = graphopt.recover(student, teacher, DATA, epochs=2, freeze=[last.name])
+        ours, before = (list(graph.nodes)[-1].inputs[1].constant for graph in (result.graph, student))
+        np.testing.assert_array_equal(ours, before)
+        assert (next(iter(result.graph.nodes)).inputs[1].constant != first.inputs[1].constant).any()
+        with pytest.raises(UsageError, match="freeze: there is no node 'head'"):
+            graphopt.recover(student, teacher, DATA, freeze=["head"])
+        with pytest.raises(UsageError, match="no weights are left to learn"):
+            graphopt.recover(student, teacher, DATA, freeze=["*"])
+
+    def test_several_teachers_are_averaged(self, teacher: Graph, student: Graph) -> None:
+        """With itself as one of two, the way to the teacher's answers is half as long."""
+        alone = graphopt.recover(teacher, student, DATA, epochs=1, temperature=100.0)
+        both = graphopt.recover(teacher, [student, teacher], DATA, epochs=1, temperature=100.0)
+        assert both.course.first == pytest.approx(alone.course.first / 4, rel=0.1)
+        with pytest.raises(UsageError, match="there is no teacher"):
+            graphopt.recover(student, [], DATA)
+
     def test_few_samples_are_refused(self, teacher: Graph, student: Graph) -> None:
         with pytest.raises(UsageError, match="7 samples are too few"):
             graphopt.recover(student, teacher, DATA[:7])
