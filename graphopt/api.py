@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError, UsageError, did_you_mean
-from graphopt.ir import Graph, Node, Value
+from graphopt.ir import Graph, Node
 from graphopt.pipeline import Pass, Pipeline, PipelineRecord, parse_pipeline
 
 if TYPE_CHECKING:
@@ -242,33 +242,33 @@ def _firmware_bundle(
     """The bundle of sources for a microcontroller; `ready` is what the self-test's outputs are taken from, `core` the
     machine as kernels are chosen for it."""
     from graphopt.data import input_specs
-    from graphopt.patching import compile_patched
+    from graphopt.patching import Made, compile_patched
     from graphopt.preparation import grouped_for
     from graphopt.report.layers import bundle_report
     from graphopt.runtime import reference
     from graphopt.targets.bundle import write_files
-    from graphopt.targets.firmware.compile import CompiledFirmware, compile_firmware
+    from graphopt.targets.firmware.compile import compile_firmware
     from graphopt.targets.firmware.interface import quantizations
-    from graphopt.targets.firmware.layer_checks import Check, layer_checks, on_steps, rounded_outputs
+    from graphopt.targets.firmware.layer_checks import layer_checks, on_steps, rounded_outputs
     from graphopt.targets.firmware.selftest import Sample
     from graphopt.verification import random_sample
 
-    def make(graph: Graph) -> tuple[CompiledFirmware, Mapping[Value, Check]]:
+    def make(graph: Graph) -> Made:
         grouped = grouped_for(graph, core)
         checks = layer_checks(grouped, inputs)  # before weights are packed
         made = compile_firmware(grouped, core, name, original=original, options=options, progress=progress)
-        return made, checks
+        return made, checks, made.files(machine, quantizations(original), Sample(inputs, outputs, checks))
 
     inputs = on_steps(ready, random_sample(input_specs(ready), SELFTEST_SEED))
+    outputs = reference.run(ready, inputs)
     chosen = compile_patched(ready, make, machine, options)
     compiled = chosen.compiled
-    sample = Sample(inputs, reference.run(ready, inputs), chosen.checks)
     report = bundle_report(original, compiled.program, compiled.schedules, result.record, machine)
     rounded = {"rounded_outputs": sorted(found)} if (found := rounded_outputs(chosen.checks)) else {}
     return write_files(
         destination,
         compiled.abi,
-        compiled.files(machine, quantizations(original), sample),
+        chosen.files,
         target=machine,
         report=report | chosen.told(),
         manifest_extra={**extra, **rounded, "weights_bytes": len(compiled.program.weights.blob)},

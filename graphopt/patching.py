@@ -72,13 +72,18 @@ def promising(graph: Graph, most: int | None = None) -> Iterator[Patch]:
         yield from sorted(near, key=lambda patch: (patch.more, patch.peak))[:MOST_TRIED]
 
 
+Made = tuple["CompiledFirmware", "Mapping[Value, Check]", dict[str, bytes]]
+"""Firmware, what its self-test knows of each layer, and its files."""
+
+
 @dataclass(frozen=True)
 class Patched:
-    """What was compiled, and how its first layers are computed: None for as a whole. `arena_without` are the bytes of
-    the arena that it would have then."""
+    """What was compiled, its files, and how its first layers are computed: None for as a whole. `arena_without` are
+    the bytes of the arena that it would have then."""
 
     compiled: CompiledFirmware
     checks: Mapping[Value, Check]
+    files: Mapping[str, bytes]
     patch: Patch | None
     arena_without: int
 
@@ -98,17 +103,18 @@ class Patched:
 
 def compile_patched(
     ready: Graph,
-    make: Callable[[Graph], tuple[CompiledFirmware, Mapping[Value, Check]]],
+    make: Callable[[Graph], Made],
     target: Target,
     options: FirmwareOptions,
 ) -> Patched:
-    """Compile the legalised graph by `make`, in bands of rows where `options` want it. Raises OverBudget."""
+    """Compile the legalised graph by `make`, in bands of rows where `options` want it, or where it does not fit
+    otherwise: code, stack and what the caller passes count, as far as `make` knows them. Raises OverBudget."""
     refused: OverBudget | None = None
     whole: Patched | None = None
     try:
-        compiled, checks = make(ready)
-        without = compiled.program.plan.size
-        whole = Patched(compiled, checks, None, without)
+        made = make(ready)
+        without = made[0].program.plan.size
+        whole = Patched(*made, None, without)
         if not options.patch:
             return whole
     except OverBudget as error:
@@ -117,7 +123,8 @@ def compile_patched(
             raise
     limit = limits(target, options).get("ram") if refused else None
     found = [whole] if whole else []
-    for patch in promising(ready, limit.bytes if limit else None):
+    beside = refused.beside if refused else 0
+    for patch in promising(ready, limit.bytes - beside if limit else None):
         try:
             found.append(Patched(*make(patch.apply(ready)), patch, without))
         except OverBudget as error:

@@ -35,12 +35,13 @@ class Limit:
 
 
 class OverBudget(UnsupportedError):
-    """The `program` takes more than there is, of RAM where `of_ram`."""
+    """The `program` takes more than there is, of RAM where `of_ram`: `beside` are bytes of it besides the arena."""
 
-    def __init__(self, what: str, *, hint: str, program: Program, of_ram: bool) -> None:
+    def __init__(self, what: str, *, hint: str, program: Program, of_ram: bool, beside: int) -> None:
         super().__init__(what, hint=hint)
         self.program = program
         self.of_ram = of_ram
+        self.beside = beside
 
 
 def limits(target: Target, options: FirmwareOptions, *, several: bool = False) -> dict[str, Limit]:
@@ -110,7 +111,9 @@ def _check(
         ways.append("name a larger board")
     if said:
         of_ram = any(" bytes of ram " in text for text in said)
-        raise OverBudget("; ".join(said), hint=", or ".join(ways), program=program, of_ram=of_ram)
+        others = needs["ram"] - program.plan.size
+        hint = ", or ".join(ways)
+        raise OverBudget("; ".join(said), hint=hint, program=program, of_ram=of_ram, beside=others)
 
 
 def _names(rooms: Sequence[Room]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +73,18 @@ def test_what_does_not_fit_is_patched_unless_forbidden(tmp_path: Path) -> None:
     assert raised.value.hint is not None and "without --no-patch" in raised.value.hint
     with pytest.raises(UnsupportedError, match=r"--ram allows 512"):
         graphopt.compile(model, target=core, out=tmp_path / "none", ram=512)
+
+
+@pytest.mark.parametrize("core", CORE)
+def test_the_stack_counts_where_the_arena_alone_would_fit(core: str, tmp_path: Path) -> None:
+    """One byte less than arena and stack take: bands are tried, and the whole fits."""
+    whole = graphopt.compile(wide_first(), target=core, out=tmp_path / "whole")
+    needed = sum(
+        json.loads((whole.path / "memory.json").read_text())["ram"][k] for k in ("arena", "stack_bound")
+    )
+    assert whole.abi.workspace_bytes < needed - 1
+    bundle = graphopt.compile(wide_first(), target=core, out=tmp_path / "fits", ram=needed - 1)
+    told = json.loads((bundle.path / "memory.json").read_text())["ram"]
+    assert bundle.report["patched"]["bands"] > 1 and told["arena"] + told["stack_bound"] < needed
+    same = graphopt.compile(wide_first(), target=core, out=tmp_path / "before", ram=needed)
+    assert "patched" not in same.report
