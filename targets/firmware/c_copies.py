@@ -7,7 +7,7 @@ fill_int16(to, value, count)     one number everywhere; fill_int8 alike
 
 from __future__ import annotations
 
-from graphopt.targets.firmware.c_products import HAS_DSP
+from graphopt.targets.firmware.c_preamble import HAS_DSP
 
 WIDEN = f"""\
 static inline void widen_int8(int16_t *to, const int8_t *from, int32_t count) {{

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 
 from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
+from graphopt.targets.firmware.c_dual_products import DSP
 from graphopt.targets.firmware.c_expressions import C_TYPES
 from graphopt.targets.firmware.c_fixed_point import fixed_point
-from graphopt.targets.firmware.c_products import DSP, HAS_DSP, PREAMBLE, products
+from graphopt.targets.firmware.c_preamble import HAS_DSP, PREAMBLE
+from graphopt.targets.firmware.c_products import products
 from graphopt.targets.firmware.c_sparse import sparse_products
 
-NEEDS_DSP = ("dual_products", "widen_")
+NEEDS_DSP = ("dual_", "widen_")
 """How names of functions begin that are written with the instructions of `DSP` where there are such."""
 
 FAMILIES = (helium, words)

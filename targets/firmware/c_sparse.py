@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from graphopt.targets.firmware.c_products import INLINE
+from graphopt.targets.firmware.c_preamble import INLINE
 
 WORD = 32
 

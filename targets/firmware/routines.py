@@ -8,7 +8,7 @@ from functools import cache
 
 from graphopt.targets.firmware import helium, words
 from graphopt.targets.firmware.c_copies import copies
-from graphopt.targets.firmware.c_products import products, tile_of
+from graphopt.targets.firmware.c_products import products, products_of
 from graphopt.targets.firmware.c_sparse import sparse_tile_of
 from graphopt.targets.firmware.helium.effects import Effect, Effects
 from graphopt.targets.firmware.helium.effects import effects as effects_for_helium
@@ -48,14 +48,18 @@ def effects(name: str, arguments: Sequence[int]) -> Effects:
         return effects_for_helium(name, arguments)
     if words.is_routine(name):
         return effects_of_words(name, arguments)
-    tile = sparse_tile_of(name) or tile_of(name)
-    if tile is None:
+    tile, function = sparse_tile_of(name), products_of(name)
+    if tile is None and function is None:
         *_, elements = arguments
         stored = Effect(0, 0, elements, late=0, is_store=True)
         return 1, (stored,) if name.startswith("fill_") else (stored, Effect(1, 0, elements))
-    (pixels, channels), (_, _, step, *_, count) = tile, arguments
-    run = count * (2 if name.startswith("dual_") else 1)
-    read = 1 if sparse_tile_of(name) else channels * run  # weights are constant: nothing shares their memory
+    _, _, step, *_, count = arguments
+    run, read = count, 1  # weights are constant: nothing shares their memory
+    if function is not None:
+        tile, run = (function.pixels, function.channels), count * (2 if function.is_dual else 1)
+        read = function.channels * run // (2 if function.in_nibbles else 1)
+    assert tile is not None
+    pixels, channels = tile
     return 1, (
         Effect(0, 0, pixels * channels, late=0, is_store=True),
         Effect(1, 0, (pixels - 1) * step + run),

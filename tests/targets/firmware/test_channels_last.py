@@ -65,11 +65,18 @@ def short_pointwise(g: Draft) -> Value:
 
 
 def product(
-    g: Draft, *rows: int, depth: int = 16, width: int = 21, zero: int = -11, bias: bool = False
+    g: Draft,
+    *rows: int,
+    depth: int = 16,
+    width: int = 21,
+    zero: int = -11,
+    bias: bool = False,
+    largest: int = 128,
+    dtype: DType = DType.int8,
 ) -> Value:
     """quant::MatMul with constant weights, requantised by column."""
-    w = g.const(g.random.integers(-128, 128, (depth, width)), np.int8)
-    operands = [g.input(*rows, depth, dtype=DType.int8), w]
+    w = g.const(g.random.integers(-largest, largest, (depth, width)), np.int8)
+    operands = [g.input(*rows, depth, dtype=dtype), w]
     operands += [g.const(g.random.integers(-1000, 1001, width), np.int32)] if bias else []
     types = (TensorType(DType.int32, (*rows, width)),)
     (y,) = g.ops("MatMul", *operands, outputs=1, domain=QUANT, types=types, a_zero_point=zero)
@@ -91,7 +98,33 @@ def row_of_each_step(g: Draft) -> Value:
     return product(g, 6, 1)
 
 
+def nibbles(g: Draft) -> Value:
+    """Weights of 4 bits: a kernel's rows are no whole words."""
+    return requantized(g, sums(g, image(g, 1, 7, 6, 9), 11, (3, 3), zero=-9, largest=7, pads=(1, 1, 1, 1)))
+
+
+def pointwise_nibbles(g: Draft) -> Value:
+    return requantized(g, sums(g, image(g, 2, 12, 5, 6), 9, (1, 1), zero=5, largest=7), relu=True)
+
+
+def grouped_nibbles(g: Draft) -> Value:
+    y = sums(g, image(g, 1, 8, 7, 6), 8, (2, 3), zero=-128, largest=7, group=2, strides=(2, 1), bias=False)
+    return requantized(g, y, residual=True)
+
+
+def short_nibbles(g: Draft) -> Value:
+    y = sums(g, image(g, 1, 8, 5, 6, dtype=DType.int16), 9, (3, 3), largest=7)
+    return requantized(g, y, zero=0, dtype=np.int16)
+
+
+def row_of_nibbles(g: Draft) -> Value:
+    """The least of them among the weights."""
+    return product(g, 1, depth=37, width=19, zero=127, bias=True, largest=8)
+
+
+NIBBLES: tuple[Layer, ...] = (nibbles, pointwise_nibbles, grouped_nibbles, short_nibbles, row_of_nibbles)
 LAYERS: tuple[Layer, ...] = (
+    *NIBBLES,
     odd_channels,
     uneven_pads,
     dilated,
@@ -115,8 +148,17 @@ LAYERS: tuple[Layer, ...] = (
     short_pointwise,
     row_of_each_step,
 )
-IN_PIECES = (dilated, grouped, channels_last, grouped_pointwise)
-PADDED = (odd_channels, uneven_pads, window_wider_than_image, long_row, one_dimension, six_bands, one_band)
+IN_PIECES = (dilated, grouped, channels_last, grouped_pointwise, grouped_nibbles)
+PADDED = (
+    nibbles,
+    odd_channels,
+    uneven_pads,
+    window_wider_than_image,
+    long_row,
+    one_dimension,
+    six_bands,
+    one_band,
+)
 PADDED += (short_image, short_photograph)
 CASES = {
     IN_PLACE: [build for build in LAYERS if build not in (*IN_PIECES, *PADDED)],
@@ -124,7 +166,11 @@ CASES = {
     WINDOWS: LAYERS,
 }
 """The layers that may have a strip of each kind."""
-CORES = {"cortex-m4f": LAYERS, "cortex-m0plus": LAYERS[::3], "rv32imac": LAYERS[1::3]}
+CORES = {
+    "cortex-m4f": LAYERS,
+    "cortex-m0plus": (*NIBBLES, *LAYERS[5::3]),
+    "rv32imac": (*NIBBLES, *LAYERS[6::3]),
+}
 
 
 def network(layers: Sequence[Layer]) -> tuple[Graph, Arrays, Arrays]:
@@ -153,6 +199,7 @@ def test_every_core_computes_the_same(core: str, tmp_path: Path) -> None:
     bundle = compile(graph, target=core, out=tmp_path / "fw", name="net")
     schedules = [layer["schedule"] for layer in bundle.report["layers"]]
     assert sum(schedule.startswith("channels-last-") for schedule in schedules) == len(CORES[core])
+    assert sum("-4bit" in schedule for schedule in schedules) == len(NIBBLES)
     (outputs,) = EmulatedFirmware(bundle).run([inputs])
     assert_same(outputs, want)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from tvm import tirx
 
 from graphopt.ir import Graph
 from graphopt.targets.device import Target
-from graphopt.targets.schedules.templates.channels_last.inner import Inner, inner_for
+from graphopt.targets.schedules.templates.channels_last.inner import Inner, in_four_bits, inner_for
 from graphopt.targets.schedules.templates.channels_last.kernel import ChannelsLastKernel
 from graphopt.targets.schedules.templates.channels_last.layer import Layer, convolution_of
 from graphopt.targets.schedules.templates.channels_last.plan import WINDOWS, Plan, plans
+from graphopt.targets.schedules.templates.nibbles import fits_nibbles, fits_shifted
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,17 @@ class ChannelsLastConvolution:
         layer = convolution_of(body, constants)
         if layer is None or (layer.groups > 1 and layer.channels == layer.filters == 1):
             return None
-        return cls(layer, inner_for(target, layer.dtype))
+        return cls(layer, inner_for(target, layer.dtype))._with(constants)
+
+    def _with(self, constants: Mapping[int, np.ndarray]) -> Self:
+        """The same on weights of 4 bits where these are no more, and their sums fit."""
+        weights = self._by_filter(constants[self.layer.number(1)])
+        if not fits_nibbles(weights):
+            return self
+        inner, largest = in_four_bits(self.inner), -int(np.iinfo(self.layer.dtype).min)
+        if not fits_shifted(weights, self._starts(weights, constants), largest, inner.shift):
+            return self
+        return dataclasses.replace(self, inner=inner)
 
     @property
     def name(self) -> str:
@@ -65,7 +78,7 @@ class ChannelsLastConvolution:
         layer = self.layer
         weights = self._by_filter(constants[layer.number(1)])
         number, packed = layer.number(1), self._plan(decision).pack(weights)
-        starts = self._starts(weights, constants)
+        starts = self._starts(weights, constants) << np.int32(self.inner.shift)
         if layer.bias is not None:
             return {number: packed, layer.number(2): starts}
         if layer.starts_beside_weights:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from tvm import tirx
@@ -18,9 +18,13 @@ from graphopt.targets.device import Target
 from graphopt.targets.llvm import features_of
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
+from graphopt.targets.schedules.templates.nibbles import in_nibbles
 
 Shape = tuple[int, int]
 """Pixels and channels of a tile."""
+
+PRODUCTS = {8: "products", 4: "nibble_products"}
+"""What functions are called, by the bits of a weight."""
 
 CALL = 12
 """Instructions around a run: pointers, and loops that begin and end."""
@@ -44,6 +48,14 @@ class Inner(Protocol):
     @property
     def shapes(self) -> Sequence[Shape]:
         """Tiles that fit the registers."""
+
+    @property
+    def bits(self) -> int:
+        """Of a weight: 8 or 4."""
+
+    @property
+    def shift(self) -> int:
+        """Sums are so many bits to the left of what they are."""
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         """(..., channels of a tile, run) in the order that is walked, flat."""
@@ -72,6 +84,8 @@ class Plain:
     element: str
     name: str = "plain"
     depth: int = 1
+    bits: ClassVar[int] = 8
+    shift: ClassVar[int] = 0
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(weights.swapaxes(-1, -2)).reshape(-1)
@@ -86,8 +100,8 @@ class Plain:
         number: Expr,
         run: int,
     ) -> None:
-        kind = "products" if self.element == "int8" else "short_products"
-        call(f"{kind}_{shape[0]}x{shape[1]}", sums, x, step, weights + number * (shape[1] * run), run)
+        kind, place = "" if self.element == "int8" else "short_", number * (shape[1] * run * self.bits // 8)
+        call(f"{kind}{PRODUCTS[self.bits]}_{shape[0]}x{shape[1]}", sums, x, step, weights + place, run)
 
     def instructions(self, shape: Shape, run: int) -> float:
         pixels, channels = shape
@@ -102,6 +116,8 @@ class Dual:
     element: str = "int16"
     depth: int = 2
     shapes: Sequence[Shape] = ((4, 2), (3, 2), (2, 2), (1, 8), (1, 4), (1, 2))
+    bits: ClassVar[int] = 8
+    shift: ClassVar[int] = 0
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         *outer, channels, run = weights.shape
@@ -119,18 +135,43 @@ class Dual:
         number: Expr,
         run: int,
     ) -> None:
-        call(
-            f"dual_products_{shape[0]}x{shape[1]}",
-            sums,
-            x,
-            step,
-            weights + number * (shape[1] * run),
-            run // 2,
-        )
+        place = number * (shape[1] * run * self.bits // 8)
+        call(f"dual_{PRODUCTS[self.bits]}_{shape[0]}x{shape[1]}", sums, x, step, weights + place, run // 2)
 
     def instructions(self, shape: Shape, run: int) -> float:
         pixels, channels = shape
         return CALL + run / 2 * (1.5 * channels + pixels * (channels + 1) + 2)
+
+
+@dataclass(frozen=True)
+class PlainNibbles(Plain):
+    """Weights of 4 bits, two in a byte."""
+
+    name: str = "plain-4bit"
+    depth: int = 2
+    bits: ClassVar[int] = 4
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        return in_nibbles(super().pack(weights), 1)
+
+    def instructions(self, shape: Shape, run: int) -> float:
+        return super().instructions(shape, run) + run * shape[1] / 2
+
+
+@dataclass(frozen=True)
+class DualNibbles(Dual):
+    """Weights of 4 bits, two words in one: they are multiplied where they lie in their bytes, as 16 times so much."""
+
+    name: str = "dual-4bit"
+    depth: int = 4
+    bits: ClassVar[int] = 4
+    shift: ClassVar[int] = 4
+
+    def pack(self, weights: np.ndarray) -> np.ndarray:
+        return in_nibbles(super().pack(weights), 4)
+
+    def instructions(self, shape: Shape, run: int) -> float:
+        return super().instructions(shape, run) + run / 4 * shape[1]
 
 
 SIXTEEN_REGISTERS: Sequence[Shape] = ((4, 2), (3, 2), (2, 2), (1, 4), (1, 2), (1, 1))
@@ -145,6 +186,14 @@ def inner_for(target: Target, dtype: str) -> Inner:
     if target.family != "arm":
         return Plain(MANY_REGISTERS, dtype)
     return Plain(EIGHT_REGISTERS if target.triple.startswith("thumbv6m") else SIXTEEN_REGISTERS, dtype)
+
+
+def in_four_bits(inner: Inner) -> Inner:
+    """The one that takes weights of 4 bits where `inner` takes bytes."""
+    if isinstance(inner, Dual):
+        return DualNibbles()
+    assert isinstance(inner, Plain)
+    return PlainNibbles(inner.shapes, inner.element)
 
 
 def call(name: str, *operands: tirx.Var | Pointer | Expr | int) -> None:

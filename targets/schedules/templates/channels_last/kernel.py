@@ -70,7 +70,10 @@ class ChannelsLastKernel:
             with step as p:
                 for channel in range(plan.stored):
                     indices = layer.place(image, row, start + p, filter + channel)
-                    self.epilogue.store(sums[p * plan.channels + channel], indices)
+                    sum = sums[p * plan.channels + channel]
+                    if plan.inner.shift:
+                        sum = sum >> tirx.const(plan.inner.shift, "int32")
+                    self.epilogue.store(sum, indices)
 
     def _start(self, filter: Expr, channel: int) -> Expr:
         """What the sums of a filter begin with; those of channels that there are not begin with zero."""

@@ -142,7 +142,8 @@ class Plan:
 
     @property
     def weights_of_run(self) -> int:
-        return self.channels * self.filled
+        """Bytes of them."""
+        return self.channels * self.filled * self.inner.bits // 8
 
     @property
     def weight_elements(self) -> int:

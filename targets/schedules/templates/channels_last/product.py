@@ -25,7 +25,7 @@ class ChannelsLastProduct(ChannelsLastConvolution):
         cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target
     ) -> ChannelsLastProduct | None:
         layer = product_of(body, constants)
-        return None if layer is None else cls(layer, inner_for(target, layer.dtype))
+        return None if layer is None else cls(layer, inner_for(target, layer.dtype))._with(constants)
 
     def _by_filter(self, weights: np.ndarray) -> np.ndarray:
         return super()._by_filter(np.ascontiguousarray(weights.T))

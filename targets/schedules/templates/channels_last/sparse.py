@@ -48,6 +48,8 @@ class Sparse:
     name: str = "sparse"
     depth: int = 1
     shapes: Sequence[Shape] = ((4, 1), (3, 1), (2, 1), (1, 1))
+    bits: ClassVar[int] = 8
+    shift: ClassVar[int] = 0
 
     def pack(self, weights: np.ndarray) -> np.ndarray:
         *_, channels, run = weights.shape
