@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
+from graphopt.ir.fused import body_of, is_fused
 from graphopt.targets.arena import is_too_large, storage_bytes
 from graphopt.targets.device import Target
 from graphopt.targets.firmware.arenas import rooms_of
@@ -160,15 +161,26 @@ def _flash(program: Program) -> tuple[str, list[str]]:
     """How much of it are constants, and ways out."""
     arrays = [array for array in program.weights.arrays.values() if array.size > LARGEST_TABLE]
     floats = sum(array.nbytes - array.size for array in arrays if array.dtype.kind == "f")
-    halves = sum(array.nbytes // 2 for array in arrays if array.dtype.name in ("int8", "uint8"))
+    halves = sum(size // 2 for size in _whole_weights(program).values())
     ways = ["name a larger board"]
     if floats > halves:
         ways.insert(0, f"quantise the model, whose weights get {floats:,} bytes less as int8")
     elif halves:
-        ways.insert(
-            0, f"prune it (4 bits a weight would be {halves:,} bytes less, but firmware stores bytes)"
-        )
+        ways.insert(0, f"quantise it with the scheme int4, whose weights take up to {halves:,} bytes less")
     return f", {len(program.weights.blob):,} of it constants", ways
+
+
+def _whole_weights(program: Program) -> dict[int, int]:
+    """Bytes of each array of weights that are bytes: what is packed in fewer bits is smaller than it was."""
+    found = {}
+    for call in filter(lambda call: is_fused(call.node), program.calls):
+        for declared, value in zip(body_of(call.node).inputs, call.node.inputs, strict=True):
+            array = None if value is None else value.constant
+            if array is None or array.dtype.name not in ("int8", "uint8"):
+                continue
+            if array.size > LARGEST_TABLE and array.size >= declared.size:
+                found[id(array)] = array.nbytes
+    return found
 
 
 def _is_float(program: Program) -> bool:

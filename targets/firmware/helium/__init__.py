@@ -13,10 +13,27 @@ from importlib import resources
 PREFIX = "helium_"
 COMMON = "common"
 
-NEEDED = {"product": "tiles", "sums": "tiles", "depthwise": "windows", "depthwise_sums": "windows"}
+NEEDED = {
+    "product": ("tile", "tiles"),
+    "sums": ("tile", "tiles"),
+    "nibble_product": ("tile", "nibble_tiles"),
+    "nibble_sums": ("tile", "nibble_tiles"),
+    "depthwise": ("windows",),
+    "depthwise_sums": ("windows",),
+}
 """Files of routines whose functions others call."""
 
-OWN_FRAMES = {f"{PREFIX}{pixels}": 324 for pixels in ("one_pixel", "two_pixels", "three_pixels")}
+ORDER = ("tile", "tiles", "nibble_tiles", "windows")
+"""The order of those."""
+
+NIBBLE = "nibble_"
+"""How names begin of what takes weights of 4 bits; its text is that for bytes."""
+
+OWN_FRAMES = {
+    f"{PREFIX}{kind}{pixels}": 324
+    for kind in ("", NIBBLE)
+    for pixels in ("one_pixel", "two_pixels", "three_pixels")
+}
 """Bytes of stack of what is written in assembly, which the compiler does not know."""
 
 
@@ -28,12 +45,15 @@ def is_routine(name: str) -> bool:
 @cache
 def routine_text(name: str) -> str:
     """The definition of a routine."""
-    file = name.removeprefix(PREFIX) + ".c"
-    return resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
+    stem = name.removeprefix(PREFIX)
+    kind = NIBBLE if stem.startswith(NIBBLE) else ""
+    file = resources.files(__name__).joinpath(f"{stem.removeprefix(NIBBLE)}.c")
+    text = file.read_text(encoding="utf-8").replace("HELIUM_KIND_", f"HELIUM_{(kind or 'byte_').upper()}")
+    return text.replace("KIND_", kind)
 
 
 def in_front_of(names: Iterable[str]) -> list[str]:
     """The text that routines with these names, if there are any, want in front of them."""
     routines = [name.removeprefix(PREFIX) for name in names if is_routine(name)]
-    needed = sorted({NEEDED[name] for name in routines if name in NEEDED})
+    needed = sorted({file for name in routines for file in NEEDED.get(name, ())}, key=ORDER.index)
     return [routine_text(file) for file in ([COMMON, *needed] if routines else [])]

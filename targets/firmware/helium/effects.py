@@ -118,6 +118,8 @@ _EFFECTS: dict[str, Callable[..., Effects]] = {
     "depthwise": _depthwise,
     "depthwise_sums": _depthwise_sums,
     "max_pool": _max_pool,
+    "nibble_product": _product,
+    "nibble_sums": _sums,
     "padding": _padding,
     "product": _product,
     "sum_pool": _sum_pool,

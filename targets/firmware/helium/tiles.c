@@ -1,148 +1,65 @@
-/* Tiles of products of pixels with weights: the pixels are `depth` bytes each, `step` apart.
- *
- * What is packed begins with 32 numbers for every 16 channels: their starts, then their multipliers in the order 0 4 8 12 1 5
- * 9 13 2 6 10 14 3 7 11 15. Behind are the weights: [pair of channels][16 bytes of depth][2 channels][16], filled up with
- * zeros; channels are filled up to fours.
- *
- * A tile is 3 pixels by 2 channels (2 by 2, or 1 by 4 at the end): six sums in the even registers that VMLADAVA takes, a
- * pointer to each pixel in the odd ones, all weights by r7. A vector of each of both is loaded once for the tile. The
- * compiler would move sums to other registers and back, so the loops are written out. Sums of 16 channels go by memory,
- * from where VLD4 deals them out so that two narrowing moves put bytes in order; or they are copied as they are, where
- * what ends them is left to others. The result then has rows of whole 16 channels.
- *
- * The frame: pixels at sp, the end of the sums at 12, sums [pixel][16] at 16, then packed, y, channels left, the tile.
- */
-struct helium_tile {
-    const int8_t *x;
-    int32_t step;
-    const int8_t *w;
-    int32_t depth;
-    const int32_t *numbers;
-    void *y; /* bytes or sums, `y_step` bytes from pixel to pixel */
-    int32_t y_step, channels, zero_point, end, low, high;
-};
-
-/* What ends a tile: bytes; bytes cut to a range; nothing. */
-enum { HELIUM_BYTES, HELIUM_CUT, HELIUM_SUMS };
-
 #if HELIUM
-#define HELIUM_ENTER                                 \
-    "push {r4-r11, lr}\n vpush {d8-d15}\n sub sp, #224\n" \
-    "ldrd r1, r2, [r0]\n"                            \
-    "ldrd r7, r9, [r0, #8]\n"                        \
-    "ldrd r12, r4, [r0, #16]\n"                      \
-    "ldr r6, [r0, #28]\n"                            \
-    "strd r12, r4, [sp, #208]\n"                     \
-    "strd r6, r0, [sp, #216]\n"
-
-/* Up to 16 channels: where their sums end. */
-#define HELIUM_BLOCK                 \
-    "1: add r11, sp, #16\n"          \
-    "cmp r6, #16\n it ge\n movge r6, #16\n" \
-    "add r0, r11, r6, lsl #2\n"      \
-    "str r0, [sp, #12]\n"
-
-#define HELIUM_LOADED(pixel) "vldrb.8 q0, [" pixel "], #16\n"
-#define HELIUM_TIMES_TWO(first, second) "vmladava.s8 " first ", q0, q1\n vmladava.s8 " second ", q0, q2\n"
-#define HELIUM_WEIGHTS_AND_FIRST                            \
-    HELIUM_LOADED("r1")                                     \
-    "vldrb.8 q1, [r7], #16\n vmladava.s8 r0, q0, q1\n"      \
-    "vldrb.8 q2, [r7], #16\n vmladava.s8 r2, q0, q2\n"
-
-/* Sums of `pixels` by 16 to bytes: rounded, the zero point added in 16 bits, cut. */
-#define HELIUM_LEAVE(pixels)                                                          \
-    "ldrd r12, r4, [sp, #208]\n ldrd r6, r0, [sp, #216]\n"                            \
-    "add r12, r12, #64\n vctp.8 r6\n ldr r3, [r0, #36]\n cmp r3, #2\n beq 6f\n"        \
-    "vldrw.32 q4, [r12], #16\n vldrw.32 q5, [r12], #16\n"                             \
-    "vldrw.32 q6, [r12], #16\n vldrw.32 q7, [r12], #16\n"                             \
-    "ldrd r8, r10, [r0, #24]\n ldrd r2, r3, [r0, #32]\n"                              \
-    "mov r1, r4\n add r11, sp, #16\n mov r5, #" pixels "\n dls lr, r5\n"              \
-    "4: vld40.32 {q0, q1, q2, q3}, [r11]\n vld41.32 {q0, q1, q2, q3}, [r11]\n"        \
-    "vld42.32 {q0, q1, q2, q3}, [r11]\n vld43.32 {q0, q1, q2, q3}, [r11]!\n"          \
-    "vrmulh.s32 q0, q0, q4\n vrmulh.s32 q1, q1, q5\n"                                 \
-    "vrmulh.s32 q2, q2, q6\n vrmulh.s32 q3, q3, q7\n"                                 \
-    "vqmovnb.s32 q0, q0\n vqmovnt.s32 q0, q2\n"                                       \
-    "vqmovnb.s32 q1, q1\n vqmovnt.s32 q1, q3\n"                                       \
-    "vqadd.s16 q0, q0, r2\n vqadd.s16 q1, q1, r2\n"                                   \
-    "vqmovnb.s16 q0, q0\n vqmovnt.s16 q0, q1\n"                                       \
-    "cbz r3, 5f\n ldrd r9, r5, [r0, #40]\n"                                           \
-    "vdup.8 q1, r9\n vmax.s8 q0, q0, q1\n vdup.8 q1, r5\n vmin.s8 q0, q0, q1\n"       \
-    "5: vpst\n vstrbt.8 q0, [r1]\n add r1, r8\n le lr, 4b\n"                          \
-    "adds r4, #16\n b 8f\n"                                                           \
-    "6: ldr r8, [r0, #24]\n mov r1, r4\n add r11, sp, #16\n mov r5, #" pixels "\n dls lr, r5\n" \
-    "7: vldrw.32 q0, [r11], #16\n vldrw.32 q1, [r11], #16\n"                          \
-    "vldrw.32 q2, [r11], #16\n vldrw.32 q3, [r11], #16\n"                             \
-    "vstrw.32 q0, [r1]\n vstrw.32 q1, [r1, #16]\n"                                    \
-    "vstrw.32 q2, [r1, #32]\n vstrw.32 q3, [r1, #48]\n add r1, r8\n le lr, 7b\n"      \
-    "adds r4, #64\n add r12, r12, #64\n"                                              \
-    "8: ldr r9, [r0, #12]\n strd r12, r4, [sp, #208]\n"                               \
-    "subs r6, #16\n str r6, [sp, #216]\n bgt 1b\n"                                    \
-    "add sp, #224\n vpop {d8-d15}\n pop {r4-r11, pc}\n"
-
-#define HELIUM_FUNCTION __attribute__((naked, noinline)) static void
-
-HELIUM_FUNCTION helium_three_pixels(const struct helium_tile *tile __attribute__((unused))) {
+HELIUM_FUNCTION helium_KIND_three_pixels(const struct helium_tile *tile __attribute__((unused))) {
     __asm__ volatile(
         HELIUM_ENTER
         "add r3, r1, r2\n add r5, r3, r2\n strd r1, r3, [sp]\n str r5, [sp, #8]\n"
-        HELIUM_BLOCK
+        HELIUM_BLOCK HELIUM_KIND_MASK
         "2: ldrd r1, r3, [sp]\n ldr r5, [sp, #8]\n"
         "ldrd r0, r2, [r12], #8\n mov r4, r0\n mov r6, r2\n mov r8, r0\n mov r10, r2\n"
         "dlstp.8 lr, r9\n"
-        "3: " HELIUM_WEIGHTS_AND_FIRST
+        "3: " HELIUM_LOADED("r1") HELIUM_KIND_WEIGHTS("r7", "r0", "r2")
         HELIUM_LOADED("r3") HELIUM_TIMES_TWO("r4", "r6")
         HELIUM_LOADED("r5") HELIUM_TIMES_TWO("r8", "r10")
         "letp lr, 3b\n"
         "strd r0, r2, [r11], #8\n strd r4, r6, [r11, #56]\n strd r8, r10, [r11, #120]\n"
         "ldr r0, [sp, #12]\n cmp r11, r0\n blo 2b\n"
-        HELIUM_LEAVE("3"));
+        HELIUM_LEAVE("3", HELIUM_KIND_SUMS));
 }
 
-HELIUM_FUNCTION helium_two_pixels(const struct helium_tile *tile __attribute__((unused))) {
+HELIUM_FUNCTION helium_KIND_two_pixels(const struct helium_tile *tile __attribute__((unused))) {
     __asm__ volatile(
         HELIUM_ENTER
         "add r3, r1, r2\n strd r1, r3, [sp]\n"
-        HELIUM_BLOCK
+        HELIUM_BLOCK HELIUM_KIND_MASK
         "ldr r5, [sp, #12]\n"
         "2: ldrd r1, r3, [sp]\n"
         "ldrd r0, r2, [r12], #8\n mov r4, r0\n mov r6, r2\n"
         "dlstp.8 lr, r9\n"
-        "3: " HELIUM_WEIGHTS_AND_FIRST
+        "3: " HELIUM_LOADED("r1") HELIUM_KIND_WEIGHTS("r7", "r0", "r2")
         HELIUM_LOADED("r3") HELIUM_TIMES_TWO("r4", "r6")
         "letp lr, 3b\n"
         "strd r0, r2, [r11], #8\n strd r4, r6, [r11, #56]\n"
         "cmp r11, r5\n blo 2b\n"
-        HELIUM_LEAVE("2"));
+        HELIUM_LEAVE("2", HELIUM_KIND_SUMS));
 }
 
 /* Four channels: r7 and r5 are two pairs of them, r3 what is between those. */
-HELIUM_FUNCTION helium_one_pixel(const struct helium_tile *tile __attribute__((unused))) {
+HELIUM_FUNCTION helium_KIND_one_pixel(const struct helium_tile *tile __attribute__((unused))) {
     __asm__ volatile(
         HELIUM_ENTER
-        "add r3, r9, #15\n bic r3, r3, #15\n lsl r3, r3, #1\n strd r1, r3, [sp]\n"
-        HELIUM_BLOCK
+        "add r3, r9, #15\n bic r3, r3, #15\n" HELIUM_KIND_STEP "strd r1, r3, [sp]\n"
+        HELIUM_BLOCK HELIUM_KIND_MASK
         "ldr r3, [sp, #4]\n add r5, r7, r3\n mov r8, r0\n ldr r10, [sp]\n"
         "2: mov r1, r10\n"
         "ldrd r0, r2, [r12], #8\n ldrd r4, r6, [r12], #8\n"
         "dlstp.8 lr, r9\n"
-        "3: " HELIUM_WEIGHTS_AND_FIRST
-        "vldrb.8 q1, [r5], #16\n vmladava.s8 r4, q0, q1\n"
-        "vldrb.8 q2, [r5], #16\n vmladava.s8 r6, q0, q2\n"
+        "3: " HELIUM_LOADED("r1") HELIUM_KIND_WEIGHTS("r7", "r0", "r2")
+        HELIUM_KIND_WEIGHTS("r5", "r4", "r6")
         "letp lr, 3b\n"
         "strd r0, r2, [r11], #8\n strd r4, r6, [r11], #8\n"
         "mov r7, r5\n add r5, r3\n cmp r11, r8\n blo 2b\n"
-        HELIUM_LEAVE("1"));
+        HELIUM_LEAVE("1", HELIUM_KIND_SUMS));
 }
 #else
-static void helium_one_pixel(const struct helium_tile *tile) {
+static void helium_KIND_one_pixel(const struct helium_tile *tile) {
     const int32_t vectors = (tile->depth + 15) / 16;
     int8_t *bytes = tile->y;
     int32_t *sums = tile->y;
     for (int32_t c = 0; c < tile->channels; c++) {
         const int32_t *numbers = tile->numbers + c / HELIUM_CHANNELS * HELIUM_NUMBERS;
-        const int8_t *w = tile->w + (c / 2 * vectors * 2 + c % 2) * 16;
         int32_t sum = numbers[c % 16];
-        for (int32_t k = 0; k < tile->depth; k++) sum += tile->x[k] * w[k / 16 * 32 + k % 16];
+        for (int32_t k = 0; k < tile->depth; k++) sum += tile->x[k] * HELIUM_KIND_WEIGHT(tile->w, vectors, c, k);
+        sum >>= HELIUM_KIND_SHIFT;
         const int32_t multiplier = numbers[16 + c % 4 * 4 + c % 16 / 4];
         if (tile->end == HELIUM_SUMS) {
             sums[c] = sum;
@@ -154,16 +71,16 @@ static void helium_one_pixel(const struct helium_tile *tile) {
 #endif
 
 /* All tiles of some pixels, from the one that is given on. */
-static void helium_tiles(struct helium_tile *tile, int32_t pixels) {
+static void helium_KIND_tiles(struct helium_tile *tile, int32_t pixels) {
     while (pixels > 0) {
 #if HELIUM
         const int32_t taken = pixels == 1 ? 1 : pixels == 2 || pixels == 4 ? 2 : 3;
-        if (taken == 3) helium_three_pixels(tile);
-        else if (taken == 2) helium_two_pixels(tile);
-        else helium_one_pixel(tile);
+        if (taken == 3) helium_KIND_three_pixels(tile);
+        else if (taken == 2) helium_KIND_two_pixels(tile);
+        else helium_KIND_one_pixel(tile);
 #else
         const int32_t taken = 1;
-        helium_one_pixel(tile);
+        helium_KIND_one_pixel(tile);
 #endif
         pixels -= taken;
         if (pixels <= 0) break; /* no pointer goes beyond the last pixel */

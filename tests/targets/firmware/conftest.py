@@ -39,10 +39,20 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
 @pytest.fixture(scope="session")
 def digits_int8(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     """The same, quantised by ours: integers between floats at both ends."""
+    return _quantised("int8", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def digits_int4(tmp_path_factory: pytest.TempPathFactory) -> Firmware:
+    """The same with weights of 4 bits."""
+    return _quantised("int4", tmp_path_factory)
+
+
+def _quantised(scheme: str, tmp_path_factory: pytest.TempPathFactory) -> Firmware:
     with np.load(DIGITS.with_suffix(".npz")) as data:
         pictures = (data["images"][:40].astype(np.float32) / 16)[:, None]
-    path = tmp_path_factory.mktemp("quantised") / "digits_int8.onnx"
-    write_model(quantize(DIGITS, pictures, methods="none").graph, path)
+    path = tmp_path_factory.mktemp("quantised") / f"digits_{scheme}.onnx"
+    write_model(quantize(DIGITS, pictures, methods="none", scheme=scheme).graph, path)
     return _compiler(path, tmp_path_factory)
 
 

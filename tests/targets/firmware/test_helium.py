@@ -43,12 +43,13 @@ def sums(
     kernel: tuple[int, ...],
     *,
     lowest: int = -127,
+    highest: int = 127,
     large: bool = False,
     **attributes: object,
 ) -> Value:
     """A convolution of bytes with any zero point; of `large` scales if asked."""
     depth = x.static_shape[1] // int(attributes.get("group", 1))  # type: ignore[call-overload]
-    data = g.random.integers(lowest, 128, (channels, depth, *kernel))
+    data = g.random.integers(lowest, highest + 1, (channels, depth, *kernel))
     data.flat[0] = lowest
     scale = g.random.uniform(0.5, 1.0, channels) / (1 if large else 64 * np.sqrt(depth * np.prod(kernel)))
     w = g.op("DequantizeLinear", g.const(data, np.int8), g.const(scale), axis=0)
@@ -133,7 +134,20 @@ def network() -> Graph:
     return g.graph
 
 
-@pytest.fixture(scope="module", params=[network, ends])
+def nibbles() -> Graph:
+    """Weights of 4 bits: in tiles of one, two and three pixels, whole vectors and parts of them, with all ends."""
+    g, bits = Draft(), {"lowest": -8, "highest": 7}
+    x = convolved(g, g.input(1, 3, 8, 7, dtype=DType.int8), 20, (3, 3), zero=2, **bits, **PADS)  # type: ignore[arg-type]
+    swish = quantized(g, g.op("HardSwish", sums(g, x, 19, (1, 1), **bits)), 3, np.int8)
+    y = convolved(g, x, 10, (2, 3), zero=-9, group=2, strides=(2, 3), **bits)  # type: ignore[arg-type]
+    rows = g.input(5, 37, dtype=DType.int8)
+    w = g.op("DequantizeLinear", g.const(g.random.integers(-8, 8, (37, 21)), np.int8), g.const(0.02))
+    made = g.op("MatMul", dequantized(g, rows), w)
+    g.output(swish, y, quantized(g, made, 1, np.int8))
+    return g.graph
+
+
+@pytest.fixture(scope="module", params=[network, ends, nibbles])
 def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Bundle]:
     graph = request.param()
     return graph, graphopt.compile(graph, target=CORE, out=tmp_path_factory.mktemp("odd") / "fw", name="net")
@@ -146,7 +160,8 @@ def test_every_layer_has_a_kernel(odd: tuple[Graph, Bundle]) -> None:
     found = {layer["schedule"] for layer in odd[1].report["layers"] if layer["operators"] not in moved}
     kinds = "addition convolution depthwise pool product".split()
     others = "convolution convolution-sums depthwise-sums product-sums".split()
-    kinds = kinds if len(odd[0].outputs) > 4 else others
+    fewer = "convolution-4bit convolution-sums-4bit product-4bit".split()
+    kinds = {4: others, 3: fewer}.get(len(odd[0].outputs), kinds)
     assert {name.partition("{")[0] for name in found} == {f"helium-{kind}" for kind in kinds}
 
 
@@ -261,7 +276,7 @@ def test_how_near_an_image_may_lie_to_its_products(pixels: int) -> None:
     made = kernel(
         build,
         (pixels * depth, "int8"),
-        (product_words(depth, channels), "int32"),
+        (product_words(depth, channels, 8), "int32"),
         (pixels * channels, "int8"),
     )
     least, first, left = 0, 0, pixels

@@ -16,6 +16,9 @@ from graphopt.targets.schedules.templates.anchor import Anchor
 from graphopt.targets.schedules.templates.helium.calls import Finish, Pointer, at, call
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
+    KINDS,
+    bits_of,
+    named,
     pack_product,
     product_words,
     starts,
@@ -40,6 +43,7 @@ class HeliumConvolution:
     filters: int
     tail: Tail | None
     blend: Blend | None
+    bits: int
 
     @classmethod
     def match(
@@ -59,11 +63,15 @@ class HeliumConvolution:
         if window.is_pointwise and tail is not None and tail.added is None:
             window = window.flat()
         sizes = groups, anchor.channels // groups, anchor.made.channels // groups
-        return cls(body, anchor.node, operands, window, *sizes, tail, blend)
+        weights, bias = operands.read(known)
+        rows = weights.reshape(anchor.made.channels, -1)
+        bits = bits_of(rows, starts(rows, bias, anchor.node.int("x_zero_point")))
+        return cls(body, anchor.node, operands, window, *sizes, tail, blend, bits)
 
     @property
     def name(self) -> str:
-        return "helium-convolution" if self.tail or self.blend else "helium-convolution-sums"
+        name = "helium-convolution" if self.tail or self.blend else "helium-convolution-sums"
+        return named(name, self.bits)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {}
@@ -100,7 +108,7 @@ class HeliumConvolution:
     @property
     def words(self) -> int:
         """Of the constants of a group."""
-        return product_words(self.depth, self.filters)
+        return product_words(self.depth, self.filters, self.bits)
 
     def pack(self, decision: Mapping[str, int], constants: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         known = values_of(self.body, constants)
@@ -110,7 +118,7 @@ class HeliumConvolution:
         multipliers = self.operands.multipliers(self.tail, self.made)
         numbers = starts(rows, bias, self.zero_point), multipliers
         parts = [
-            pack_product(rows[group], *(array[group] for array in numbers))
+            pack_product(rows[group], *(array[group] for array in numbers), self.bits)
             for group in (slice(g * self.filters, (g + 1) * self.filters) for g in range(self.groups))
         ]
         parts += [] if self.blend is None else [self.blend.packed()]
@@ -175,7 +183,7 @@ class HeliumConvolution:
     ) -> None:
         packed = at(buffers[self.operands.weights], group * self.words)
         sizes = packed, self.depth, self.filters, y, self.made
-        call("product", windows.at(0), windows.pace, count, *sizes, *tail.first.cut)
+        call(KINDS[self.bits] + "product", windows.at(0), windows.pace, count, *sizes, *tail.first.cut)
 
     def _sums(
         self,
@@ -192,7 +200,7 @@ class HeliumConvolution:
 
         def sums(first: Expr | int, pixels: int, made: Pointer) -> None:
             sizes = packed, self.depth, self.filters, made, rest.room
-            call("sums", windows.at(first), windows.pace, pixels, *sizes)
+            call(KINDS[self.bits] + "sums", windows.at(first), windows.pace, pixels, *sizes)
 
         def place(pixel: Expr, channel: Expr) -> list[Expr | int]:
             return [image, 0, *self.window.pixel(row, pixel + start), group * self.filters + channel]

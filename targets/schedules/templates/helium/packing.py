@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from graphopt.targets.schedules.templates.nibbles import fits_nibbles, fits_shifted, in_nibbles
+
 CHANNELS = 16
 """Those of a vector of bytes."""
+
+SHIFT = 4
+"""Sums of weights of 4 bits are so many bits to the left, for weights are multiplied as the upper half of a byte."""
+
+KINDS = {8: "", 4: "nibble_"}
+"""How the names of routines begin, by the bits of a weight."""
+
+LOWEST_BYTE = -128
 
 PAIR = 2
 FOUR = 4
@@ -21,18 +31,30 @@ def rounded_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def product_words(depth: int, channels: int) -> int:
-    """Words of the numbers and the weights that `helium_product` reads."""
-    weights = rounded_up(channels, FOUR) * rounded_up(depth, CHANNELS)
+def named(template: str, bits: int) -> str:
+    """What reports call it."""
+    return template if bits == 8 else f"{template}-{bits}bit"
+
+
+def bits_of(weights: np.ndarray, starts: np.ndarray) -> int:
+    """What weights (channels, depth) are packed in: 4 bits where they and their sums fit, else 8."""
+    return 4 if fits_nibbles(weights) and fits_shifted(weights, starts, -LOWEST_BYTE, SHIFT) else 8
+
+
+def product_words(depth: int, channels: int, bits: int) -> int:
+    """Words of the numbers and the weights that `helium_product`, or `helium_nibble_product`, reads."""
+    weights = rounded_up(channels, FOUR) * rounded_up(depth, CHANNELS) * bits // 8
     return 2 * rounded_up(channels, CHANNELS) + weights // FOUR
 
 
-def pack_product(weights: np.ndarray, starts: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+def pack_product(weights: np.ndarray, starts: np.ndarray, multipliers: np.ndarray, bits: int) -> np.ndarray:
     """Weights are (channels, depth), in int8."""
     channels, depth = weights.shape
     filled = np.zeros((rounded_up(channels, FOUR), rounded_up(depth, CHANNELS)), np.int8)
     filled[:channels, :depth] = weights
     pairs = filled.reshape(-1, PAIR, filled.shape[1] // CHANNELS, CHANNELS).transpose(0, 2, 1, 3)
+    if bits == 4:
+        starts, pairs = starts << np.int32(SHIFT), in_nibbles(pairs, CHANNELS)
     return np.concatenate([numbers(starts, multipliers).reshape(-1), _words(pairs)])
 
 

@@ -16,6 +16,9 @@ from graphopt.targets.schedules.templates.anchor import product_of_bytes
 from graphopt.targets.schedules.templates.helium.calls import Pointer, add, at, call
 from graphopt.targets.schedules.templates.helium.operands import Operands
 from graphopt.targets.schedules.templates.helium.packing import (
+    KINDS,
+    bits_of,
+    named,
     pack_product,
     product_words,
     starts,
@@ -38,6 +41,7 @@ class HeliumProduct:
     depth: int
     width: int
     tail: Tail | None
+    bits: int
 
     @classmethod
     def match(cls, body: Graph, constants: Mapping[int, np.ndarray], target: Target) -> HeliumProduct | None:
@@ -55,11 +59,13 @@ class HeliumProduct:
         rows, (depth, width) = math.prod(x.static_shape[:-1]), operands.weights.static_shape
         if not (rows and depth and width):
             return None
-        return cls(body, anchor, operands, rows, depth, width, tail)
+        weights, bias = operands.read(known)
+        bits = bits_of(weights.T, starts(weights.T, bias, anchor.int("a_zero_point")))
+        return cls(body, anchor, operands, rows, depth, width, tail, bits)
 
     @property
     def name(self) -> str:
-        return "helium-product" if self.tail else "helium-product-sums"
+        return named("helium-product" if self.tail else "helium-product-sums", self.bits)
 
     def decisions(self) -> Mapping[str, Sequence[int]]:
         return {}
@@ -71,10 +77,10 @@ class HeliumProduct:
         weights, bias = self.operands.read(values_of(self.body, constants))
         multipliers = self.operands.multipliers(self.tail, self.width)
         numbers = starts(weights.T, bias, self.anchor.int("a_zero_point")), multipliers
-        return self.operands.packed(pack_product(weights.T, *numbers))
+        return self.operands.packed(pack_product(weights.T, *numbers, self.bits))
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
-        sizes, types = self.operands.declared(product_words(self.depth, self.width))
+        sizes, types = self.operands.declared(product_words(self.depth, self.width, self.bits))
         return build_kernel(self.body, self._emit, sizes, types)
 
     def _emit(self, buffers: Buffers) -> None:
@@ -83,7 +89,7 @@ class HeliumProduct:
         if self.tail is not None:
             result = at(buffers[self.body.outputs[0]], 0)
             call(
-                "product",
+                KINDS[self.bits] + "product",
                 at(x, 0),
                 self.depth,
                 self.rows,
@@ -99,7 +105,16 @@ class HeliumProduct:
         rest = Rest(self.body, self.anchor, buffers, self.width)
 
         def sums(first: Expr | int, rows: int, made: Pointer) -> None:
-            call("sums", at(x, first * self.depth), self.depth, rows, packed, *sizes, made, rest.room)
+            call(
+                KINDS[self.bits] + "sums",
+                at(x, first * self.depth),
+                self.depth,
+                rows,
+                packed,
+                *sizes,
+                made,
+                rest.room,
+            )
 
         leading = self.anchor.output.static_shape[:-1]
         rest.finish(self.rows, self.width, sums, lambda row, column: [*taken_apart(row, *leading), column])
