@@ -118,7 +118,7 @@ class HeliumConvolution:
         multipliers = self.operands.multipliers(self.tail, self.made)
         numbers = starts(rows, bias, self.zero_point), multipliers
         parts = [
-            pack_product(rows[group], *(array[group] for array in numbers), self.bits)
+            pack_product(rows[group], *(array[group] for array in numbers), bits=self.bits)
             for group in (slice(g * self.filters, (g + 1) * self.filters) for g in range(self.groups))
         ]
         parts += [] if self.blend is None else [self.blend.packed()]

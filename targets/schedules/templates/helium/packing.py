@@ -47,7 +47,9 @@ def product_words(depth: int, channels: int, bits: int) -> int:
     return 2 * rounded_up(channels, CHANNELS) + weights // FOUR
 
 
-def pack_product(weights: np.ndarray, starts: np.ndarray, multipliers: np.ndarray, bits: int) -> np.ndarray:
+def pack_product(
+    weights: np.ndarray, starts: np.ndarray, multipliers: np.ndarray, *, bits: int
+) -> np.ndarray:
     """Weights are (channels, depth), in int8."""
     channels, depth = weights.shape
     filled = np.zeros((rounded_up(channels, FOUR), rounded_up(depth, CHANNELS)), np.int8)

@@ -77,7 +77,7 @@ class HeliumProduct:
         weights, bias = self.operands.read(values_of(self.body, constants))
         multipliers = self.operands.multipliers(self.tail, self.width)
         numbers = starts(weights.T, bias, self.anchor.int("a_zero_point")), multipliers
-        return self.operands.packed(pack_product(weights.T, *numbers, self.bits))
+        return self.operands.packed(pack_product(weights.T, *numbers, bits=self.bits))
 
     def build(self, decision: Mapping[str, int]) -> tirx.PrimFunc:
         sizes, types = self.operands.declared(product_words(self.depth, self.width, self.bits))
