@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphopt.runtime.module import Module
     from graphopt.sparsification import sparsify
     from graphopt.targets.bundle import Bundle
+    from graphopt.tuning.tune import tune
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "quantize": "graphopt.quantization",
     "recover": "graphopt.recovery.recover",
     "sparsify": "graphopt.sparsification",
+    "tune": "graphopt.tuning.tune",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "quantize",
     "recover",
     "sparsify",
+    "tune",
 ]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from graphopt.targets.bundle import Bundle
     from graphopt.targets.device import Target
     from graphopt.targets.firmware.options import FirmwareOptions
+    from graphopt.targets.tuning.advice import Advice
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
@@ -104,6 +105,7 @@ def compile(
     ram: int | None = None,
     flash: int | None = None,
     patch: bool | None = None,
+    tuning_db: str | Path | None = None,
     progress: Progress | None = None,
     explain: Iterable[str] = (),
     after_pass: Callable[[Pass, Graph], None] | None = None,
@@ -119,7 +121,9 @@ def compile(
     types. Firmware has its inputs and outputs in the arena, where a run writes over inputs; with `keep_inputs` they are
     the caller's buffers, as those of a library always are; with `c_only` it is C99 and nothing else. `ram` and `flash`
     are the bytes that a model may take there: what does not fit is refused. With `patch` its first layers are computed
-    in bands of rows where that takes less RAM; by default only where it does not fit otherwise. `explain` names rules
+    in bands of rows where that takes less RAM; by default only where it does not fit otherwise. `tuning_db` is a
+    database that `tune` wrote: its decisions for the same kernels, or else for near shapes, replace the defaults, and
+    the bundle's report says for how many. `explain` names rules
     whose misses the bundle's `record` keeps; `after_pass` sees the graph of the first shape after each pass.
     Nothing is left at `out` when something fails. Raises GraphoptError.
     """
@@ -142,6 +146,7 @@ def compile(
     if isinstance(model, Graph) and any(shapes):
         raise UsageError("input_shapes are for a model that is not loaded yet", hint="give them to load()")
     originals = [model if isinstance(model, Graph) else load(model, input_shapes=chosen) for chosen in shapes]
+    advice = None if tuning_db is None else _advice(Path(tuning_db), machine, winograd=winograd, half=half)
     steps = resolve_pipeline(pipeline)
     title = identifier_of(model, originals[0], name)
     destination = Path(out or f"{title}.bundle")
@@ -197,8 +202,10 @@ def compile(
         profile=profile,
         winograd=winograd,
         half=half,
+        advice=advice,
         progress=progress,
     )
+    tuning = {} if advice is None else {"tuning": advice.summary()}
     report, *more = [
         bundle_report(original, program, compiled.schedules, result.record, machine, precision=precision)
         for original, program, result in zip(originals, compiled.programs, results, strict=True)
@@ -208,11 +215,22 @@ def compile(
         compiled.abi,
         library=compiled.library,
         target=machine,
-        report={**report, **({"more_shapes": more} if more else {})},
+        report={**report, **tuning, **({"more_shapes": more} if more else {})},
         manifest_extra={**extra, "weights_bytes": len(compiled.weights.blob)},
         optimized=exported(results[0].graph),
     )
     return dataclasses.replace(bundle, record=results[0].record)
+
+
+def _advice(database: Path, target: Target, *, winograd: bool, half: bool) -> Advice:
+    """What a tuning database says of a target. Raises UsageError where there is none, or nothing to be tuned."""
+    from graphopt.targets.tuning.advice import Advice
+    from graphopt.targets.tuning.database import read
+
+    if target.is_firmware:
+        hint = "leave the database out"
+        raise UsageError("kernels of firmware cannot be tuned yet", where=f"target {target.name}", hint=hint)
+    return Advice(read(database), target, winograd, half)
 
 
 def check_firmware_options(target: Target, *, shapes: int, threads: int | None, profile: bool) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphopt.errors import UnsupportedError
 from graphopt.ir import Graph
@@ -22,6 +23,9 @@ from graphopt.targets.kernels import Progress, compile_groups
 from graphopt.targets.program import Program, build_program, needs_kernel
 from graphopt.targets.toolchain import Toolchain
 from graphopt.targets.weights import Weights
+
+if TYPE_CHECKING:
+    from graphopt.targets.tuning.advice import Advice
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def compile_model(
     profile: bool = False,
     winograd: bool = True,
     half: bool = False,
+    advice: Advice | None = None,
     toolchain: Toolchain | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -51,6 +56,7 @@ def compile_model(
 
     With `profile` the library has a second entry that tells each layer's time on the first shape; without
     `winograd` convolutions are plain sums; with `half` float16 is computed in itself, not in float32.
+    Decisions of templates are those of `advice`, a tuning database's, where it is given.
 
     Raises UsageError for a processor nobody knows or shapes that are equal, UnsupportedError for what the target
     cannot do, ToolchainError when a tool fails.
@@ -59,7 +65,7 @@ def compile_model(
 
     check_processor(target)
     groups = [node for graph in graphs for node in graph.nodes if needs_kernel(node)]
-    kernels = compile_groups(groups, target, progress, winograd=winograd, half=half)
+    kernels = compile_groups(groups, target, progress, winograd=winograd, half=half, advice=advice)
     if progress:
         progress("linking", 0, 1)
     weights = Weights()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
     from graphopt.targets.schedules.templates import Choice
+    from graphopt.targets.tuning.advice import Advice
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, the steps done, and the steps in all."""
@@ -73,14 +74,17 @@ def compile_groups(
     *,
     winograd: bool = True,
     half: bool = False,
+    advice: Advice | None = None,
 ) -> Kernels:
     """Lower, schedule and compile every distinct group; with `half`, float16 is computed in itself.
+
+    Decisions are those of `advice`, where it is given.
 
     Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
     """
     from graphopt.targets.codegen import compile_kernels
 
-    lowered = lower_groups(groups, target, progress, winograd=winograd, half=half)
+    lowered = lower_groups(groups, target, progress, winograd=winograd, half=half, advice=advice)
     if progress:
         progress("compiling kernels", 0, 1)
     compiled = compile_kernels(lowered.functions, target)
@@ -95,8 +99,11 @@ def lower_groups(
     winograd: bool = True,
     half: bool = False,
     prefix: str = "",
+    advice: Advice | None = None,
 ) -> LoweredGroups:
     """Lower and schedule every distinct group, whose kernels' names begin with `prefix`.
+
+    `advice` replaces templates' defaults; groups that share weights with an earlier one follow that.
 
     Raises UnsupportedError, naming the nodes, for a group that cannot be lowered.
     """
@@ -116,6 +123,8 @@ def lower_groups(
         body = body_of(group)
         machine = in_blocks_of(body, target)
         choice = choose(body, constants, machine, winograd=winograd, half=half, like=like)
+        if advice is not None and choice is not None and like is None:
+            choice = advice.choose(body, constants, machine, choice)
         if choice is not None:
             packed.setdefault(content, choice)
         key = (structure_key(body), str(choice or ""))

@@ -7,7 +7,9 @@ gets into the result.
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -62,6 +64,12 @@ class Toolchain:
         """Compile and link a program; a shared library among `sources` is found beside the program."""
         flags = ["-std=gnu11", "-O2", "-Wl,-rpath,$ORIGIN", "-Wl,--build-id=none"]
         self._run([*self.command(target), *flags, "-o", out.name, *_names(sources), *LIBRARIES], out.parent)
+
+    def link_static(self, sources: Sequence[Path], out: Path, target: Target) -> None:
+        """Compile and link a program that needs no library of the machine it runs on."""
+        flags = ["-std=gnu11", "-O2", "-static", "-s", "-Wl,--build-id=none"]
+        musl = dataclasses.replace(target, zig=re.sub(r"gnu(\w*)(\.[\d.]+)?$", r"musl\1", target.zig))
+        self._run([*self.command(musl), *flags, "-o", out.name, *_names(sources), *LIBRARIES], out.parent)
 
     def command(self, target: Target) -> list[str]:
         """The compiler's command line up to the flags."""

@@ -9,6 +9,7 @@ import typer
 from graphopt.cli.bench import bench
 from graphopt.cli.compare import compare
 from graphopt.cli.compile import compile_model
+from graphopt.cli.database import database
 from graphopt.cli.errors import EXIT_CODES
 from graphopt.cli.factorize import factorize
 from graphopt.cli.inspect import inspect
@@ -20,6 +21,7 @@ from graphopt.cli.recover import recover
 from graphopt.cli.run import run
 from graphopt.cli.sparsify import sparsify
 from graphopt.cli.targets import targets
+from graphopt.cli.tune import tune
 from graphopt.cli.verify import verify
 
 EPILOG = "**Exit codes.** " + "; ".join(f"{code}: {text}" for code, text in EXIT_CODES.items()) + "."
@@ -55,6 +57,7 @@ for command in (
     factorize,
     sparsify,
     recover,
+    tune,
     run,
     verify,
     compare,
@@ -64,3 +67,4 @@ for command in (
     app.command(no_args_is_help=True)(command)
 app.command("compile", no_args_is_help=True)(compile_model)
 app.add_typer(targets, name="targets")
+app.add_typer(database, name="db")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,10 @@ def compile_model(
             show_default=False,
         ),
     ] = None,
+    tuning_db: Annotated[
+        Path | None,
+        typer.Option("--tuning-db", metavar="DATABASE", help="Take decisions that `graphopt tune` found."),
+    ] = None,
     quantize: Annotated[
         str | None,
         typer.Option("--quantize", metavar="SPEC", help=f"Quantise MODEL first. {SCHEMES_HELP}"),
@@ -153,6 +158,7 @@ def compile_model(
             ram=None if ram is None else bytes_of(ram, "--ram"),
             flash=None if flash is None else bytes_of(flash, "--flash"),
             patch=patch,
+            tuning_db=tuning_db,
             progress=step,
             explain=rules,
             after_pass=printer.after_pass if printer else None,
@@ -178,6 +184,7 @@ def _data(bundle: Bundle, seconds: float) -> dict[str, Any]:
         "contract": bundle.manifest["contract"],
         "target": bundle.manifest["target"]["name"],
         "seconds": seconds,
+        **({"tuning": bundle.report["tuning"]} if "tuning" in bundle.report else {}),
     }
 
 
@@ -186,8 +193,17 @@ def _summary(bundle: Bundle, seconds: float) -> list[Any]:
     from graphopt.report.bundle import contract_facts
     from graphopt.report.tables import facts
 
-    entries = contract_facts(bundle) | {"took": f"{seconds:.1f} s"}
+    tuned = bundle.report.get("tuning")
+    told = {} if tuned is None else {"tuned kernels": _tuning_told(tuned)}
+    entries = contract_facts(bundle) | told | {"took": f"{seconds:.1f} s"}
     return [facts(str(bundle.path), entries), "", facts("", _uses(bundle))]
+
+
+def _tuning_told(origins: Mapping[str, int]) -> str:
+    return (
+        f"{origins['exact']} by the database, {origins['nearest']} by its nearest shapes, "
+        f"{origins['default']} by default"
+    )
 
 
 def _uses(bundle: Bundle) -> dict[str, Any]:

@@ -159,6 +159,24 @@ def choose(
     return None
 
 
+def fitting_templates(
+    body: Graph,
+    constants: Mapping[int, np.ndarray],
+    target: Target,
+    *,
+    winograd: bool = True,
+    half: bool = False,
+) -> list[Template]:
+    """All templates that can build the kernel, whether or not an estimate prefers them: what there is to tune."""
+    if not half and any(v.type and v.dtype is DType.float16 for v in body.values()):
+        return []
+    matches = (
+        (t.fitting if issubclass(t, WinogradConvolution) else t.match)(body, constants, target)
+        for t in _offered(body, target, winograd)
+    )
+    return [template for template in matches if template is not None]
+
+
 def _offered(body: Graph, target: Target, winograd: bool) -> tuple[type[Template], ...]:
     layouts = [blocked_of(value.type) for value in body.values()]
     if target.is_channels_last and all(layout is None or layout.blocks == 1 for layout in layouts):

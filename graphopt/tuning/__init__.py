@@ -1,0 +1,1 @@
+"""Tuning a model's kernels: tasks, the search for better decisions, and building and judging candidates."""
