@@ -20,7 +20,8 @@ from graphopt.passes.rounding.layer import QuantisedLayer, layer_of
 from graphopt.runtime.stacked import Operand, evaluate, operands_of
 
 MOVES = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
-BEHIND = UNARY | {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMax", "ReduceMean"}
+MAXIMA = frozenset({"GlobalMaxPool", "MaxPool", "ReduceMax"})
+BEHIND = UNARY | MAXIMA | {"AveragePool", "GlobalAveragePool", "ReduceMean"}
 INTEGERS = ("DequantizeLinear", "QuantizeLinear")
 """Between what is behind a layer these are passed over."""
 
@@ -56,8 +57,8 @@ class Reader:
         return made + self._bias(made) if with_bias else made
 
     def errors(self, errors: Iterable[np.ndarray], operand: np.ndarray) -> Iterator[np.ndarray]:
-        """What each of several errors of the operand does."""
-        if not self.behind:
+        """What each of several errors of the operand does: behind a maximum, or else to the layer's own results."""
+        if not any(node.is_op(*MAXIMA) for node in self.behind):
             yield from map(self.results, errors)
             return
         results = self.results(operand, with_bias=True)

@@ -2,8 +2,9 @@
 
 Clipping cuts a few large values, and leaves smaller steps for all others. Which is worse the layers decide: errors that
 a layer sums with one sign add up, those of rounding cancel out. What counts is therefore what the errors do behind the
-layers, f(layer(q(x))) - f(layer(x)), with f all that is made of the results before anything else is read
-(`readers.py`). Before a maximum over an image, which picks large results, clipping costs far more than in the mean.
+layers, layer(q(x)) - layer(x). Before a maximum over an image, which picks large results, clipping costs far more than
+in the mean: there f(layer(q(x))) - f(layer(x)) counts, with f all that is made of the results before anything else is
+read (`readers.py`). Behind activations alone it is a worse judge than the sums.
 
 Source: the search by output error of Nagel et al. 2021, A White Paper on Neural Network Quantization, 3.1.
 """
