@@ -28,14 +28,17 @@ from graphopt.passes import QUANTIZABLE
 from graphopt.passes.balance import balance, channels_of
 from graphopt.passes.equalize import Pair
 from graphopt.passes.expand_quantized import QUANTISED
+from graphopt.passes.integer_io import IntegerIO
 from graphopt.passes.quantization.check_weights import check_weights
 from graphopt.passes.quantization.layers import layers_of
 from graphopt.passes.quantization.narrow_parameters import narrow_parameters
 from graphopt.passes.quantization.operators import is_lookup
+from graphopt.passes.quantization.parameters import for_range
 from graphopt.passes.quantization.scheme import Scheme, parse_scheme
 from graphopt.precision_search import Quantiser, Search
 from graphopt.quality import Quality, labels_of, measure_quality
 from graphopt.quantization_report import Report, slow_schemes, summarised
+from graphopt.rewrite import Statistics
 from graphopt.runnable import runnable
 from graphopt.sensitivity import Harm, Task
 from graphopt.targets.device import Target, load_target
@@ -89,6 +92,7 @@ def quantize(
     explain: bool = False,
     measure: bool = False,
     target: str | Path | Target | None = None,
+    integer_io: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> QuantizeResult:
@@ -108,6 +112,9 @@ def quantize(
     `explain` tries every layer alone. With `measure`, or anything to judge by, the result is measured beside the float
     model (`graphopt.quality`), which compiles both for this machine. With a `target`, schemes that it does not sum as
     integers are told, and cost as much as float.
+
+    With `integer_io` the model reads and returns integers (`graphopt.passes.integer_io`): inputs that layers quantise
+    alike, and outputs whose range is known.
 
     Raises UsageError for data that do not fit, a model that is quantised already, and weights that hold nothing but
     zeros or are no numbers.
@@ -170,10 +177,26 @@ def quantize(
     report = Report(done, tuple(notes), before, after, islands)
     result = QuantizeResult(quantised, ranges, report, tuple(harms), loss, tuple(effects))
     if not is_measured:
-        return result
+        return _with_integer_io(result, chosen) if integer_io else result
     quality, speed = _measured(graph, result, task, refining, machine, progress)
     warnings = quality.warnings(harms or search.noises()) if quality.poor else []
-    return replace(result, quality=quality, speed=speed, warnings=tuple(warnings))
+    result = replace(result, quality=quality, speed=speed, warnings=tuple(warnings))
+    return _with_integer_io(result, chosen) if integer_io else result
+
+
+def _with_integer_io(result: QuantizeResult, scheme: Scheme) -> QuantizeResult:
+    """The same with integers as inputs and outputs. Raises UsageError for a scheme that leaves activations float."""
+    dtype = scheme.activation_type
+    if dtype is None or scheme.dynamic:
+        what = f"scheme '{scheme}' has no integers that a caller could pass"
+        raise UsageError(what, where="integer_io", hint="name one such as int8")
+    graph, outputs = result.graph, {}
+    for name, value in zip(graph.output_names, graph.outputs, strict=True):
+        if value.name in result.ranges:
+            whole = result.ranges[value.name].whole()
+            outputs[name] = for_range(float(whole.low), float(whole.high), dtype, where=f"output '{name}'")
+    IntegerIO(outputs).run(graph, Statistics())
+    return result
 
 
 def _measured(

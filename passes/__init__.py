@@ -24,6 +24,7 @@ PASSES: dict[str, str] = {
     "fuse-activations": "fuse_activations:FuseActivations",
     "fuse-residual": "fuse_residual:FuseResidual",
     "inline-branches": "inline_branches:InlineBranches",
+    "integer-io": "integer_io:IntegerIO",
     "lower-integer": "lower_integer:LowerInteger",
     "merge-parallel": "merge_parallel:MergeParallel",
     "migrate-outliers": "migrate_outliers:MigrateOutliers",

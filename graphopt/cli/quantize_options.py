@@ -95,6 +95,10 @@ class QuantizeOptions:
             help="Judges a model in place of labels; higher is better.",
         ),
     ] = None
+    integer_io: Annotated[
+        bool,
+        typer.Option("--integer-io", help="Integers as inputs and outputs; the header tells their scales."),
+    ] = False
 
     @property
     def given(self) -> list[str]:
@@ -127,6 +131,7 @@ class QuantizeOptions:
             metric=self.metric,
             evaluate=self.evaluate,
             measure=self.calibration is not None,
+            integer_io=self.integer_io,
             progress=progress,
             **more,
         )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphopt.errors import UnsupportedError
+from graphopt.ir import DType
 from graphopt.ir.fused import body_of, is_fused
 from graphopt.targets.arena import is_too_large, storage_bytes
 from graphopt.targets.device import Target
@@ -145,8 +146,17 @@ def _ram(program: Program, stack: int, limit: Limit, options: FirmwareOptions) -
     ways += [
         "give smaller input shapes",
         "quantise the model" if _is_float(program) else "name a larger board",
+        *_smaller_inputs(program),
     ]
     return f", most of it in {named}{more}" if layers else "", ways
+
+
+def _smaller_inputs(program: Program) -> list[str]:
+    """A quantised model may read bytes where it is given floats."""
+    floats = sum(spec.nbytes for spec in program.inputs if spec.dtype is DType.float32)
+    if _is_float(program) or not floats:
+        return []
+    return [f"quantise with --integer-io, which takes {floats - floats // 4:,} bytes off the inputs"]
 
 
 def _layer(taken: int, call: Call) -> str:
