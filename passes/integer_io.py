@@ -80,7 +80,7 @@ def _take_integers(graph: Graph, value: Value) -> bool:
     if any(_numbers(node) != _numbers(first) for node in readers):
         return False
     place, name = graph.inputs.index(value), value.name
-    graph.rename(value, f"{name}.float")
+    graph.rename(value, _free(graph, f"{name}.float"))
     integers = graph.add_input(name, TensorType(first.output.dtype, value.shape))
     graph.inputs.remove(integers)
     graph.inputs[place] = integers
@@ -88,6 +88,14 @@ def _take_integers(graph: Graph, value: Value) -> bool:
         node.output.replace_uses(integers)
         graph.remove(node)
     return True
+
+
+def _free(graph: Graph, name: str) -> str:
+    """`name`, or a longer one that no value has."""
+    taken = {value.name for value in graph.values()}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _is_of_tensor(node: Node, op_type: str) -> bool:

@@ -64,8 +64,10 @@ class Advice:
                 continue
             margin = NOISE if record.unit == "s" else 1.0
             default = defaults.get(place)
-            wins = default is not None and record.cost < margin * default.cost
-            chosen = record if wins or default is None else default
+            if default is None:  # it was not measured, or failed here: nothing is known to be better
+                continue
+            wins = record.cost < margin * default.cost
+            chosen = record if wins else default
             self._better.setdefault(record.workload.key, []).append(chosen)
             if wins:
                 self._known.append(chosen)

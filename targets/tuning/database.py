@@ -97,9 +97,14 @@ class Writer:
         try:
             if self._file is None:
                 self._file = open(_new_file(self.folder), "xb", buffering=0)  # noqa: SIM115
-            self._file.write(text.encode())
+            rest = memoryview(text.encode())
+            while rest:  # a disk that is almost full takes a part
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            if self._file is not None:  # what follows must not stand behind half a line
+                self._file.close()
+                self._file = None
             raise _unwritable(self.folder, error) from None
 
     def __exit__(self, *error: object) -> None:
@@ -177,6 +182,8 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UsageError(
             "somebody is tuning into it", where=str(folder), hint="try again afterwards"
         ) from None
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:

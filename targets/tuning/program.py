@@ -57,7 +57,14 @@ def link_program(candidates: Sequence[BuiltCandidate], folder: Path, target: Tar
     measure = resources.files(measuring).joinpath("measure.c").read_bytes()
     (folder / "measure.c").write_bytes(measure)
     c_runtime.copy_to(folder)
-    own = [folder / name for name in ("measure.c", "candidates.c", "parallel.c", "conversions.c")]
+    sources = [
+        "measure.c",
+        "candidates.c",
+        "parallel.c",
+        "conversions.c",
+        *(["amx.c"] if target.uses_amx else []),
+    ]
+    own = [folder / name for name in sources]
     objects = [folder / candidate.object_name for candidate in candidates]
     Toolchain().link_static([*own, *objects], folder / PROGRAM, target)
     return folder / PROGRAM

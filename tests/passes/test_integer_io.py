@@ -12,6 +12,8 @@ import graphopt
 from graphopt.errors import UsageError
 from graphopt.ir import DType, Graph, Value
 from graphopt.onnx_io.write import to_model
+from graphopt.passes.integer_io import IntegerIO
+from graphopt.rewrite import Statistics
 from graphopt.runtime.reference import run
 from graphopt.targets.firmware.interface import Quantization, quantizations
 from tests.passes.helpers import Draft, made
@@ -59,6 +61,31 @@ def test_an_input_that_is_read_as_floats_too_keeps_its_type() -> None:
     quantised = graphopt.quantize(graph, data_of(graph), methods="none", integer_io=True).graph
     assert quantised.inputs[0].dtype is DType.float32
     assert quantised.outputs[0].dtype is DType.uint8
+
+
+def test_names_that_are_taken() -> None:
+    def build(g: Draft) -> Value:
+        how = [g.const(0.1), g.const(3, np.uint8)]
+        floats = g.op("DequantizeLinear", g.op("QuantizeLinear", g.input(1, 4), *how), *how)
+        return g.op("Sin", floats)
+
+    graph = made(build)
+    name = graph.inputs[0].name
+    floats = next(node.output for node in graph.nodes if node.is_op("DequantizeLinear"))
+    graph.rename(floats, f"{name}.float")
+    IntegerIO().run(graph, Statistics())
+    assert [(v.name, v.dtype) for v in graph.inputs] == [(name, DType.uint8)]
+    assert [node.op_type for node in graph.nodes] == ["DequantizeLinear", "Sin"]
+
+
+def test_an_input_that_is_quantised_in_two_ways_keeps_its_type() -> None:
+    def build(g: Draft) -> Value:
+        x, zero = g.input(1, 4), g.const(3, np.uint8)
+        return g.op("Concat", *(g.op("QuantizeLinear", x, g.const(s), zero) for s in (0.1, 0.2)), axis=1)
+
+    graph = made(build)
+    IntegerIO().run(graph, Statistics())
+    assert graph.inputs[0].dtype is DType.float32 and len(list(graph.nodes)) == 3
 
 
 @pytest.mark.parametrize("scheme", ["dynamic", "weights-int8"])

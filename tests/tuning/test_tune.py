@@ -20,6 +20,8 @@ from graphopt.targets.tuning.record import OK, WRONG
 from graphopt.targets.tuning.runners import Measured, run_limited
 from graphopt.tuning.candidates import Judge, sample_of
 from graphopt.tuning.tasks import Task, groups_of_model, tasks_of
+from tests.passes.helpers import Draft
+from tests.targets.layers.integers import pointwise_residual
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +187,15 @@ def test_records_of_another_machine_advise_nobody(model: Path, tmp_path: Path) -
         writer.append(dataclasses.replace(r, target="elsewhere") for r in read(tmp_path / "db").records)
     tuned = graphopt.compile(model, out=tmp_path / "tuned", tuning_db=tmp_path / "other")
     assert tuned.report["tuning"]["exact"] == tuned.report["tuning"]["nearest"] == 0
+
+
+@pytest.mark.skipif(not load_target("host").uses_amx, reason="this machine has no AMX")
+def test_candidates_may_use_amx(tmp_path: Path) -> None:
+    """The measuring program asks for leave, as a library does."""
+    draft = Draft()
+    draft.graph.add_output(pointwise_residual(draft), "y")
+    result = graphopt.tune(draft.graph, database=tmp_path / "db", trials=3, threads=1)
+    records = read(tmp_path / "db").records
+    amx = [record for record in records if record.template == "integer-unblocked-amx"]
+    assert [record.status for record in amx if record.is_default] == [OK]
+    assert result.tasks

@@ -223,8 +223,10 @@ class UnblockedConvolution:
 
 
 def _sampled(window: Window) -> Window | None:
-    """The window that is worked on; None where the image would be cut, or a pointwise one has a border."""
-    if min(window.pads) < 0:
+    """The window that is worked on; None where the image would be cut, is behind all windows, or a pointwise one has a
+    border."""
+    reach = (window.result[1] - 1) * window.strides[1] + (window.kernel[1] - 1) * window.dilations[1] + 1
+    if min(window.pads) < 0 or window.pads[1] > reach:
         return None
     if window.kernel != (1, 1):
         return window

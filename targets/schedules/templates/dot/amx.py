@@ -22,6 +22,7 @@ import numpy as np
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
+from graphopt.errors import IRError
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.spatial import PARALLEL_FROM
@@ -98,6 +99,8 @@ class AmxDot(Dot):
 
     def begin(self, columns: int, vectors: int, bias: Pointer | None = None) -> Sums:
         heights = -(-columns // ROWS)
+        if heights * vectors > SQUARES or min(heights, vectors) > WEIGHTS - INPUTS:
+            raise IRError(f"AMX has no registers for {columns} columns of {vectors} vectors")
         size = heights * ROWS * vectors * LANES
         sums = Sums(T.alloc_buffer((size,), "int32", scope="local"), columns, vectors, bias)
         for height in range(heights):
