@@ -13,7 +13,7 @@ import pytest
 from tvm import tirx
 
 from graphopt.api import compile
-from graphopt.ir import DType, Graph
+from graphopt.ir import DType, Graph, Value
 from graphopt.preparation import grouped_for
 from graphopt.runtime.reference import run
 from graphopt.targets.aot import compile_model
@@ -44,11 +44,14 @@ from tests.targets.layers.integers import (
     depthwise_residual,
     depthwise_unsigned,
     depthwise_wider_than_image,
+    image,
     in_few_bits,
     in_four_bits,
     lowest_weights,
     odd_channels,
     photograph,
+    requantized,
+    sums,
 )
 
 APPROXIMATE = {"swish"}
@@ -169,6 +172,21 @@ def test_squares_on_machines_that_lack_the_instruction(
     plain = [build for build in CONVOLUTIONS if build not in DEPTHWISE]
     schedules = on_this_machine(host(), tmp_path, *plain)
     assert sum("integer-unblocked-amx" in schedule for schedule in schedules.values()) > len(plain) / 2
+
+
+@pytest.mark.skipif(not load_target("host").uses_amx, reason="this machine has no AMX")
+def test_what_amx_reads_behind_a_single_pixel_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen of them, as the gates of an EfficientNet have one of 1,152 channels."""
+
+    def gate(g: Draft) -> Value:
+        return requantized(g, sums(g, image(g, 1, 1152, 1, 1), 48, (1, 1), zero=3))
+
+    monkeypatch.setattr(IntegerConvolution, "beats", lambda *_: False)
+    graph, _, _ = network(gate)
+    target = load_target("host")
+    made = compile_model([grouped_for(graph, target)], target, "gate")
+    assert any("unblocked" in schedule for schedule in made.schedules.values())
+    assert max(sum(call.workspaces) for call in made.programs[0].calls) >= 16 * 1152
 
 
 def _reads_unsigned(build: Layer) -> bool:

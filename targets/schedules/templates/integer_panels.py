@@ -29,6 +29,7 @@ from graphopt.targets.schedules.templates.dot import (
     Words,
     fitting_dots,
     in_few_bits,
+    kept_whole,
     tile_of,
 )
 from graphopt.targets.schedules.templates.dot.tile import DotTile
@@ -228,8 +229,10 @@ class IntegerPanelKernel(PanelKernel):
     def _copied(self) -> tirx.Var:
         """`a` in the type that the dot product reads, its rows filled up with zeros to whole steps."""
         depth, stride, rows = self.packed.depth, self.stride, self.batches * self.rows
-        beyond = self.dot.rows_read - 1
-        copy = T.alloc_buffer(((rows + beyond) * stride,), self.read, scope="global")
+        size = (rows + self.dot.rows_read - 1) * stride
+        copy = T.alloc_buffer((size,), self.read, scope="global")
+        if self.dot.rows_read > 1:
+            kept_whole(copy, size)
 
         def take(row: Expr, start: Expr | int, count: int) -> None:
             with T.vectorized(count) as lane:

@@ -9,7 +9,7 @@ from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
 from graphopt.targets.lower.tensors import Expr
-from graphopt.targets.schedules.templates.dot import Pointer, Words
+from graphopt.targets.schedules.templates.dot import Pointer, Words, kept_whole
 from graphopt.targets.schedules.templates.epilogue import Epilogue
 from graphopt.targets.schedules.templates.integer_panels import in_vectors
 from graphopt.targets.schedules.templates.kernel import (
@@ -76,7 +76,8 @@ class UnblockedKernel:
         dtype = element_type(x)
         zero = tirx.const(layer.anchor.int("x_zero_point"), dtype)
         beyond = MOST_READ * layer.strides[1] * layer.pixel + layer.run + layer.dot.depth
-        made = T.alloc_buffer((layer.batch * self.rows * self.row_bytes + beyond,), dtype)
+        size = layer.batch * self.rows * self.row_bytes + beyond
+        made = kept_whole(T.alloc_buffer((size,), dtype), size)
         top, left = (0, 0) if layer.is_sampled else window.pads
         height, width = window.image
         steps = window.strides if layer.is_sampled else (1, 1)

@@ -3,7 +3,7 @@
 Kernels are driven by `Dot`; `choose_dot` finds the best one for a target and the operands.
 """
 
-from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums
+from graphopt.targets.schedules.templates.dot.base import Dot, Inputs, Sums, kept_whole
 from graphopt.targets.schedules.templates.dot.choice import choose_dot, fitting_dots
 from graphopt.targets.schedules.templates.dot.few_bits import (
     PACKINGS,
@@ -28,6 +28,7 @@ __all__ = [
     "choose_dot",
     "fitting_dots",
     "in_few_bits",
+    "kept_whole",
     "stays_packed",
     "tile_of",
 ]

@@ -26,7 +26,7 @@ from graphopt.errors import IRError
 from graphopt.targets.device import Target
 from graphopt.targets.lower.tensors import Expr
 from graphopt.targets.schedules.spatial import PARALLEL_FROM
-from graphopt.targets.schedules.templates.dot.base import OVERHEAD, Dot, Inputs, Sums, interleaved
+from graphopt.targets.schedules.templates.dot.base import OVERHEAD, Dot, Inputs, Sums, interleaved, kept_whole
 from graphopt.targets.schedules.templates.dot.pointer import Pointer
 from graphopt.targets.schedules.templates.kernel import only_if, spread
 
@@ -152,9 +152,7 @@ class AmxDot(Dot):
     def results(self, sums: Sums) -> tirx.Var:
         if not self.emulated:
             heights = -(-sums.columns // ROWS)
-            # TVM cuts a buffer to the elements it sees accessed, and what an instruction does by address it does not.
-            last = heights * ROWS * sums.vectors * LANES - 1
-            T.buffer_store(sums.buffer, tirx.const(0, "int32"), [last])
+            kept_whole(sums.buffer, heights * ROWS * sums.vectors * LANES)
             for height in range(heights):
                 for vector in range(sums.vectors):
                     place = self.sum_at(sums, height * ROWS, vector)

@@ -136,6 +136,13 @@ class Dot(ABC):
         """Estimated cycles of a step of a tile."""
 
 
+def kept_whole(buffer: tirx.Var, elements: int) -> tirx.Var:
+    """`buffer`, all of it: TVM cuts one to the elements that it sees accessed, and what an instruction reads or writes
+    by address it does not see."""
+    T.buffer_store(buffer, tirx.const(0, str(buffer.ty.dtype)), [elements - 1])
+    return buffer
+
+
 def places(sums: Sums) -> Iterator[tuple[int, int]]:
     """Columns and vectors of a tile."""
     return product(range(sums.columns), range(sums.vectors))
